@@ -1,0 +1,148 @@
+/**
+ * Everything that the native addon exports, and the only description of it: nothing but the modules under `lib/`
+ * that wrap these functions may call them. Each group is implemented by the file of `native/` named in its comment.
+ *
+ * Every function raises an AlambicError (with a code of `docs/errors.md`) for input it can't take.
+ */
+
+/**
+ * A tensor as it crosses the boundary: a number below 2^53 into the handle table of this thread. A handle carries a
+ * generation: once released it names no tensor ever again. 0 stands for "no tensor".
+ */
+export type Handle = number
+
+/** A planned operator call, see {@link NativeAddon.plan}. */
+export type PlanId = number
+
+/** What one value of a {@link NativeAddon.call} is: bare numbers would be ambiguous. */
+export const Tag = {
+  /** number, bigint, boolean, string, null, `{ re, im }`, or a list of those */
+  plain: 0,
+  /** a {@link Handle} */
+  tensor: 1,
+  /** an array of handles, 0 for null */
+  tensorList: 2,
+  /** a {@link NativeGenerator} */
+  generator: 3,
+} as const
+
+/**
+ * The result of a call: one tensor as its handle, or as `-(index + 1)` when it is the call's value at `index`
+ * (in-place and `out` operators); anything else as `[tags, ...results]` with a letter per result: `t` a tensor
+ * (0: none), `T` an array of tensors, `v` a plain value.
+ */
+export type CallResult = number | [tags: string, ...results: unknown[]]
+
+/** Element types that typed arrays can hold, and how they are read back. */
+export type NumberLike = number | bigint | boolean | { re: number; im: number }
+
+export interface NativeGenerator {
+  readonly __generator: unique symbol
+}
+
+export interface SystemInfo {
+  torchVersion: string
+  /** The file that libtorch_cpu was really loaded from. */
+  libtorchPath: string
+  c10Path: string
+  openmp: boolean
+  mkl: boolean
+  onednn: boolean
+  lapack: boolean
+  /** The instruction set that libtorch's kernels use here: `AVX512`, `AVX2`, `DEFAULT` … */
+  cpuCapability: string
+  cuda: boolean
+  cudaDevices: number
+  /** libtorch's own description of its build. */
+  config: string
+}
+
+export interface NativeAddon {
+  // ---- system.cc
+  setErrorClass(constructor: new (code: never, message: string) => Error): void
+  systemInfo(): SystemInfo
+  numThreads(): number
+  setNumThreads(threads: number): void
+  useDeterministicAlgorithms(deterministic: boolean): void
+
+  // ---- tensors.cc
+  /** Copies the view's elements. */
+  tensorFromData(
+    data: NodeJS.TypedArray,
+    dataDtype: string,
+    shape: readonly number[],
+    dtype: string,
+    device: string,
+  ): Handle
+  /** A copy of the elements in row-major order. */
+  tensorToData(tensor: Handle): ArrayBuffer
+  item(tensor: Handle): NumberLike
+  shape(tensor: Handle): number[]
+  strides(tensor: Handle): number[]
+  dtype(tensor: Handle): string
+  device(tensor: Handle): string
+  layout(tensor: Handle): string
+  numel(tensor: Handle): number
+  isContiguous(tensor: Handle, memoryFormat: string): boolean
+  /** Whether both handles name one tensor. */
+  isSame(a: Handle, b: Handle): boolean
+  /** A second handle for the same tensor. */
+  alias(tensor: Handle): Handle
+  /** False when it was released before. */
+  release(tensor: Handle): boolean
+  memory(): { tensors: number; storages: number; bytes: number }
+  dtypes(): string[]
+
+  // ---- autograd.cc
+  backward(
+    outputs: Handle[],
+    gradients: Handle[] | undefined,
+    retainGraph: boolean,
+    createGraph: boolean,
+  ): void
+  /** 0 for inputs that the outputs do not depend on (with `allowUnused`). */
+  grad(
+    outputs: Handle[],
+    inputs: Handle[],
+    gradients: Handle[] | undefined,
+    retainGraph: boolean,
+    createGraph: boolean,
+    allowUnused: boolean,
+  ): Handle[]
+  gradient(tensor: Handle): Handle
+  setGradient(tensor: Handle, gradient: Handle): void
+  requiresGrad(tensor: Handle): boolean
+  setRequiresGrad(tensor: Handle, requiresGrad: boolean): void
+  isLeaf(tensor: Handle): boolean
+  gradFn(tensor: Handle): string | null
+  setData(tensor: Handle, data: Handle): void
+  /** Returns what it was. */
+  setGradEnabled(enabled: boolean): boolean
+  isGradEnabled(): boolean
+
+  // ---- dispatch.cc
+  /**
+   * Prepares calls of an operator in one form: so many positional arguments, these options in this order.
+   * `overload` null leaves the choice of the overload to the arguments of each call.
+   */
+  plan(
+    qualifiedName: string,
+    overload: string | null,
+    positional: number,
+    options: readonly string[],
+  ): PlanId
+  /** `tags`: two bits per value ({@link Tag}), from the lowest; a string with a digit each beyond 16 values. */
+  call(plan: PlanId, tags: number | string, ...values: unknown[]): CallResult
+  /** Triples: the name in JavaScript, the schema's name, whether the first argument is a tensor. */
+  operatorNames(namespace: string): (string | boolean)[]
+  operatorNamespaces(): string[]
+  overloadNames(qualifiedName: string): string[]
+  operatorSchemas(namespace: string): string[]
+  operatorCounts(namespace: string): { names: number; overloads: number; reachable: number }
+
+  // ---- generator.cc
+  Generator: new (seed: number | bigint, device: string) => NativeGenerator
+  manualSeed(seed: number | bigint): void
+  rngState(device: string): Handle
+  setRngState(device: string, state: Handle): void
+}

@@ -1,0 +1,22 @@
+// The addon's entry: one environment per thread, and everything that `lib/native/contract.ts` declares.
+#include <napi.h>
+
+#include "autograd.h"
+#include "dispatch.h"
+#include "environment.h"
+#include "generator.h"
+#include "system.h"
+#include "tensors.h"
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  using namespace alambic;
+  env.SetInstanceData(new Environment(env));
+  export_system(env, exports);
+  export_tensors(env, exports);
+  export_autograd(env, exports);
+  export_dispatch(env, exports);
+  export_generator(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(alambic, initialize)

@@ -1,0 +1,165 @@
+#include "autograd.h"
+
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include "environment.h"
+#include "errors.h"
+#include "values.h"
+
+namespace alambic {
+
+namespace {
+
+using torch::autograd::variable_list;
+
+// Gradients given by the caller; 0 stands for the implicit gradient 1 of a scalar.
+variable_list output_gradients(const Napi::Value& value, const variable_list& outputs) {
+  variable_list gradients(outputs.size());
+  if (value.IsUndefined()) return gradients;
+  auto array = value.As<Napi::Array>();
+  if (array.Length() != outputs.size())
+    fail("ERR_LENGTH_MISMATCH", "grad: expected ", outputs.size(), " output gradients, got ", array.Length());
+  for (uint32_t i = 0; i < array.Length(); i++) gradients[i] = to_optional_tensor(array.Get(i));
+  return gradients;
+}
+
+void check_outputs(const char* what, const variable_list& outputs, const variable_list& gradients) {
+  for (size_t i = 0; i < outputs.size(); i++) {
+    if (!outputs[i].requires_grad())
+      fail("ERR_AUTOGRAD", what, ": the tensor does not depend on one with requiresGrad (",
+           describe(outputs[i]), "); was it computed under noGrad()?");
+    if (!gradients[i].defined() && outputs[i].numel() != 1)
+      fail("ERR_AUTOGRAD", what, ": a gradient is needed for a tensor that is not a scalar (",
+           describe(outputs[i]), "); reduce it with sum() or mean(), or give { gradient }");
+    if (gradients[i].defined() && gradients[i].sizes() != outputs[i].sizes())
+      fail("ERR_SHAPE_MISMATCH", what, ": gradient: expected the output's shape ", describe(outputs[i]),
+           ", got ", describe(gradients[i]));
+  }
+}
+
+// Errors of the engine concern the graph: a second backward, a variable changed in place …
+template <typename Run>
+auto with_autograd_code(const char* what, Run run) {
+  try {
+    return run();
+  } catch (const CodedError&) {
+    throw;
+  } catch (...) {
+    auto error = describe_exception(std::current_exception());
+    bool is_graph_error = std::string_view(error.code()) == "ERR_OPERATOR";
+    throw CodedError(is_graph_error ? "ERR_AUTOGRAD" : error.code(), c10::str(what, ": ", error.what()));
+  }
+}
+
+// backward(outputs, gradients | undefined, retainGraph, createGraph)
+Napi::Value backward(const Napi::CallbackInfo& info) {
+  auto outputs = to_tensors(info[0], "outputs");
+  auto gradients = output_gradients(info[1], outputs);
+  check_outputs("backward", outputs, gradients);
+  bool retain_graph = to_bool(info[2], "retainGraph"), create_graph = to_bool(info[3], "createGraph");
+  with_autograd_code("backward", [&] {
+    torch::autograd::backward(outputs, gradients, retain_graph, create_graph);
+    return 0;
+  });
+  return info.Env().Undefined();
+}
+
+// grad(outputs, inputs, gradients | undefined, retainGraph, createGraph, allowUnused) -> handles, 0 for
+// unused inputs
+Napi::Value grad(const Napi::CallbackInfo& info) {
+  auto outputs = to_tensors(info[0], "outputs"), inputs = to_tensors(info[1], "inputs");
+  auto gradients = output_gradients(info[2], outputs);
+  check_outputs("grad", outputs, gradients);
+  for (const auto& input : inputs)
+    if (!input.requires_grad())
+      fail("ERR_AUTOGRAD", "grad: an input does not require a gradient (", describe(input), ")");
+  bool retain_graph = to_bool(info[3], "retainGraph"), create_graph = to_bool(info[4], "createGraph");
+  bool allow_unused = to_bool(info[5], "allowUnused");
+  auto results = with_autograd_code("grad", [&] {
+    return torch::autograd::grad(outputs, inputs, gradients, retain_graph, create_graph, allow_unused);
+  });
+  return from_tensors(info.Env(), results);
+}
+
+Napi::Value gradient(const Napi::CallbackInfo& info) {
+  return from_optional_tensor(info.Env(), to_tensor(info[0]).grad());
+}
+
+Napi::Value set_gradient(const Napi::CallbackInfo& info) {
+  auto tensor = to_tensor(info[0]);
+  auto value = to_optional_tensor(info[1]);
+  if (value.defined() && (value.sizes() != tensor.sizes() || value.device() != tensor.device()))
+    fail("ERR_SHAPE_MISMATCH", "grad: expected the tensor's shape and device ", describe(tensor), ", got ",
+         describe(value));
+  tensor.mutable_grad() = value;
+  return info.Env().Undefined();
+}
+
+Napi::Value requires_grad(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), to_tensor(info[0]).requires_grad());
+}
+
+Napi::Value set_requires_grad(const Napi::CallbackInfo& info) {
+  const auto& tensor = to_tensor(info[0]);
+  bool value = to_bool(info[1], "requiresGrad");
+  if (value && !at::isFloatingType(tensor.scalar_type()) && !at::isComplexType(tensor.scalar_type()))
+    fail("ERR_DTYPE", "requiresGrad: expected a floating point or complex tensor, got ", describe(tensor));
+  if (!value && !tensor.is_leaf())
+    fail("ERR_AUTOGRAD",
+         "requiresGrad: only leaf tensors can be told not to require a gradient; use detach()");
+  tensor.set_requires_grad(value);
+  return info.Env().Undefined();
+}
+
+Napi::Value is_leaf(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_leaf());
+}
+
+// The name of the node that made the tensor, "AddBackward0", or null.
+Napi::Value grad_fn(const Napi::CallbackInfo& info) {
+  const auto& node = to_tensor(info[0]).grad_fn();
+  if (!node) return info.Env().Null();
+  return Napi::String::New(info.Env(), node->name());
+}
+
+// Replaces a tensor's data in place, its identity and gradient history staying: what Module.to() needs.
+Napi::Value set_data(const Napi::CallbackInfo& info) {
+  auto tensor = to_tensor(info[0]);
+  const auto& data = to_tensor(info[1]);
+  // A gradient of another dtype or device than its tensor would be an error later on.
+  bool is_other_kind = tensor.device() != data.device() || tensor.scalar_type() != data.scalar_type();
+  if (tensor.grad().defined() && is_other_kind) tensor.mutable_grad() = tensor.grad().to(data.options());
+  tensor.set_data(data);
+  return info.Env().Undefined();
+}
+
+// setGradEnabled(enabled) -> what it was; per thread
+Napi::Value set_grad_enabled(const Napi::CallbackInfo& info) {
+  bool before = at::GradMode::is_enabled();
+  at::GradMode::set_enabled(to_bool(info[0], "enabled"));
+  return Napi::Boolean::New(info.Env(), before);
+}
+
+Napi::Value is_grad_enabled(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), at::GradMode::is_enabled());
+}
+
+}  // namespace
+
+void export_autograd(Napi::Env env, Napi::Object exports) {
+  exports.Set("backward", Napi::Function::New<guarded<backward>>(env));
+  exports.Set("grad", Napi::Function::New<guarded<grad>>(env));
+  exports.Set("gradient", Napi::Function::New<guarded<gradient>>(env));
+  exports.Set("setGradient", Napi::Function::New<guarded<set_gradient>>(env));
+  exports.Set("requiresGrad", Napi::Function::New<guarded<requires_grad>>(env));
+  exports.Set("setRequiresGrad", Napi::Function::New<guarded<set_requires_grad>>(env));
+  exports.Set("isLeaf", Napi::Function::New<guarded<is_leaf>>(env));
+  exports.Set("gradFn", Napi::Function::New<guarded<grad_fn>>(env));
+  exports.Set("setData", Napi::Function::New<guarded<set_data>>(env));
+  exports.Set("setGradEnabled", Napi::Function::New<guarded<set_grad_enabled>>(env));
+  exports.Set("isGradEnabled", Napi::Function::New<guarded<is_grad_enabled>>(env));
+}
+
+}  // namespace alambic

@@ -1,0 +1,42 @@
+// What differs between the supported versions of libtorch (1.13 and later), and only that.
+#pragma once
+#include <ATen/core/ivalue.h>
+#include <ATen/core/jit_type.h>
+#if __has_include(<torch/headeronly/version.h>)
+#include <torch/headeronly/version.h>
+#else
+#include <torch/version.h>
+#endif
+
+#include <optional>
+
+#define ALAMBIC_TORCH_AT_LEAST(major, minor) \
+  (TORCH_VERSION_MAJOR > (major) || (TORCH_VERSION_MAJOR == (major) && TORCH_VERSION_MINOR >= (minor)))
+
+// c10::optional became std::optional in 2.6 or so; both convert from a value.
+#if ALAMBIC_TORCH_AT_LEAST(2, 6)
+namespace alambic {
+template <typename T>
+using optional = std::optional<T>;
+inline constexpr auto nullopt = std::nullopt;
+}  // namespace alambic
+#else
+namespace alambic {
+template <typename T>
+using optional = c10::optional<T>;
+inline constexpr auto nullopt = c10::nullopt;
+}  // namespace alambic
+#endif
+
+#if ALAMBIC_TORCH_AT_LEAST(2, 3)
+#define ALAMBIC_UNSIGNED_DTYPES {"uint16", at::kUInt16}, {"uint32", at::kUInt32}, {"uint64", at::kUInt64},
+#else
+#define ALAMBIC_UNSIGNED_DTYPES
+#endif
+#if ALAMBIC_TORCH_AT_LEAST(2, 2)
+#define ALAMBIC_NEWER_DTYPES                                                                       \
+  ALAMBIC_UNSIGNED_DTYPES{"float8_e4m3fn", at::kFloat8_e4m3fn}, {"float8_e5m2", at::kFloat8_e5m2}, \
+      {"float8_e4m3fnuz", at::kFloat8_e4m3fnuz}, {"float8_e5m2fnuz", at::kFloat8_e5m2fnuz},
+#else
+#define ALAMBIC_NEWER_DTYPES ALAMBIC_UNSIGNED_DTYPES
+#endif

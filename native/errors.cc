@@ -1,0 +1,63 @@
+#include "errors.h"
+
+#include <c10/util/Exception.h>
+
+#include <new>
+
+#include "environment.h"
+
+namespace alambic {
+
+namespace {
+
+// libtorch appends where it threw: "Exception raised from … (most recent call first):" and frames.
+std::string without_backtrace(std::string message) {
+  for (const char* mark : {"\nException raised from", "\nframe #0", "\nC++ CapturedTraceback"}) {
+    auto at = message.find(mark);
+    if (at != std::string::npos) message.resize(at);
+  }
+  while (!message.empty() && (message.back() == '\n' || message.back() == ' ')) message.pop_back();
+  return message;
+}
+
+const char* code_of(const c10::Error& error, const std::string& message) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error)) return "ERR_OUT_OF_MEMORY";
+  if (dynamic_cast<const c10::IndexError*>(&error)) return "ERR_INDEX";
+  if (dynamic_cast<const c10::NotImplementedError*>(&error)) return "ERR_NOT_IMPLEMENTED";
+  if (message.find("not enough memory") != std::string::npos ||
+      message.find("DefaultCPUAllocator") != std::string::npos)
+    return "ERR_OUT_OF_MEMORY";
+  return "ERR_OPERATOR";
+}
+
+}  // namespace
+
+CodedError describe_exception(std::exception_ptr exception) {
+  try {
+    std::rethrow_exception(exception);
+  } catch (const CodedError& error) {
+    return error;
+  } catch (const c10::Error& error) {
+    auto message = without_backtrace(error.what_without_backtrace());
+    return CodedError(code_of(error, message), message);
+  } catch (const std::bad_alloc&) {
+    return CodedError("ERR_OUT_OF_MEMORY", "out of memory");
+  } catch (const std::exception& error) {
+    return CodedError("ERR_NATIVE", without_backtrace(error.what()));
+  } catch (...) {
+    return CodedError("ERR_NATIVE", "an unknown C++ exception");
+  }
+}
+
+Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception) {
+  auto error = describe_exception(exception);
+  auto& constructor = Environment::of(env).error_class;
+  if (constructor.IsEmpty()) {
+    auto plain = Napi::Error::New(env, error.what()).Value();
+    plain.Set("code", error.code());
+    return plain;
+  }
+  return constructor.New({Napi::String::New(env, error.code()), Napi::String::New(env, error.what())});
+}
+
+}  // namespace alambic

@@ -1,0 +1,75 @@
+// Errors that reach JavaScript with a stable code. Nothing thrown in C++ may pass a Node-API callback: it
+// would abort the process.
+#pragma once
+#include <c10/util/StringUtil.h>
+#include <napi.h>
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+
+namespace alambic {
+
+// A failure with a code of `docs/errors.md`.
+class CodedError : public std::runtime_error {
+ public:
+  CodedError(const char* code, const std::string& message) : std::runtime_error(message), code_(code) {}
+  const char* code() const { return code_; }
+
+ private:
+  const char* code_;  // a literal
+};
+
+template <typename... Parts>
+[[noreturn]] void fail(const char* code, const Parts&... parts) {
+  throw CodedError(code, c10::str(parts...));
+}
+
+// What libtorch says without its C++ backtrace, and the code that fits its class.
+CodedError describe_exception(std::exception_ptr exception);
+
+// The JavaScript error object for an exception: an AlambicError once `setErrorClass` was called.
+Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception);
+
+// Wraps an exported function: every C++ exception becomes a JavaScript one.
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+Napi::Value guarded(const Napi::CallbackInfo& info) {
+  try {
+    return function(info);
+  } catch (const Napi::Error&) {
+    throw;  // already a JavaScript exception; node-addon-api hands it over
+  } catch (...) {
+    throw Napi::Error(info.Env(), to_js_error(info.Env(), std::current_exception()));
+  }
+}
+
+// The same for methods of wrapped classes.
+template <typename Class, Napi::Value (Class::*method)(const Napi::CallbackInfo&)>
+Napi::Value guarded_call(Class* self, const Napi::CallbackInfo& info) {
+  try {
+    return (self->*method)(info);
+  } catch (const Napi::Error&) {
+    throw;
+  } catch (...) {
+    throw Napi::Error(info.Env(), to_js_error(info.Env(), std::current_exception()));
+  }
+}
+
+// And for functions written against the plain C interface, where every nanosecond counts.
+template <napi_value (*function)(napi_env, napi_callback_info)>
+napi_value guarded_raw(napi_env env, napi_callback_info info) noexcept {
+  try {
+    return function(env, info);
+  } catch (const Napi::Error& error) {
+    error.ThrowAsJavaScriptException();
+  } catch (...) {
+    try {
+      napi_throw(env, to_js_error(env, std::current_exception()));
+    } catch (...) {
+      napi_throw_error(env, "ERR_NATIVE", "an error could not be described");
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace alambic

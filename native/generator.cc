@@ -1,0 +1,69 @@
+#include "generator.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Context.h>
+
+#include <mutex>
+
+#include "errors.h"
+#include "values.h"
+
+namespace alambic {
+
+namespace {
+
+// new Generator(seed, device)
+class GeneratorObject : public Napi::ObjectWrap<GeneratorObject> {
+ public:
+  explicit GeneratorObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GeneratorObject>(info) {
+    try {
+      auto device = parse_device(to_text(info[1], "device"));
+      generator = at::globalContext().defaultGenerator(device).clone();
+      std::lock_guard<std::mutex> lock(generator.mutex());
+      generator.set_current_seed(static_cast<uint64_t>(to_integer(info[0], "seed")));
+    } catch (const Napi::Error&) {
+      throw;
+    } catch (...) {
+      throw Napi::Error(info.Env(), to_js_error(info.Env(), std::current_exception()));
+    }
+  }
+  at::Generator generator;
+};
+
+// Seeds the default generators of all devices.
+Napi::Value manual_seed(const Napi::CallbackInfo& info) {
+  at::manual_seed(static_cast<uint64_t>(to_integer(info[0], "seed")));
+  return info.Env().Undefined();
+}
+
+at::Generator default_generator(const Napi::Value& device) {
+  return at::globalContext().defaultGenerator(parse_device(to_text(device, "device")));
+}
+
+Napi::Value rng_state(const Napi::CallbackInfo& info) {
+  auto generator = default_generator(info[0]);
+  std::lock_guard<std::mutex> lock(generator.mutex());
+  return from_tensor(info.Env(), generator.get_state());
+}
+
+Napi::Value set_rng_state(const Napi::CallbackInfo& info) {
+  auto generator = default_generator(info[0]);
+  std::lock_guard<std::mutex> lock(generator.mutex());
+  generator.set_state(to_tensor(info[1]));
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+at::Generator unwrap_generator(napi_env env, napi_value object) {
+  return GeneratorObject::Unwrap(Napi::Object(env, object))->generator;
+}
+
+void export_generator(Napi::Env env, Napi::Object exports) {
+  exports.Set("Generator", GeneratorObject::DefineClass(env, "Generator", {}));
+  exports.Set("manualSeed", Napi::Function::New<guarded<manual_seed>>(env, "manualSeed"));
+  exports.Set("rngState", Napi::Function::New<guarded<rng_state>>(env, "rngState"));
+  exports.Set("setRngState", Napi::Function::New<guarded<set_rng_state>>(env, "setRngState"));
+}
+
+}  // namespace alambic

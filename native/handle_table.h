@@ -1,0 +1,73 @@
+// Tensors cross the boundary as numbers. This table owns what they stand for: one table per environment
+// (thread).
+#pragma once
+#include <ATen/ATen.h>
+
+#include <cstdint>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace alambic {
+
+// A JavaScript number below 2^53: [generation : 24][environment : 8][slot : 21]. 0 stands for "no tensor".
+using Handle = uint64_t;
+
+class HandleTable {
+ public:
+  HandleTable();
+  ~HandleTable();
+  HandleTable(const HandleTable&) = delete;
+  HandleTable& operator=(const HandleTable&) = delete;
+
+  Handle insert(at::Tensor tensor);
+
+  // Throws ERR_TENSOR_RELEASED, or ERR_OTHER_THREAD for a handle of another environment.
+  const at::Tensor& get(Handle handle) const {
+    auto slot = handle & slot_mask;
+    if (slot < slots_.size() && slots_[slot].handle == handle && handle != 0) return slots_[slot].tensor;
+    refuse(handle);
+  }
+
+  // False when the handle was released before: the finalizer of a disposed tensor comes late and means
+  // nothing.
+  bool release(Handle handle);
+
+  size_t live() const { return live_; }
+  // Bytes of all storages that a live handle refers to, each counted once.
+  size_t bytes() const { return bytes_; }
+  size_t storages() const { return storages_.size(); }
+  // How `bytes()` changed since the last call: what the JavaScript engine has to be told.
+  int64_t take_change() { return std::exchange(change_, 0); }
+  int64_t change() const { return change_; }
+
+ private:
+  static constexpr int slot_bits = 21, environment_bits = 8;
+  static constexpr uint64_t slot_mask = (uint64_t{1} << slot_bits) - 1;
+  static constexpr uint64_t generation_limit = uint64_t{1} << 24;
+
+  struct Slot {
+    at::Tensor tensor;
+    Handle handle = 0;        // of the tensor that lives here; 0 when free
+    uint32_t generation = 0;  // of the next tensor that comes to live here
+    uint32_t next_free = 0;
+    const void* storage = nullptr;  // as counted: `set_` and `setData` may give the tensor another one
+  };
+  struct Storage {
+    size_t handles, bytes;
+  };
+
+  [[noreturn]] void refuse(Handle handle) const;
+  void count_storage(Slot& slot);
+  void uncount_storage(Slot& slot);
+
+  uint32_t environment_;
+  uint32_t first_generation_;
+  std::vector<Slot> slots_;  // slot 0 is never used
+  uint32_t free_ = 0;
+  size_t live_ = 0, bytes_ = 0;
+  int64_t change_ = 0;
+  std::unordered_map<const void*, Storage> storages_;
+};
+
+}  // namespace alambic
