@@ -17,6 +17,7 @@ export class AlambicError extends Error {
 
 /** What each code means is in `docs/errors.md`. */
 export type ErrorCode =
+  | 'ERR_ADDON_NOT_FOUND'
   | 'ERR_ARGUMENT'
   | 'ERR_ASYNC_CALLBACK'
   | 'ERR_AUTOGRAD'
