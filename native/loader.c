@@ -26,10 +26,48 @@ static napi_value open_library(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+// NVIDIA's driver interface, of which only the calling convention is needed: 0 is success everywhere.
+typedef struct {
+  int (*init)(unsigned);
+  int (*device_count)(int*);
+  int (*device_get)(int*, int);
+  int (*device_name)(char*, int, int);
+} cuda_driver;
+
+static int open_driver(cuda_driver* driver) {
+  void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (library == NULL) return 0;
+  *(void**)&driver->init = dlsym(library, "cuInit");
+  *(void**)&driver->device_count = dlsym(library, "cuDeviceGetCount");
+  *(void**)&driver->device_get = dlsym(library, "cuDeviceGet");
+  *(void**)&driver->device_name = dlsym(library, "cuDeviceGetName");
+  return driver->init && driver->device_count && driver->device_get && driver->device_name &&
+         driver->init(0) == 0;
+}
+
+// nvidiaGpus(): their names, in the order in which this process may use them.
+static napi_value nvidia_gpus(napi_env env, napi_callback_info info) {
+  (void)info;
+  cuda_driver driver;
+  napi_value names, text;
+  int count = 0, device;
+  char name[256];
+  if (napi_create_array(env, &names) != napi_ok) return NULL;
+  if (!open_driver(&driver) || driver.device_count(&count) != 0) return names;
+  for (int i = 0; i < count; i++) {
+    if (driver.device_get(&device, i) != 0 || driver.device_name(name, sizeof name, device) != 0) continue;
+    if (napi_create_string_utf8(env, name, NAPI_AUTO_LENGTH, &text) != napi_ok) return NULL;
+    if (napi_set_element(env, names, (uint32_t)i, text) != napi_ok) return NULL;
+  }
+  return names;
+}
+
 NAPI_MODULE_INIT() {
-  napi_value open;
-  if (napi_create_function(env, "open", NAPI_AUTO_LENGTH, open_library, NULL, &open) != napi_ok ||
-      napi_set_named_property(env, exports, "open", open) != napi_ok) {
+  napi_property_descriptor functions[] = {
+      {"open", NULL, open_library, NULL, NULL, NULL, napi_enumerable, NULL},
+      {"nvidiaGpus", NULL, nvidia_gpus, NULL, NULL, NULL, napi_enumerable, NULL},
+  };
+  if (napi_define_properties(env, exports, sizeof functions / sizeof *functions, functions) != napi_ok) {
     napi_throw_error(env, "ERR_NATIVE", "the loader could not be set up");
   }
   return exports;

@@ -89,6 +89,16 @@ function openLibtorch(open, libtorch) {
 }
 
 /**
+ * The names of the GPUs that the NVIDIA driver shows to this process; none without a driver.
+ *
+ * @param {string} loader path of `alambic.node`
+ * @returns {string[]}
+ */
+export function nvidiaGpus(loader) {
+  return createRequire(import.meta.url)(loader).nvidiaGpus()
+}
+
+/**
  * Opens the addon in a child process, so that a binary that kills its process does not kill this one, and checks that
  * every torch library came from the chosen folder.
  *

@@ -6,7 +6,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { existsSync } from 'node:fs'
 import { AlambicError } from '../errors.js'
-import { coresIn, messageOf, openAddon, tryInChild, type SkippedLibrary } from './addon.js'
+import { coresIn, messageOf, openAddon, tryInChild, type SkippedLibrary, type TrialReport } from './addon.js'
 import type { NativeAddon } from './contract.js'
 import { describeSearch, findLibtorch, findPackageRoot, minorVersion, type Libtorch } from './libtorch.js'
 import { isValidated, readChoice, recordValidation, writeChoice, type AddonFiles } from './state.js'
@@ -112,9 +112,19 @@ export function chooseLibtorch(root: string, cores: Record<string, string>): Lib
 /** A pair of binary and libtorch that was never loaded is tried in a child process first: it may crash. */
 function tryOnce(root: string, files: AddonFiles): void {
   if (isValidated(root, files)) return
+  tryAddon(root, files)
+  remember(() => recordValidation(root, files))
+}
+
+/**
+ * Loads the addon in a child process.
+ *
+ * @throws AlambicError `ERR_LIBTORCH_LOAD`
+ */
+export function tryAddon(root: string, files: AddonFiles): TrialReport {
   const report = tryInChild(files)
   if (typeof report === 'string') throw loadError(root, files, report)
-  remember(() => recordValidation(root, files))
+  return report
 }
 
 function loadError(

@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+/** The command `alambic`. Each subcommand is a file beside this one. */
+import { Command } from 'commander'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { AlambicError } from '../errors.js'
+import { packageRoot } from '../native/loader.js'
+import { doctorCommand } from './doctor.js'
+import { setupCommand } from './setup.js'
+
+const manifest = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
+  version: string
+  description: string
+}
+
+const program = new Command('alambic')
+  .description(manifest.description)
+  .version(manifest.version)
+  .addCommand(doctorCommand())
+  .addCommand(setupCommand())
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (!(error instanceof AlambicError)) throw error
+  console.error(`alambic: ${error.message} (${error.code})`)
+  process.exitCode = 1
+}
