@@ -676,6 +676,8 @@ def register():
 
 MEMORY_FORMATS = {torch.contiguous_format: 'contiguous', torch.channels_last: 'channelsLast',
                   torch.channels_last_3d: 'channelsLast3d', torch.preserve_format: 'preserve'}
+# torch.ops returns dtypes by their number.
+DTYPE_NUMBERS = {0: U8, 1: I8, 2: I16, 3: I32, 4: I64, 5: F16, 6: F32, 7: F64, 9: C64, 10: C128, 11: BOOL, 15: BF16}
 LAYOUTS = {torch.strided: 'strided', torch.sparse_coo: 'sparse', torch.sparse_csr: 'sparseCsr'}
 
 
@@ -770,6 +772,8 @@ def evaluate(item):
     keywords = {name: fresh(value) for name, value in item['keywords'].items()}
     torch.manual_seed(0)
     result = getattr(torch.ops.aten, item['name'])(*positional, **keywords)
+    if item['name'] in ('promote_types', 'result_type'):
+        result = DTYPE_NUMBERS[result]
     with_values = item['compare'] == 'values'
     evaluated = {
         'operator': item['name'],
