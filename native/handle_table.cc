@@ -71,6 +71,7 @@ Handle HandleTable::insert(at::Tensor tensor) {
                 (uint64_t{environment_} << slot_bits) | index;
   slot.generation++;
   live_++;
+  change_ += tensor_overhead;
   return slot.handle;
 }
 
@@ -82,6 +83,7 @@ bool HandleTable::release(Handle handle) {
   slot.tensor = at::Tensor();
   slot.handle = 0;
   live_--;
+  change_ -= tensor_overhead;
   if (slot.generation < generation_limit) {  // a worn-out slot retires: its numbers would repeat
     slot.next_free = free_;
     free_ = static_cast<uint32_t>(index);

@@ -37,13 +37,16 @@ class HandleTable {
   // Bytes of all storages that a live handle refers to, each counted once.
   size_t bytes() const { return bytes_; }
   size_t storages() const { return storages_.size(); }
-  // How `bytes()` changed since the last call: what the JavaScript engine has to be told.
+  // How what the engine should know of (storages, and what each tensor costs besides) changed since the last
+  // call.
   int64_t take_change() { return std::exchange(change_, 0); }
   int64_t change() const { return change_; }
 
  private:
   static constexpr int slot_bits = 21, environment_bits = 8;
   static constexpr uint64_t slot_mask = (uint64_t{1} << slot_bits) - 1;
+  // A tensor's header, its slot, its JavaScript object: many small tensors are memory too.
+  static constexpr int64_t tensor_overhead = 512;
   static constexpr uint64_t generation_limit = uint64_t{1} << 24;
 
   struct Slot {

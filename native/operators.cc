@@ -69,6 +69,13 @@ Kind kind_of(const c10::TypePtr& type) {
   }
 }
 
+// Symbolic integers are integers to everybody but the compiler.
+std::string readable_type(std::string text) {
+  for (size_t at; (at = text.find("SymInt")) != std::string::npos;) text.replace(at, 6, "int");
+  if (text == "ScalarType") return "dtype";
+  return text;
+}
+
 Parameter read_parameter(const c10::Argument& argument) {
   Parameter parameter;
   parameter.name = argument.name();
@@ -81,7 +88,7 @@ Parameter read_parameter(const c10::Argument& argument) {
   parameter.has_default = argument.default_value().has_value();
   parameter.keyword_only = argument.kwarg_only();
   if (parameter.has_default) parameter.default_value = *argument.default_value();
-  parameter.type = type->str() + (parameter.nullable ? "?" : "");
+  parameter.type = readable_type(type->str()) + (parameter.nullable ? "?" : "");
   return parameter;
 }
 
@@ -148,15 +155,17 @@ std::string js_name_of(const std::string& qualified_name) {
   return name_space == "aten" ? name : name_space + "." + name;
 }
 
-// -1 when the call's form does not fit.
+// Positional arguments fill what has no default, in order; what they leave open must be given by name, as in
+// Python.
 optional<Candidate> fit(const Overload& overload, int positional, const std::vector<std::string>& options) {
-  if (!overload.supported || positional != overload.positional) return nullopt;
+  if (!overload.supported || positional > overload.positional) return nullopt;
   Candidate candidate{&overload, std::vector<int>(overload.parameters.size(), -1), {}};
   int next_positional = 0;
   size_t used_options = 0;
   for (size_t i = 0; i < overload.parameters.size(); i++) {
     const auto& parameter = overload.parameters[i];
-    if (!parameter.has_default && !parameter.keyword_only) {
+    bool is_positional = !parameter.has_default && !parameter.keyword_only;
+    if (is_positional && next_positional < positional) {
       candidate.source[i] = next_positional++;
       continue;
     }

@@ -1,0 +1,83 @@
+import { AlambicError } from './errors.js'
+import { refusePromise } from './memory.js'
+import { native } from './native/loader.js'
+import { Tensor } from './tensor.js'
+
+/**
+ * Runs `body` without recording operations, and returns its result.
+ *
+ * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: the mode belongs to the thread
+ */
+export function noGrad<T>(body: () => T): T {
+  return withGradMode('noGrad', false, body)
+}
+
+/** Runs `body` with recording, inside of {@link noGrad}. */
+export function enableGrad<T>(body: () => T): T {
+  return withGradMode('enableGrad', true, body)
+}
+
+/** Whether operations are being recorded in this thread. */
+export function isGradEnabled(): boolean {
+  return native.isGradEnabled()
+}
+
+function withGradMode<T>(what: string, enabled: boolean, body: () => T): T {
+  const before = native.setGradEnabled(enabled)
+  try {
+    const result = body()
+    refusePromise(what, result)
+    return result
+  } finally {
+    native.setGradEnabled(before)
+  }
+}
+
+export interface GradOptions {
+  /** One per output, of its shape; null for the implicit 1 of a scalar. */
+  gradOutputs?: readonly (Tensor | null)[]
+  /** Keep the graph for another pass. Default: the value of `createGraph`. */
+  retainGraph?: boolean
+  /** Make the gradients differentiable themselves. Default: false. */
+  createGraph?: boolean
+  /** Give null for inputs that the outputs do not depend on, instead of an error. Default: false. */
+  allowUnused?: boolean
+}
+
+/**
+ * d(sum of outputs)/d(input) for each input, without touching any `grad`.
+ *
+ * @throws AlambicError `ERR_AUTOGRAD` for an output that depends on nothing, or an unused input
+ */
+export function grad(outputs: Tensor | readonly Tensor[], inputs: Tensor, options?: GradOptions): [Tensor]
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options: GradOptions & { allowUnused: true },
+): (Tensor | null)[]
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: readonly Tensor[],
+  options?: GradOptions,
+): Tensor[]
+export function grad(
+  outputs: Tensor | readonly Tensor[],
+  inputs: Tensor | readonly Tensor[],
+  { gradOutputs, createGraph = false, retainGraph = createGraph, allowUnused = false }: GradOptions = {},
+): (Tensor | null)[] {
+  const results = native.grad(
+    handles('outputs', outputs),
+    handles('inputs', inputs),
+    gradOutputs?.map(each => each?.handle ?? 0),
+    retainGraph,
+    createGraph,
+    allowUnused,
+  )
+  return results.map(handle => (handle === 0 ? null : new Tensor(handle)))
+}
+
+function handles(what: string, tensors: Tensor | readonly Tensor[]): number[] {
+  const list = tensors instanceof Tensor ? [tensors] : tensors
+  if (list.length === 0) throw new AlambicError('ERR_ARGUMENT', `grad: ${what}: expected at least one tensor`)
+  return list.map(each => each.handle)
+}

@@ -1,0 +1,149 @@
+/** Intermediate features of a model, by the dotted path of the layer that makes them. */
+import { AlambicError, argumentError, show } from './errors.js'
+import { Module } from './nn/module.js'
+import { Tensor } from './tensor.js'
+
+export interface CaptureOptions {
+  /** A layer's output (default), or the first tensor it is given. */
+  io?: 'output' | 'input'
+  /** For a layer that runs several times in a forward: its last call (default), or a list with one tensor per call. */
+  calls?: 'last' | 'all'
+}
+
+/** A feature per path: a tensor, or with `calls: 'all'` one tensor per call. */
+export type Features<Options extends CaptureOptions = CaptureOptions> = Record<
+  string,
+  Options['calls'] extends 'all' ? Tensor[] : Tensor
+>
+
+export interface Captured<Output, Options extends CaptureOptions = CaptureOptions> {
+  output: Output
+  features: Features<Options>
+}
+
+/**
+ * Runs a forward and returns with its output the features at the given paths, gradients included.
+ *
+ * @param paths of layers, such as `layer1` or `layer2.0.conv1`
+ * @param input the model's input; several as an array
+ * @throws AlambicError `ERR_UNKNOWN_LAYER` for a path that names no layer, or a layer that the forward did not call
+ * @example const { output, features } = captureFeatures(model, ['layer1'], x); features.layer1
+ */
+export function captureFeatures<Output, const Options extends CaptureOptions = CaptureOptions>(
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any module can be hooked
+  model: Module<any, Output>,
+  paths: readonly string[],
+  input: Tensor | readonly unknown[],
+  options?: Options,
+): Captured<Output, Options> {
+  const probe = attachFeatures(model, paths, options)
+  try {
+    return probe.forward(input)
+  } finally {
+    probe.detach()
+  }
+}
+
+/**
+ * The persistent form of {@link captureFeatures}: attaches once, captures at each `forward`, keeps nothing between.
+ *
+ * @example using probe = attachFeatures(model, ['layer1'], { io: 'input' }); probe.forward(x)
+ */
+export function attachFeatures<Output, const Options extends CaptureOptions = CaptureOptions>(
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  model: Module<any, Output>,
+  paths: readonly string[],
+  options?: Options,
+): FeatureProbe<Output, Options> {
+  return new FeatureProbe(model, paths, options ?? ({} as Options))
+}
+
+/** Made by {@link attachFeatures}. */
+export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOptions> {
+  private calls = new Map<string, Tensor[]>()
+  private readonly restore: (() => void)[] = []
+
+  /** @internal */
+  constructor(
+    // eslint-disable-next-line @typescript-eslint/no-explicit-any
+    private readonly model: Module<any, Output>,
+    readonly paths: readonly string[],
+    private readonly options: Options,
+  ) {
+    const { io = 'output', calls = 'last' } = options
+    if (io !== 'output' && io !== 'input') throw argumentError('io', "'output' or 'input'", io)
+    if (calls !== 'last' && calls !== 'all') throw argumentError('calls', "'last' or 'all'", calls)
+    const targets = paths.map(path => [path, model.getSubmodule(path)] as const) // all are known before one is hooked
+    for (const [path, module] of targets)
+      this.restore.push(hookForward(module, (inputs, output) => this.record(path, inputs, output)))
+  }
+
+  /** @throws AlambicError `ERR_UNKNOWN_LAYER` when the forward did not call one of the layers */
+  forward(input: Tensor | readonly unknown[]): Captured<Output, Options> {
+    this.calls = new Map()
+    try {
+      const inputs = input instanceof Tensor ? [input] : input
+      const output = this.model.forward(...inputs)
+      return { output, features: this.collect() }
+    } finally {
+      this.calls = new Map()
+    }
+  }
+
+  /** Takes the hooks off again. */
+  detach(): void {
+    for (const undo of this.restore.splice(0).reverse()) undo()
+  }
+
+  [Symbol.dispose](): void {
+    this.detach()
+  }
+
+  private record(path: string, inputs: unknown[], output: unknown): void {
+    const value = this.options.io === 'input' ? inputs.find(each => each instanceof Tensor) : output
+    if (!(value instanceof Tensor))
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        `captureFeatures: expected the ${this.options.io ?? 'output'} of ${JSON.stringify(path)} to be a tensor, ` +
+          `got ${show(value)}; name a layer inside of it`,
+      )
+    const list = this.calls.get(path)
+    if (list) list.push(value)
+    else this.calls.set(path, [value])
+  }
+
+  private collect(): Features<Options> {
+    const features: Record<string, Tensor | Tensor[]> = {}
+    for (const path of this.paths) {
+      const list = this.calls.get(path)
+      if (!list)
+        throw new AlambicError(
+          'ERR_UNKNOWN_LAYER',
+          `captureFeatures: the forward of ${this.model.constructor.name} did not call the layer ${JSON.stringify(path)}`,
+        )
+      features[path] = this.options.calls === 'all' ? list : list.at(-1)!
+    }
+    return features as Features<Options>
+  }
+}
+
+/** Sees every call of a module's forward until the returned function is called. Hooks stack. */
+function hookForward(module: Module, see: (inputs: unknown[], output: unknown) => void): () => void {
+  const own = Object.getOwnPropertyDescriptor(module, 'forward')
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called on the module below
+  const original = module.forward
+  Object.defineProperty(module, 'forward', {
+    configurable: true,
+    enumerable: false,
+    writable: true,
+    value: (...inputs: unknown[]): unknown => {
+      const output: unknown = original.apply(module, inputs)
+      see(inputs, output)
+      return output
+    },
+  })
+  return () => {
+    if (own) Object.defineProperty(module, 'forward', own)
+    else delete (module as { forward?: unknown }).forward
+  }
+}

@@ -1,0 +1,117 @@
+/**
+ * Who releases a tensor. In order of preference: `using` or `dispose()`, {@link scope}, and a FinalizationRegistry as
+ * the backstop, which runs only when the event loop turns: a synchronous loop must not depend on it.
+ */
+import { AlambicError } from './errors.js'
+import { native } from './native/loader.js'
+import type { Handle } from './native/contract.js'
+import type { Tensor } from './tensor.js'
+
+let current: Tensor[] | null = null
+
+const backstop = new FinalizationRegistry<Handle>(handle => native.release(handle))
+
+/** Every new tensor comes by here once. */
+export function track(tensor: Tensor, scoped = true): void {
+  if (current === null || !scoped) backstop.register(tensor, tensor.handle)
+  else current.push(tensor)
+}
+
+/** Memory that this thread's live tensors hold. */
+export interface Memory {
+  /** Tensors that were made and not yet released. */
+  tensors: number
+  /** Distinct storages behind them: views share one. */
+  storages: number
+  /** Bytes of these storages, each counted once, on all devices. */
+  bytes: number
+}
+
+/** Tensors alive in this thread, and their bytes. */
+export function memory(): Memory {
+  return native.memory()
+}
+
+/**
+ * Runs `body` and releases every tensor made in it, except those in its result: a tensor, or tensors inside arrays,
+ * plain objects, maps and sets. Parameters and buffers of modules made inside live on, and so does what
+ * {@link keep} was called with. Scopes nest: what leaves the inner one belongs to the outer.
+ *
+ * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: tensors made later would escape the scope
+ */
+export function scope<T>(body: () => T): T {
+  const outer = current
+  const made: Tensor[] = []
+  current = made
+  try {
+    const result = body()
+    refusePromise('scope', result)
+    collectTensors(result, tensor => kept.add(tensor))
+    return result
+  } finally {
+    current = outer
+    for (const tensor of made) {
+      if (kept.has(tensor)) {
+        kept.delete(tensor)
+        if (tensor.handle !== 0) track(tensor)
+      } else tensor.dispose()
+    }
+  }
+}
+
+const kept = new WeakSet<Tensor>()
+
+/** Lets a tensor outlive the scope it was made in; whoever holds it disposes of it. Returns the tensor. */
+export function keep<T extends Tensor>(tensor: T): T {
+  if (current !== null) {
+    const position = current.indexOf(tensor)
+    if (position >= 0) {
+      current.splice(position, 1)
+      backstop.register(tensor, tensor.handle)
+    }
+  }
+  return tensor
+}
+
+/** Runs `body` outside of any scope: what it makes is not released by the scopes around. */
+export function unscoped<T>(body: () => T): T {
+  const outer = current
+  current = null
+  try {
+    return body()
+  } finally {
+    current = outer
+  }
+}
+
+/** Grad mode and scopes belong to the thread, not to a chain of promises. */
+export function refusePromise(what: string, result: unknown): void {
+  if (typeof (result as { then?: unknown } | null)?.then === 'function')
+    throw new AlambicError(
+      'ERR_ASYNC_CALLBACK',
+      `${what}: expected a synchronous callback, got one that returns a promise; ` +
+        `put ${what}() inside the asynchronous function, around the synchronous parts`,
+    )
+}
+
+function collectTensors(value: unknown, visit: (tensor: Tensor) => void, seen = new Set<object>()): void {
+  if (typeof value !== 'object' || value === null || seen.has(value)) return
+  seen.add(value)
+  if (isTensor(value)) visit(value)
+  else if (Array.isArray(value) || value instanceof Set)
+    for (const each of value as Iterable<unknown>) collectTensors(each, visit, seen)
+  else if (value instanceof Map)
+    for (const each of (value as Map<unknown, unknown>).values()) collectTensors(each, visit, seen)
+  else if (isPlainObject(value)) for (const each of Object.values(value)) collectTensors(each, visit, seen)
+}
+
+function isTensor(value: object): value is Tensor {
+  return typeof (value as Tensor).handle === 'number' && typeof (value as Tensor).dispose === 'function'
+}
+
+/** `{ … }`, as opposed to an instance of a class. */
+export function isPlainObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}

@@ -1,0 +1,296 @@
+import { noGrad } from '../autograd.js'
+import { AlambicError } from '../errors.js'
+import { keep, scope } from '../memory.js'
+import { nearest } from '../names.js'
+import { native } from '../native/loader.js'
+import { Tensor, type ToOptions } from '../tensor.js'
+import type { Device, DType } from '../types.js'
+import { Parameter } from './parameter.js'
+
+/** Tensors by their dotted names, as in PyTorch: `layer1.0.conv1.weight`. */
+export type StateDict = Record<string, Tensor>
+
+export interface LoadStateDictOptions {
+  /** Missing and unexpected keys are errors. Default: true. */
+  strict?: boolean
+  /** What the file's keys start with and the module's do not, such as `module.` of DataParallel. */
+  prefix?: string
+  /** Turns a file's key (after the prefix) into the module's. */
+  rename?: (key: string) => string
+}
+
+/** The keys that did not meet, with `strict: false`. */
+export interface LoadStateDictResult {
+  missing: string[]
+  unexpected: string[]
+}
+
+/**
+ * A part of a network, with PyTorch's semantics: fields that hold a {@link Parameter}, a buffer
+ * ({@link registerBuffer}) or another module belong to it, in the order in which they were assigned.
+ *
+ * @example
+ * class Net extends nn.Module {
+ *   conv = new nn.Conv2d(3, 8, 3)
+ *   forward(x: Tensor) { return this.conv.forward(x).relu() }
+ * }
+ */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- each module has its own inputs and outputs
+export abstract class Module<Inputs extends any[] = any[], Output = any> {
+  /** Set by {@link train} and {@link eval}; dropout and batch norm go by it. */
+  training = true
+
+  readonly #buffers = new Map<string, { persistent: boolean }>()
+
+  abstract forward(...inputs: Inputs): Output
+
+  // ---- What belongs to the module --------------------------------------------------------------------------------
+
+  /**
+   * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not learned. It outlives any scope.
+   *
+   * @param persistent whether it is part of {@link stateDict}; default: true
+   */
+  registerBuffer(name: string, buffer: Tensor | null, { persistent = true } = {}): void {
+    if (buffer !== null) keep(buffer)
+    this.#buffers.set(name, { persistent })
+    ;(this as Record<string, unknown>)[name] = buffer
+  }
+
+  /** The direct parts, by field name. */
+  namedChildren(): [string, Module][] {
+    return Object.entries(this).filter((entry): entry is [string, Module] => entry[1] instanceof Module)
+  }
+
+  children(): Module[] {
+    return this.namedChildren().map(([, child]) => child)
+  }
+
+  /** This module (under the path `''`) and all below it, each once, by dotted path. */
+  namedModules(): [string, Module][] {
+    const seen = new Set<Module>()
+    const list: [string, Module][] = []
+    const visit = (path: string, module: Module) => {
+      if (seen.has(module)) return
+      seen.add(module)
+      list.push([path, module])
+      for (const [name, child] of module.namedChildren()) visit(join(path, name), child)
+    }
+    visit('', this)
+    return list
+  }
+
+  modules(): Module[] {
+    return this.namedModules().map(([, module]) => module)
+  }
+
+  /** Parameters of this module and all below, each once, by dotted path. */
+  namedParameters(): [string, Parameter][] {
+    return unique(this.namedModules().flatMap(([path, module]) => ownParameters(path, module)))
+  }
+
+  parameters(): Parameter[] {
+    return this.namedParameters().map(([, parameter]) => parameter)
+  }
+
+  namedBuffers(): [string, Tensor][] {
+    return unique(this.namedModules().flatMap(([path, module]) => module.ownBuffers(path, false)))
+  }
+
+  buffers(): Tensor[] {
+    return this.namedBuffers().map(([, buffer]) => buffer)
+  }
+
+  private ownBuffers(path: string, persistentOnly: boolean): [string, Tensor][] {
+    const buffers: [string, Tensor][] = []
+    for (const [name, { persistent }] of this.#buffers) {
+      const value = (this as Record<string, unknown>)[name]
+      if (value instanceof Tensor && (persistent || !persistentOnly)) buffers.push([join(path, name), value])
+    }
+    return buffers
+  }
+
+  /** Number of elements of all parameters. */
+  parameterCount(): number {
+    return this.parameters().reduce((sum, parameter) => sum + parameter.numel(), 0)
+  }
+
+  /**
+   * The module at a dotted path; `''` is this one.
+   *
+   * @throws AlambicError `ERR_UNKNOWN_LAYER`, naming the nearest paths
+   */
+  getSubmodule(path: string): Module {
+    let module: Module = this as unknown as Module
+    for (const name of path === '' ? [] : path.split('.')) {
+      const child = Object.hasOwn(module, name)
+        ? (module as unknown as Record<string, unknown>)[name]
+        : undefined
+      if (!(child instanceof Module)) throw this.unknownLayer(path)
+      module = child
+    }
+    return module
+  }
+
+  private unknownLayer(path: string): AlambicError {
+    const paths = this.namedModules()
+      .map(([known]) => known)
+      .filter(known => known !== '')
+    const near = nearest(path, paths, 5)
+    const offer =
+      near.length > 0 ? `near names: ${near.join(', ')}` : `there are: ${paths.slice(0, 20).join(', ')}`
+    return new AlambicError(
+      'ERR_UNKNOWN_LAYER',
+      `${this.constructor.name} has no layer ${JSON.stringify(path)}; ${offer}`,
+    )
+  }
+
+  // ---- Modes -------------------------------------------------------------------------------------------------------
+
+  /** Training mode for this module and all below. */
+  train(mode = true): this {
+    for (const module of this.modules()) module.training = mode
+    return this
+  }
+
+  /** Evaluation mode: dropout passes everything, batch norm uses its running statistics. */
+  eval(): this {
+    return this.train(false)
+  }
+
+  /** Whether the parameters learn: `false` freezes the module. */
+  requiresGrad(requiresGrad = true): this {
+    for (const parameter of this.parameters()) parameter.requiresGrad = requiresGrad
+    return this
+  }
+
+  zeroGrad(): void {
+    for (const parameter of this.parameters()) parameter.grad = null
+  }
+
+  /**
+   * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
+   * four dimensions.
+   *
+   * @example model.to('cuda'), model.to({ memoryFormat: 'channelsLast' })
+   */
+  to(target: Device | DType | ToOptions): this {
+    noGrad(() =>
+      scope(() => {
+        for (const tensor of [...this.parameters(), ...this.buffers()])
+          native.setData(tensor.handle, convert(tensor, target).handle)
+      }),
+    )
+    return this
+  }
+
+  // ---- State -------------------------------------------------------------------------------------------------------
+
+  /**
+   * Parameters and persistent buffers under PyTorch's keys. The tensors share the module's memory; they are detached,
+   * and the caller's to release.
+   */
+  stateDict(): StateDict {
+    return Object.fromEntries(this.namedState().map(([name, tensor]) => [name, tensor.detach()]))
+  }
+
+  /** In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each name. */
+  private namedState(path = ''): [string, Tensor][] {
+    return [
+      ...ownParameters(path, this as unknown as Module),
+      ...this.ownBuffers(path, true),
+      ...this.namedChildren().flatMap(([name, child]) => child.namedState(join(path, name))),
+    ]
+  }
+
+  /**
+   * Copies the tensors of a state dict into this module's, converting dtype and device.
+   *
+   * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected and wrongly shaped keys at once; then
+   *   nothing was changed
+   */
+  loadStateDict(
+    dict: StateDict,
+    { strict = true, prefix = '', rename }: LoadStateDictOptions = {},
+  ): LoadStateDictResult {
+    const given = new Map<string, Tensor>()
+    for (const [key, tensor] of Object.entries(dict)) {
+      const bare = key.startsWith(prefix) ? key.slice(prefix.length) : key
+      given.set(rename ? rename(bare) : bare, tensor)
+    }
+    const own = this.namedState()
+    const names = new Set(own.map(([name]) => name))
+    const missing = own.map(([name]) => name).filter(name => !given.has(name))
+    const unexpected = [...given.keys()].filter(name => !names.has(name))
+    const misshapen = own
+      .filter(([name, tensor]) => given.has(name) && String(given.get(name)!.shape) !== String(tensor.shape))
+      .map(
+        ([name, tensor]) =>
+          `${name}: expected (${tensor.shape.join(', ')}), got (${given.get(name)!.shape.join(', ')})`,
+      )
+    if (misshapen.length > 0 || (strict && missing.length + unexpected.length > 0))
+      throw new AlambicError(
+        'ERR_STATE_DICT',
+        [`loadStateDict into ${this.constructor.name}:`]
+          .concat(missing.length ? `  missing keys: ${missing.join(', ')}` : [])
+          .concat(unexpected.length ? `  unexpected keys: ${unexpected.join(', ')}` : [])
+          .concat(misshapen.length ? `  wrong shapes: ${misshapen.join('; ')}` : [])
+          .join('\n'),
+      )
+    noGrad(() =>
+      scope(() => {
+        for (const [name, tensor] of own) if (given.has(name)) tensor.copy_(given.get(name)!)
+      }),
+    )
+    return { missing, unexpected }
+  }
+
+  // ---- Display -------------------------------------------------------------------------------------------------------
+
+  /** What stands between the parentheses of {@link toString}: `3, 64, kernelSize=(3, 3)`. */
+  protected describe(): string {
+    return ''
+  }
+
+  /** The tree of modules, as PyTorch prints it. */
+  toString(): string {
+    const children = this.namedChildren().map(([name, child]) =>
+      `(${name}): ${child}`.replaceAll('\n', '\n  '),
+    )
+    if (children.length === 0) return `${this.constructor.name}(${this.describe()})`
+    return `${this.constructor.name}(\n  ${children.join('\n  ')}\n)`
+  }
+}
+
+function join(path: string, name: string): string {
+  return path === '' ? name : `${path}.${name}`
+}
+
+function ownParameters(path: string, module: Module): [string, Parameter][] {
+  return Object.entries(module)
+    .filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)
+    .map(([name, parameter]) => [join(path, name), parameter])
+}
+
+function unique<T>(named: [string, T][]): [string, T][] {
+  const seen = new Set<T>()
+  return named.filter(([, value]) => !seen.has(value) && seen.add(value))
+}
+
+function convert(tensor: Tensor, target: Device | DType | ToOptions): Tensor {
+  const whole = tensor.to(target)
+  if (typeof target === 'object') return tensor.to(fitting(tensor, target))
+  return whole.dtype !== tensor.dtype && !isFloating(tensor) ? tensor : whole
+}
+
+function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions): ToOptions {
+  return {
+    ...options,
+    dtype: isFloating(tensor) ? dtype : undefined,
+    memoryFormat: memoryFormat === 'channelsLast' && tensor.ndim !== 4 ? undefined : memoryFormat,
+  }
+}
+
+function isFloating(tensor: Tensor): boolean {
+  return tensor.dtype.startsWith('float') || tensor.dtype === 'bfloat16' || tensor.dtype.startsWith('complex')
+}

@@ -1,0 +1,16 @@
+import { native } from '../native/loader.js'
+import { Tensor } from '../tensor.js'
+
+/**
+ * A tensor that a {@link Module} learns: found by `parameters()`, and alive until nothing refers to it, whatever
+ * `scope` it was made in.
+ */
+export class Parameter extends Tensor {
+  /** Shares the data of `data`, without its history. */
+  constructor(data: Tensor, { requiresGrad = true }: { requiresGrad?: boolean } = {}) {
+    const detached = data.detach()
+    super(native.alias(detached.handle), false)
+    detached.dispose()
+    if (requiresGrad) this.requiresGrad = true
+  }
+}

@@ -1,0 +1,33 @@
+import { Tensor } from './tensor.js'
+import { native } from './native/loader.js'
+import type { NativeGenerator } from './native/contract.js'
+import type { Device } from './types.js'
+
+/**
+ * Seeds the default generators of all devices. The same seed, the same operations and the same number of threads give
+ * the same bits on the CPU.
+ *
+ * @param seed an integer; a bigint beyond 2^53
+ */
+export function manualSeed(seed: number | bigint): void {
+  native.manualSeed(seed)
+}
+
+/** A source of random numbers of its own: `torch.randn([2], { generator: new Generator(1) })`. */
+export class Generator {
+  /** @internal */
+  readonly native: NativeGenerator
+
+  constructor(seed: number | bigint, device: Device = 'cpu') {
+    this.native = new native.Generator(seed, device)
+  }
+}
+
+/** The state of a device's default generator, to come back to with {@link setRngState}. */
+export function getRngState(device: Device = 'cpu'): Tensor {
+  return new Tensor(native.rngState(device))
+}
+
+export function setRngState(state: Tensor, device: Device = 'cpu'): void {
+  native.setRngState(device, state.handle)
+}

@@ -1,0 +1,211 @@
+/**
+ * Calls of operators through the native dispatcher: a call becomes a plan (looked up once per form of call), tags and
+ * values. Knows the Tensor class only through {@link installMethods}, which `tensor.ts` calls: the class needs this
+ * file and this file the class.
+ */
+import { AlambicError } from '../errors.js'
+import { isPlainObject } from '../memory.js'
+import { Tag, type CallResult, type PlanId } from '../native/contract.js'
+import { native } from '../native/loader.js'
+import { Generator } from '../random.js'
+import type { Tensor as TensorClass } from '../tensor.js'
+
+let Tensor: typeof TensorClass
+type Tensor = TensorClass
+
+/** An operator, or one overload of it, and the plans made so far. */
+export class Operator {
+  /** By number of positional arguments, for calls without options. */
+  readonly plain: (PlanId | undefined)[] = []
+  private readonly withOptions = new Map<string, PlanId>()
+
+  constructor(
+    readonly qualifiedName: string,
+    readonly overload: string | null,
+  ) {}
+
+  plainPlan(count: number): PlanId {
+    return (this.plain[count] ??= native.plan(this.qualifiedName, this.overload, count, []))
+  }
+
+  plan(positional: number, options: readonly string[]): PlanId {
+    const form = `${positional}:${options.join()}`
+    let plan = this.withOptions.get(form)
+    if (plan === undefined) {
+      plan = native.plan(this.qualifiedName, this.overload, positional, options)
+      this.withOptions.set(form, plan)
+    }
+    return plan
+  }
+}
+
+// Read once: a property of the lazily loaded addon costs as much as a small operator.
+let nativeCall: typeof native.call = (...args) => {
+  nativeCall = native.call
+  return nativeCall(...args)
+}
+
+/** The tag of the value that {@link encode} returned last. */
+let tag: number = Tag.plain
+
+function encode(value: unknown): unknown {
+  if (value instanceof Tensor) {
+    tag = Tag.tensor
+    return value.handle
+  }
+  tag = Tag.plain
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) {
+    if (!value.some(each => each instanceof Tensor)) return value
+    tag = Tag.tensorList
+    return value.map(toHandle)
+  }
+  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as Iterable<number>)
+  if (value instanceof Generator) {
+    tag = Tag.generator
+    return value.native
+  }
+  return value
+}
+
+function toHandle(value: unknown, index: number): number {
+  if (value instanceof Tensor) return released(value)
+  if (value === null || value === undefined) return 0
+  throw new AlambicError('ERR_ARGUMENT', `expected a tensor or null at index ${index} of a list of tensors`)
+}
+
+/** In a list, 0 means null: a released tensor must not pass for it. */
+function released(tensor: Tensor): number {
+  if (tensor.handle === 0)
+    throw new AlambicError(
+      'ERR_TENSOR_RELEASED',
+      'a tensor of the list was released before: keep it with keep()',
+    )
+  return tensor.handle
+}
+
+function decode(result: CallResult, args: readonly unknown[]): unknown {
+  if (typeof result === 'number') return decodeTensor(result, args)
+  const [tags, ...values] = result
+  const decoded = values.map((value, i) => {
+    if (tags[i] === 't') return decodeTensor(value as number, args)
+    if (tags[i] === 'T') return (value as number[]).map(each => decodeTensor(each, args))
+    return value
+  })
+  return decoded.length <= 1 ? decoded[0] : decoded
+}
+
+function decodeTensor(result: number, args: readonly unknown[]): unknown {
+  if (result > 0) return new Tensor(result)
+  return result === 0 ? null : args[-result - 1]
+}
+
+function call1(operator: Operator, a: unknown): unknown {
+  const plan = operator.plain[1] ?? operator.plainPlan(1)
+  const va = encode(a)
+  const result = nativeCall(plan, tag, va)
+  return typeof result === 'number' && result > 0 ? new Tensor(result) : decode(result, [a])
+}
+
+function call2(operator: Operator, a: unknown, b: unknown): unknown {
+  const plan = operator.plain[2] ?? operator.plainPlan(2)
+  const va = encode(a)
+  let tags = tag
+  const vb = encode(b)
+  tags |= tag << 2
+  const result = nativeCall(plan, tags, va, vb)
+  return typeof result === 'number' && result > 0 ? new Tensor(result) : decode(result, [a, b])
+}
+
+/** Values beyond this have their tags in a string. */
+const mostTagBits = 16
+
+function callWith(plan: PlanId, values: readonly unknown[]): unknown {
+  const encoded: unknown[] = []
+  const tags: number[] = []
+  for (const value of values) {
+    encoded.push(encode(value))
+    tags.push(tag)
+  }
+  const packed =
+    tags.length > mostTagBits
+      ? tags.join('')
+      : tags.reduce((bits, each, i) => (bits | (each << (2 * i))) >>> 0, 0)
+  return decode(nativeCall(plan, packed, ...encoded), values)
+}
+
+/** The trailing options object; `{ re, im }` is a complex number. */
+function isOptions(value: unknown): value is Record<string, unknown> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !(value instanceof Tensor) &&
+    !Array.isArray(value) &&
+    isPlainObject(value) &&
+    !('re' in value)
+  )
+}
+
+function callMany(operator: Operator, args: readonly unknown[]): unknown {
+  const last = args[args.length - 1]
+  if (!isOptions(last)) return callWith(operator.plainPlan(args.length), args)
+  const values = args.slice(0, -1)
+  const names: string[] = []
+  for (const [name, value] of Object.entries(last)) {
+    if (value === undefined) continue
+    names.push(name)
+    values.push(value)
+  }
+  return callWith(operator.plan(args.length - 1, names), values)
+}
+
+export function toFunction(operator: Operator): (...args: unknown[]) => unknown {
+  return function (a?: unknown, b?: unknown) {
+    // eslint-disable-next-line prefer-rest-params -- a rest parameter would allocate on the fast paths
+    const args = arguments
+    if (args.length === 1 && !isOptions(a)) return call1(operator, a)
+    if (args.length === 2 && !isOptions(b)) return call2(operator, a, b)
+    return callMany(operator, Array.from(args as ArrayLike<unknown>))
+  }
+}
+
+function toMethod(operator: Operator): (this: Tensor, ...args: unknown[]) => unknown {
+  return function (this: Tensor, a?: unknown) {
+    // eslint-disable-next-line prefer-rest-params
+    const args = arguments
+    if (args.length === 0) return call1(operator, this)
+    if (args.length === 1 && !isOptions(a)) return call2(operator, this, a)
+    return callMany(operator, [this, ...Array.from(args as ArrayLike<unknown>)])
+  }
+}
+
+/** An operator's names, from the native catalogue. */
+export interface OperatorName {
+  /** camelCase */
+  jsName: string
+  /** As in its schema, without the namespace. */
+  name: string
+  /** Whether some overload's first argument is a tensor. */
+  isMethod: boolean
+}
+
+export function operatorNames(namespace: string): OperatorName[] {
+  const flat = native.operatorNames(namespace)
+  const names: OperatorName[] = []
+  for (let i = 0; i < flat.length; i += 3)
+    names.push({ jsName: flat[i] as string, name: flat[i + 1] as string, isMethod: flat[i + 2] as boolean })
+  return names
+}
+
+/** Gives the class a method for every ATen operator on tensors that it does not define itself. */
+export function installMethods(constructor: typeof TensorClass): void {
+  Tensor = constructor
+  const prototype = Tensor.prototype as unknown as Record<string, unknown>
+  for (const { jsName, name, isMethod } of operatorNames('aten'))
+    if (isMethod && !(jsName in prototype))
+      Object.defineProperty(prototype, jsName, {
+        value: toMethod(new Operator(`aten::${name}`, null)),
+        configurable: true,
+        writable: true,
+      })
+}

@@ -1,0 +1,98 @@
+/**
+ * The operator table: every operator that libtorch's dispatcher knows, under its camelCase name.
+ */
+import { AlambicError } from '../errors.js'
+import { native } from '../native/loader.js'
+import '../tensor.js' // the class that results are made of
+import { Operator, operatorNames, toFunction } from './call.js'
+import type { Operators } from './operators.generated.js'
+
+/** An operator outside of the typed table. Its overloads are properties: `torch.ops.aten.add.Tensor(x, y)`. */
+export interface OperatorPacket {
+  (...args: unknown[]): unknown
+  readonly [overload: string]: (...args: unknown[]) => unknown
+}
+
+export interface Torch extends Operators {
+  /**
+   * Every operator by its schema's name, in every namespace: `torch.ops.quantized.linear(…)`. The overload without a
+   * name is `default`.
+   */
+  readonly ops: Record<string, Record<string, OperatorPacket>>
+}
+
+/** Properties that JavaScript itself looks for on any object: their absence is no mistake of the user. */
+const probed = new Set([
+  'then',
+  'toJSON',
+  'constructor',
+  'prototype',
+  'nodeType',
+  'asymmetricMatch',
+  '$$typeof',
+])
+
+function refuseUnknown(path: string, qualifiedName: (name: string) => string): object {
+  return new Proxy(Object.create(null) as object, {
+    get(_, name) {
+      if (typeof name === 'symbol' || probed.has(name) || name in Object.prototype) return undefined
+      native.overloadNames(qualifiedName(name)) // throws ERR_UNKNOWN_OPERATOR with near names
+      throw new AlambicError('ERR_UNKNOWN_OPERATOR', `${path}.${name}: no such operator`)
+    },
+  })
+}
+
+function makePacket(qualifiedName: string): OperatorPacket {
+  const packet = toFunction(new Operator(qualifiedName, null)) as OperatorPacket
+  for (const overload of native.overloadNames(qualifiedName))
+    Object.defineProperty(packet, overload || 'default', {
+      value: toFunction(new Operator(qualifiedName, overload)),
+      configurable: true,
+    })
+  return packet
+}
+
+function makeNamespace(namespace: string): Record<string, OperatorPacket> {
+  const packets = new Map<string, OperatorPacket>()
+  return new Proxy({} as Record<string, OperatorPacket>, {
+    get(_, name) {
+      if (typeof name === 'symbol' || probed.has(name)) return undefined
+      let packet = packets.get(name)
+      if (packet === undefined) {
+        packet = makePacket(`${namespace}::${name}`)
+        packets.set(name, packet)
+      }
+      return packet
+    },
+    ownKeys: () => operatorNames(namespace).map(entry => entry.name),
+    getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
+  })
+}
+
+function makeNamespaces(): Torch['ops'] {
+  const namespaces = new Map<string, Record<string, OperatorPacket>>()
+  return new Proxy({} as Torch['ops'], {
+    get(_, name) {
+      if (typeof name === 'symbol' || probed.has(name)) return undefined
+      let table = namespaces.get(name)
+      if (table === undefined) {
+        table = makeNamespace(name)
+        namespaces.set(name, table)
+      }
+      return table
+    },
+    ownKeys: () => native.operatorNamespaces(),
+    getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
+  })
+}
+
+function makeTable(): Torch {
+  const table = Object.create(refuseUnknown('torch', name => `aten::${name}`)) as Record<string, unknown>
+  for (const { jsName, name } of operatorNames('aten'))
+    table[jsName] = toFunction(new Operator(`aten::${name}`, null))
+  Object.defineProperty(table, 'ops', { value: makeNamespaces() })
+  return table as unknown as Torch
+}
+
+/** Every ATen operator: `torch.conv2d(x, w, { bias, padding: [1, 1] })`. See `docs/operators.md` for the rules. */
+export const torch: Torch = makeTable()

@@ -1,0 +1,56 @@
+import type { Tensor } from './tensor.js'
+
+/** Element types, by PyTorch's names. Which exist depends on libtorch: `float8_*` need 2.2, wide unsigned ones 2.3. */
+export type DType =
+  | 'float32'
+  | 'float64'
+  | 'float16'
+  | 'bfloat16'
+  | 'uint8'
+  | 'int8'
+  | 'int16'
+  | 'int32'
+  | 'int64'
+  | 'bool'
+  | 'complex32'
+  | 'complex64'
+  | 'complex128'
+  | 'uint16'
+  | 'uint32'
+  | 'uint64'
+  | 'float8_e4m3fn'
+  | 'float8_e5m2'
+  | 'float8_e4m3fnuz'
+  | 'float8_e5m2fnuz'
+  | 'qint8'
+  | 'quint8'
+  | 'qint32'
+
+/** `'cpu'`, `'cuda'` (the current GPU), `'cuda:1'`, `'meta'` (shapes only, no data) … */
+export type Device = 'cpu' | 'cuda' | 'meta' | 'mps' | (string & {})
+
+export type MemoryFormat = 'contiguous' | 'preserve' | 'channelsLast' | 'channelsLast3d'
+
+export type Layout = 'strided' | 'sparse' | 'sparseCsr' | 'sparseCsc' | 'sparseBsr' | 'sparseBsc' | 'mkldnn'
+
+export interface Complex {
+  re: number
+  im: number
+}
+
+/** Whole numbers are integers to libtorch, others double; a bigint carries integers beyond 2^53. */
+export type Scalar = number | bigint | boolean | Complex
+
+/** What stands for a tensor where an operator takes one: a number is a zero-dimensional tensor. */
+export type TensorLike = Tensor | number | boolean
+
+export type Nested<T> = T | readonly Nested<T>[]
+
+export interface TensorOptions {
+  /** Default: `float32`; for data made of bigints `int64`, of booleans `bool`. */
+  dtype?: DType
+  /** Default: `'cpu'`. */
+  device?: Device
+  /** Record operations on this tensor, so that `backward()` reaches it. Default: false. */
+  requiresGrad?: boolean
+}
