@@ -549,7 +549,7 @@ def creation():
     case('to', r(2, 3), F64)
     case('to', r(2, 3), CPU, I32, copy=True)
     case('to', r(2, 3), dtype=F16)
-    case('to', r(2, 3), r(1, dtype=F64))
+    case('to', r(2, 3), r(2, dtype=F64))
     case('_to_copy', r(1, 2, 2, 2), dtype=F64, memory_format=torch.channels_last)
     case('type_as', r(2), whole(1))
     case('contiguous', r(1, 2, 3, 3), memory_format=torch.channels_last)
