@@ -24,9 +24,10 @@ const USAGE = `Usage: npm run setup [-- OPTIONS]
 
 Installs the npm packages, finds or installs libtorch, compiles the addon and the TypeScript.
 
-  --yes      installs missing tools and system packages without asking (as CI=true does)
-  --verbose  shows the output of the commands that it runs
-  --help     prints this`
+  --yes         installs missing tools and system packages without asking (as CI=true does)
+  --verbose     shows the output of the commands that it runs
+  --only-addon  leaves the npm packages and the TypeScript alone, for node-gyp
+  --help        prints this`
 
 /**
  * @typedef {object} Examination
@@ -41,16 +42,18 @@ Installs the npm packages, finds or installs libtorch, compiles the addon and th
  * What is done already.
  *
  * @param {string} root
+ * @param {Options} options
  * @returns {Examination}
  */
-function examine(root) {
+function examine(root, { onlyAddon }) {
   const libtorch = chooseLibtorch(root)
+  const addonIsAll = onlyAddon || !isSourceTree(root)
   return {
-    dependencies: !isSourceTree(root) || dependenciesInstalled(root),
+    dependencies: addonIsAll || dependenciesInstalled(root),
     libtorch,
     remembered: libtorch !== null && readChoice(root)?.root === libtorch.root,
     native: libtorch !== null && (nativeBuilt(root, libtorch) || prebuiltWorks(root, libtorch)),
-    typescript: !isSourceTree(root) || typescriptBuilt(root),
+    typescript: addonIsAll || typescriptBuilt(root),
   }
 }
 
@@ -98,13 +101,13 @@ function prebuiltWorks(root, libtorch) {
  * @param {string} root
  * @param {Options} options
  */
-async function setUp(root, { yes, verbose }) {
-  if (isComplete(examine(root))) return
-  const progress = new Progress({ verbose })
+async function setUp(root, options) {
+  if (isComplete(examine(root, options))) return
+  const progress = new Progress(options)
   const lock = join(isSourceTree(root) ? join(root, 'build') : cacheFolder(), 'setup.lock')
   const onWait = (/** @type {string} */ owner) =>
     progress.note(`waiting for the set-up that is under way (process ${owner.split(' ')[1]}, ${lock})`)
-  await withLock(lock, onWait, () => doWhatIsMissing(root, { yes, verbose, progress }))
+  await withLock(lock, onWait, () => doWhatIsMissing(root, { ...options, progress }))
 }
 
 /** @param {Examination} done */
@@ -116,8 +119,9 @@ function isComplete(done) {
  * @param {string} root
  * @param {Options & { progress: Progress }} options
  */
-async function doWhatIsMissing(root, { yes, verbose, progress }) {
-  const done = examine(root)
+async function doWhatIsMissing(root, options) {
+  const { yes, verbose, progress } = options
+  const done = examine(root, options)
   const tools = [...(done.native ? [] : BUILD_TOOLS), ...(done.libtorch ? [] : INSTALL_TOOLS)]
   await requireTools(tools, { yes, progress })
 
@@ -134,17 +138,21 @@ async function doWhatIsMissing(root, { yes, verbose, progress }) {
   if (!done.typescript) await progress.step('TypeScript', () => buildTypescript(root, { verbose }))
 }
 
-/** @typedef {{ yes: boolean, verbose: boolean }} Options */
+/** @typedef {{ yes: boolean, verbose: boolean, onlyAddon: boolean }} Options */
 
 /**
  * @param {string[]} args
  * @returns {Options | null} null when only the usage is wanted
  */
 function parseArguments(args) {
-  const unknown = args.find(arg => !['--yes', '--verbose', '--help'].includes(arg))
+  const unknown = args.find(arg => !['--yes', '--verbose', '--only-addon', '--help'].includes(arg))
   if (unknown !== undefined) throw new SetupError(`unknown option ${unknown}\n${USAGE}`)
   if (args.includes('--help')) return null
-  return { yes: args.includes('--yes') || process.env['CI'] === 'true', verbose: args.includes('--verbose') }
+  return {
+    yes: args.includes('--yes') || process.env['CI'] === 'true',
+    verbose: args.includes('--verbose'),
+    onlyAddon: args.includes('--only-addon'),
+  }
 }
 
 async function main() {
