@@ -5,6 +5,8 @@
 #include "dispatch.h"
 #include "environment.h"
 #include "generator.h"
+#include "labels.h"
+#include "losses/distillation.h"
 #include "system.h"
 #include "tensors.h"
 
@@ -16,6 +18,8 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_autograd(env, exports);
   export_dispatch(env, exports);
   export_generator(env, exports);
+  export_labels(env, exports);
+  export_losses(env, exports);
   return exports;
 }
 

@@ -57,6 +57,8 @@ export interface SystemInfo {
   config: string
 }
 
+export type LossParts = [total: Handle, distillation: Handle, classification: Handle]
+
 export interface NativeAddon {
   // ---- system.cc
   setErrorClass(constructor: new (code: never, message: string) => Error): void
@@ -145,4 +147,36 @@ export interface NativeAddon {
   manualSeed(seed: number | bigint): void
   rngState(device: string): Handle
   setRngState(device: string, state: Handle): void
+
+  // ---- labels.cc
+  /** Throws unless `labels` are classes of `logits` (N, C, …) or `ignoreIndex`. `what` begins the message. */
+  checkLabels(what: string, logits: Handle, labels: Handle, ignoreIndex: number): void
+
+  // ---- losses/distillation.cc: each returns the total, its distillation part and its classification part
+  featureDistillation(
+    studentFeatures: Handle[],
+    teacherFeatures: Handle[],
+    logits: Handle,
+    labels: Handle,
+    alpha: number,
+    criterion: 'mse' | 'cosine',
+    weights: readonly number[] | undefined,
+  ): LossParts
+  attentionTransfer(
+    studentFeatures: Handle[],
+    teacherFeatures: Handle[],
+    logits: Handle,
+    labels: Handle,
+    alpha: number,
+    pool: boolean,
+    weights: readonly number[] | undefined,
+  ): LossParts
+  attentionMap(features: Handle): Handle
+  logitsDistillation(
+    teacherLogits: Handle,
+    temperature: number,
+    logits: Handle,
+    labels: Handle,
+    alpha: number,
+  ): LossParts
 }
