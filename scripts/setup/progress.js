@@ -1,10 +1,12 @@
 /** Short progress lines: a step when it begins, its seconds when it ends, its last line of output on a terminal. */
 export class Progress {
-  #live = process.stdout.isTTY === true
+  #stream
+  #live
 
-  /** @param {{ verbose: boolean }} options */
-  constructor({ verbose }) {
-    if (verbose) this.#live = false
+  /** @param {{ verbose: boolean, stream?: NodeJS.WriteStream }} options */
+  constructor({ verbose, stream = process.stdout }) {
+    this.#stream = stream
+    this.#live = stream.isTTY && !verbose
   }
 
   /**
@@ -16,7 +18,7 @@ export class Progress {
   async step(title, work) {
     const started = performance.now()
     const line = `[setup] ${title}`
-    process.stdout.write(this.#live ? `${line} …` : `${line} …\n`)
+    this.#stream.write(this.#live ? `${line} …` : `${line} …\n`)
     try {
       const result = await work(detail => this.#show(`${line} … ${detail}`))
       const seconds = ((performance.now() - started) / 1000).toFixed(1)
@@ -30,16 +32,16 @@ export class Progress {
 
   /** @param {string} text */
   note(text) {
-    process.stdout.write(`[setup] ${text}\n`)
+    this.#stream.write(`[setup] ${text}\n`)
   }
 
   /** @param {string} text */
   #show(text) {
-    if (this.#live) process.stdout.write(`\r\x1b[K${text.slice(0, (process.stdout.columns ?? 80) - 1)}`)
+    if (this.#live) this.#stream.write(`\r\x1b[K${text.slice(0, (this.#stream.columns ?? 80) - 1)}`)
   }
 
   /** @param {string} text */
   #end(text) {
-    process.stdout.write(this.#live ? `\r\x1b[K${text}\n` : `${text}\n`)
+    this.#stream.write(this.#live ? `\r\x1b[K${text}\n` : `${text}\n`)
   }
 }
