@@ -1,0 +1,133 @@
+import { join } from 'node:path'
+import { argumentError } from '../errors.js'
+import { CIFAR100_COARSE_CLASSES, CIFAR100_FINE_CLASSES, CIFAR10_CLASSES } from './class-names.js'
+import { DEFAULT_MAX_BYTES, findFiles, formatError, readBytes } from './files.js'
+import { isGzip } from './gunzip.js'
+import { ImageDataset } from './image-dataset.js'
+import { checkLabels } from './labels.js'
+import type { SplitOptions } from './mnist.js'
+
+export interface Cifar100Options extends SplitOptions {
+  /** 100 classes, or the 20 superclasses. Default: `'fine'`. */
+  labels?: 'fine' | 'coarse'
+}
+
+/**
+ * CIFAR-10: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `data_batch_1.bin` … `data_batch_5.bin` and
+ * `test_batch.bin`, in `dir` or in its `cifar-10-batches-bin`. Normalised by mean 0.4914, 0.4822, 0.4465 and std
+ * 0.2470, 0.2435, 0.2616 unless told otherwise.
+ *
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
+ */
+export async function loadCifar10(
+  dir: string,
+  { train = true, mean = CIFAR10_MEAN, std = CIFAR10_STD, augment }: SplitOptions = {},
+): Promise<ImageDataset> {
+  const names = train ? [1, 2, 3, 4, 5].map(batch => `data_batch_${batch}.bin`) : ['test_batch.bin']
+  const files = await findCifar('CIFAR-10', dir, 'cifar-10-batches-bin', names)
+  const { pixels, labels } = await readRecords(files, [{ name: 'label', classes: 10 }])
+  const shape = IMAGE_SHAPE
+  return new ImageDataset({ pixels, labels: labels[0]!, shape, classes: CIFAR10_CLASSES, mean, std, augment })
+}
+
+/**
+ * CIFAR-100: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `train.bin` and `test.bin`, in `dir` or in
+ * its `cifar-100-binary`. Normalised by mean 0.5071, 0.4865, 0.4409 and std 0.2673, 0.2564, 0.2762 unless told
+ * otherwise.
+ *
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
+ */
+export async function loadCifar100(
+  dir: string,
+  {
+    train = true,
+    labels: kind = 'fine',
+    mean = CIFAR100_MEAN,
+    std = CIFAR100_STD,
+    augment,
+  }: Cifar100Options = {},
+): Promise<ImageDataset> {
+  if (kind !== 'fine' && kind !== 'coarse') throw argumentError('labels', "'fine' or 'coarse'", kind)
+  const names = [train ? 'train.bin' : 'test.bin']
+  const files = await findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
+  const { pixels, labels } = await readRecords(files, [
+    { name: 'coarse label', classes: 20 },
+    { name: 'fine label', classes: 100 },
+  ])
+  const [coarse, fine] = labels
+  const chosen =
+    kind === 'fine'
+      ? { labels: fine!, classes: CIFAR100_FINE_CLASSES }
+      : { labels: coarse!, classes: CIFAR100_COARSE_CLASSES }
+  return new ImageDataset({ pixels, ...chosen, shape: IMAGE_SHAPE, mean, std, augment })
+}
+
+const IMAGE_SHAPE = [3, 32, 32] as const
+const IMAGE_BYTES = 3 * 32 * 32
+
+const CIFAR10_MEAN = [0.4914, 0.4822, 0.4465] as const
+const CIFAR10_STD = [0.247, 0.2435, 0.2616] as const
+const CIFAR100_MEAN = [0.5071, 0.4865, 0.4409] as const
+const CIFAR100_STD = [0.2673, 0.2564, 0.2762] as const
+
+function findCifar(what: string, dir: string, unpacked: string, names: readonly string[]): Promise<string[]> {
+  return findFiles(
+    `${what} (binary version)`,
+    [dir, join(dir, unpacked)],
+    names.map(name => [name]),
+  )
+}
+
+/** One of the label bytes that every record begins with. */
+interface LabelByte {
+  name: string
+  classes: number
+}
+
+/** Joins files of records, each some label bytes and one image `(3, 32, 32)`. */
+async function readRecords(
+  files: readonly string[],
+  labelBytes: readonly LabelByte[],
+): Promise<{ pixels: Uint8Array; labels: Uint8Array[] }> {
+  const recordBytes = labelBytes.length + IMAGE_BYTES
+  const contents: Buffer[] = []
+  for (const file of files) {
+    const bytes = await readBytes(file, DEFAULT_MAX_BYTES)
+    checkRecords(bytes, recordBytes, file)
+    contents.push(bytes)
+  }
+
+  const count = contents.reduce((sum, bytes) => sum + bytes.length / recordBytes, 0)
+  const pixels = new Uint8Array(count * IMAGE_BYTES)
+  const labels = labelBytes.map(() => new Uint8Array(count))
+  let image = 0
+  for (const [file, bytes] of contents.entries()) {
+    const first = image
+    for (let start = 0; start < bytes.length; start += recordBytes, image++) {
+      labels.forEach((each, position) => (each[image] = bytes[start + position]!))
+      pixels.set(bytes.subarray(start + labelBytes.length, start + recordBytes), image * IMAGE_BYTES)
+    }
+    labels.forEach((each, position) => {
+      const { name, classes } = labelBytes[position]!
+      checkLabels(
+        each.subarray(first, image),
+        classes,
+        record => `${files[file]}: ${name} of record ${record} at byte ${record * recordBytes + position}`,
+        'check that this file belongs to this data set and is not damaged',
+      )
+    })
+  }
+  return { pixels, labels }
+}
+
+function checkRecords(bytes: Uint8Array, recordBytes: number, file: string): void {
+  const remainder = bytes.length % recordBytes
+  if (bytes.length > 0 && remainder === 0) return
+  const packed = isGzip(bytes)
+  throw formatError(file, {
+    offset: bytes.length - remainder,
+    expected: `whole records of ${recordBytes} bytes`,
+    found: packed ? 'gzip data' : `${bytes.length} bytes, ${remainder} after the last whole record`,
+    remedy: packed ? 'unpack it first' : 'get the file again: it was cut short or is of another data set',
+  })
+}

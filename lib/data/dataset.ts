@@ -1,0 +1,109 @@
+import { AlambicError, argumentError } from '../errors.js'
+import type { Tensor } from '../tensor.js'
+import { permutation, type Random } from './random.js'
+
+/** Samples as a net takes them. Whoever asked for the batch owns its tensors and disposes of them. */
+export interface Batch {
+  /** `(N, C, H, W)` for images, float32. */
+  data: Tensor
+  /** `(N)`, int64. */
+  labels: Tensor
+}
+
+/** Samples by number. Any object with these members will do; none of Alambic's classes need be extended. */
+export interface Dataset {
+  /** Number of samples. */
+  readonly length: number
+  /** Names of the classes in the order of their labels, where they are known. */
+  readonly classes?: readonly string[]
+  /**
+   * The samples at these indices, as new tensors. Called for one batch at a time, just when it is needed.
+   *
+   * @param random Where augmentation takes its random numbers from; a {@link DataLoader} passes one that depends on
+   *   its seed, the epoch and the batch. Without it samples come as they are.
+   */
+  batch(indices: readonly number[] | Int32Array, random?: Random): Batch
+}
+
+/** Some samples of a dataset, in the order of `indices`. */
+export class Subset<D extends Dataset = Dataset> implements Dataset {
+  readonly indices: Int32Array
+
+  /** @throws AlambicError `ERR_INDEX` for an index that the dataset does not have */
+  constructor(
+    readonly dataset: D,
+    indices: readonly number[] | Int32Array,
+  ) {
+    checkIndices('Subset', indices, dataset.length)
+    this.indices = Int32Array.from(indices)
+  }
+
+  get length(): number {
+    return this.indices.length
+  }
+
+  get classes(): readonly string[] | undefined {
+    return this.dataset.classes
+  }
+
+  batch(indices: readonly number[] | Int32Array, random?: Random): Batch {
+    checkIndices('Subset.batch', indices, this.length)
+    return this.dataset.batch(
+      Int32Array.from(indices, index => this.indices[index]!),
+      random,
+    )
+  }
+
+  toString(): string {
+    return `Subset(${this.length} of ${String(this.dataset)})`
+  }
+}
+
+/**
+ * Deals a dataset out at random, as `torch.utils.data.random_split`: for training and validation parts of one set.
+ *
+ * @param parts Sizes that add up to the dataset's, or fractions that add up to 1; what rounding leaves over goes to the
+ *   first parts, one sample each.
+ * @param options.seed Default: 0.
+ * @throws AlambicError `ERR_ARGUMENT` when they do not add up
+ * @example const [train, validation] = randomSplit(dataset, [0.9, 0.1])
+ */
+export function randomSplit<D extends Dataset>(
+  dataset: D,
+  parts: readonly number[],
+  { seed = 0 }: { seed?: number } = {},
+): Subset<D>[] {
+  return splitIndices(dataset.length, parts, seed).map(indices => new Subset(dataset, indices))
+}
+
+/** The indices 0 to `length − 1` dealt out at random; see {@link randomSplit}. */
+export function splitIndices(length: number, parts: readonly number[], seed: number): Int32Array[] {
+  const sizes = partSizes(length, parts)
+  const order = permutation(length, seed)
+  let start = 0
+  return sizes.map(size => order.slice(start, (start += size)))
+}
+
+function partSizes(length: number, parts: readonly number[]): number[] {
+  const sum = parts.reduce((total, part) => total + part, 0)
+  const negative = parts.some(part => !(part >= 0))
+  if (!negative && sum === length && parts.every(Number.isInteger)) return [...parts]
+  if (negative || Math.abs(sum - 1) > 1e-9) {
+    throw argumentError('parts', `sizes that add up to ${length} or fractions that add up to 1`, parts)
+  }
+  const sizes = parts.map(part => Math.floor(part * length + 1e-9))
+  const left = length - sizes.reduce((total, size) => total + size, 0)
+  return sizes.map((size, index) => (index < left ? size + 1 : size))
+}
+
+/** @throws AlambicError `ERR_INDEX` for the first index that is no integer from 0 to `length − 1` */
+export function checkIndices(what: string, indices: ArrayLike<number>, length: number): void {
+  for (let position = 0; position < indices.length; position++) {
+    const index = indices[position]!
+    if (Number.isInteger(index) && index >= 0 && index < length) continue
+    throw new AlambicError(
+      'ERR_INDEX',
+      `${what}: expected indices from 0 to ${length - 1}, got ${index} at position ${position}`,
+    )
+  }
+}

@@ -1,0 +1,104 @@
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { AlambicError } from '../errors.js'
+
+/** Larger files are refused unless the caller allows more: 2 GiB, three times the largest idx file in common use. */
+export const DEFAULT_MAX_BYTES = 2 ** 31
+
+/** The file does not hold what it should: says where, what was expected, what was found and what to do. */
+export function formatError(
+  file: string,
+  problem: { offset: number; expected: string; found: string; remedy: string },
+  options?: ErrorOptions,
+): AlambicError {
+  const { offset, expected, found, remedy } = problem
+  return new AlambicError(
+    'ERR_FILE_FORMAT',
+    `${file}: at byte ${offset}: expected ${expected}, found ${found}; ${remedy}`,
+    options,
+  )
+}
+
+/** A whole file of at most `maxBytes`. */
+export async function readBytes(path: string | URL, maxBytes: number): Promise<Buffer> {
+  const name = displayName(path)
+  try {
+    const { size } = await stat(path)
+    if (size > maxBytes) {
+      throw formatError(name, {
+        offset: maxBytes,
+        expected: `a file of at most ${maxBytes} bytes`,
+        found: `${size} bytes`,
+        remedy: 'pass a larger maxBytes if the file is meant to be this large',
+      })
+    }
+    return await readFile(path)
+  } catch (error) {
+    if (error instanceof AlambicError) throw error
+    throw new AlambicError(
+      'ERR_FILE_NOT_FOUND',
+      `${name}: expected a file that can be read, got ${(error as Error).message}; check the path`,
+      { cause: error },
+    )
+  }
+}
+
+/** How a path is named in messages. */
+export function displayName(path: string | URL): string {
+  return path instanceof URL ? fileURLToPath(path) : path
+}
+
+/**
+ * For each list of alternative names the path of the first that exists, in the first of the folders that has any.
+ *
+ * @throws AlambicError `ERR_FILE_NOT_FOUND` that lists every file missing, where was looked and what is there
+ */
+export async function findFiles(
+  what: string,
+  folders: readonly string[],
+  wanted: readonly (readonly string[])[],
+): Promise<string[]> {
+  const listings = await Promise.all(folders.map(list))
+  const best = listings.reduce((most, each) => (matches(each) > matches(most) ? each : most))
+  const found = wanted.map(names => names.find(name => best.files.includes(name)))
+  if (found.every(name => name !== undefined)) return found.map(name => join(best.folder, name))
+
+  const missing = wanted.filter((_, index) => found[index] === undefined).map(names => names[0])
+  throw new AlambicError(
+    'ERR_FILE_NOT_FOUND',
+    `${what}: expected ${missing.join(', ')} in ${best.folder}, found ${describe(best)}; ` +
+      'pass the folder that the data set was unpacked into',
+  )
+
+  function matches({ files }: Listing): number {
+    return wanted.filter(names => names.some(name => files.includes(name))).length
+  }
+}
+
+interface Listing {
+  folder: string
+  exists: boolean
+  files: string[]
+}
+
+async function list(folder: string): Promise<Listing> {
+  try {
+    return { folder, exists: true, files: (await readdir(folder)).sort() }
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'ENOTDIR') return { folder, exists: false, files: [] }
+    throw new AlambicError(
+      'ERR_FILE_NOT_FOUND',
+      `${folder}: expected a folder that can be read, got ${(error as Error).message}; check its permissions`,
+      { cause: error },
+    )
+  }
+}
+
+function describe({ exists, files }: Listing): string {
+  if (!exists) return 'no such folder'
+  if (files.length === 0) return 'an empty folder'
+  const shown = files.slice(0, 8).map(file => basename(file))
+  return files.length > shown.length ? `${shown.join(', ')} … ${files.length} in all` : shown.join(', ')
+}

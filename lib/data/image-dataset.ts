@@ -1,0 +1,204 @@
+import { inspect } from 'node:util'
+import { AlambicError, argumentError } from '../errors.js'
+import { fromTypedArray } from '../tensor.js'
+import { checkIndices, splitIndices, type Batch, type Dataset } from './dataset.js'
+import { checkLabels } from './labels.js'
+import {
+  channelStatistics,
+  gatherAugmented,
+  gatherImages,
+  normalisationTables,
+  type Augmentation,
+  type ImageShape,
+} from './pixels.js'
+import type { Random } from './random.js'
+
+/** How images become numbers. */
+export interface ImageOptions {
+  /** What is subtracted from each channel, in the unit 0 to 1. Default: 0. */
+  mean?: readonly number[]
+  /** What each channel is divided by after that, in the unit 0 to 1. Default: 1. */
+  std?: readonly number[]
+  /** Random changes, made where a batch is asked for with random numbers. Default: none. */
+  augment?: Augmentation
+}
+
+export interface ImageDatasetInit extends ImageOptions {
+  /** Bytes `(N, C, H, W)`. Kept, not copied. */
+  pixels: Uint8Array
+  /** Class numbers `(N)`. Kept, not copied. */
+  labels: Uint8Array | Int32Array
+  /** `[channels, height, width]` of one image. */
+  shape: ImageShape
+  /** Names of the classes; labels are checked against their number. */
+  classes?: readonly string[]
+}
+
+/**
+ * Images of one size as bytes in memory. Batches are float32 `(N, C, H, W)`, `(byte / 255 − mean) / std`, with int64
+ * labels `(N)`.
+ */
+export class ImageDataset implements Dataset {
+  readonly pixels: Uint8Array
+  readonly labels: Uint8Array | Int32Array
+  readonly shape: ImageShape
+  readonly classes: readonly string[] | undefined
+  readonly mean: readonly number[]
+  readonly std: readonly number[]
+  readonly augment: Augmentation
+  readonly #tables: readonly Float32Array[]
+  /** Where batches are put together; making a tensor copies it. */
+  #staging = new Float32Array(0)
+
+  /**
+   * @throws AlambicError `ERR_LENGTH_MISMATCH` when pixels, labels and shape do not fit together, `ERR_LABEL_RANGE` for
+   *   a label without a class, `ERR_ARGUMENT` for a bad mean, std or augmentation
+   */
+  constructor({ pixels, labels, shape, classes, mean, std, augment = {} }: ImageDatasetInit) {
+    checkShape(shape)
+    const [channels] = shape
+    this.pixels = pixels
+    this.labels = labels
+    this.shape = [...shape]
+    this.classes = classes
+    this.mean = channelValues('mean', mean ?? Array<number>(channels).fill(0), channels)
+    this.std = channelValues('std', std ?? Array<number>(channels).fill(1), channels)
+    this.augment = checkedAugmentation(augment)
+    this.#tables = normalisationTables(this.mean, this.std)
+    this.#checkLengths()
+    checkLabels(
+      labels,
+      classes?.length ?? 2 ** 31,
+      index => `ImageDataset: labels[${index}]`,
+      'number the classes from 0',
+    )
+  }
+
+  get length(): number {
+    return this.labels.length
+  }
+
+  /**
+   * The images at these indices.
+   *
+   * @throws AlambicError `ERR_INDEX` for an index that the dataset does not have
+   */
+  batch(indices: readonly number[] | Int32Array, random?: Random): Batch {
+    checkIndices('ImageDataset.batch', indices, this.length)
+    const labels = BigInt64Array.from({ length: indices.length }, (_, at) =>
+      BigInt(this.labels[indices[at]!]!),
+    )
+    return {
+      data: fromTypedArray(this.floats(indices, random), [indices.length, ...this.shape]),
+      labels: fromTypedArray(labels, [indices.length]),
+    }
+  }
+
+  /**
+   * The numbers of {@link batch} without a tensor: `(indices.length, C, H, W)`, overwritten by the next call.
+   *
+   * @internal
+   */
+  floats(indices: readonly number[] | Int32Array, random?: Random): Float32Array {
+    const { pixels, shape, augment } = this
+    const length = indices.length * this.#imageSize
+    if (this.#staging.length < length) this.#staging = new Float32Array(length)
+    const target = this.#staging.subarray(0, length)
+    if (random !== undefined && (augment.horizontalFlip || augment.cropPadding)) {
+      gatherAugmented(target, pixels, shape, indices, this.#tables, augment, random)
+    } else {
+      gatherImages(target, pixels, shape, indices, this.#tables)
+    }
+    return target
+  }
+
+  /** The same images (shared, not copied) with another normalisation or augmentation. */
+  with(options: ImageOptions): ImageDataset {
+    const { pixels, labels, shape, classes, mean, std, augment } = this
+    return new ImageDataset({ pixels, labels, shape, classes, mean, std, augment, ...options })
+  }
+
+  /**
+   * A dataset of its own with copies of these images, in this order.
+   *
+   * @throws AlambicError `ERR_INDEX` for an index that this dataset does not have
+   */
+  subset(indices: readonly number[] | Int32Array): ImageDataset {
+    checkIndices('ImageDataset.subset', indices, this.length)
+    const { shape, classes, mean, std, augment } = this
+    const size = this.#imageSize
+    const pixels = new Uint8Array(indices.length * size)
+    const labels = new (this.labels instanceof Uint8Array ? Uint8Array : Int32Array)(indices.length)
+    for (let to = 0; to < indices.length; to++) {
+      const from = indices[to]!
+      pixels.set(this.pixels.subarray(from * size, (from + 1) * size), to * size)
+      labels[to] = this.labels[from]!
+    }
+    return new ImageDataset({ pixels, labels, shape, classes, mean, std, augment })
+  }
+
+  /**
+   * Deals the images out at random, as {@link randomSplit}, into datasets of their own: sizes that add up to this
+   * length or fractions that add up to 1.
+   *
+   * @param options.seed Default: 0.
+   * @example const [train, validation] = images.split([0.9, 0.1])
+   */
+  split(parts: readonly number[], { seed = 0 }: { seed?: number } = {}): ImageDataset[] {
+    return splitIndices(this.length, parts, seed).map(indices => this.subset(indices))
+  }
+
+  /** Mean and standard deviation of each channel over all images, in the unit 0 to 1: to normalise by. */
+  statistics(): { mean: number[]; std: number[] } {
+    return channelStatistics(this.pixels, this.shape)
+  }
+
+  toString(): string {
+    const { length, shape, classes, mean, std, augment } = this
+    const parts = [`${length} images ${shape.join('×')}`]
+    if (classes) parts.push(`${classes.length} classes`)
+    parts.push(`mean [${mean.join(', ')}]`, `std [${std.join(', ')}]`)
+    if (augment.horizontalFlip) parts.push('horizontal flip')
+    if (augment.cropPadding) parts.push(`crop padding ${augment.cropPadding}`)
+    return `ImageDataset(${parts.join(', ')})`
+  }
+
+  [inspect.custom](): string {
+    return this.toString()
+  }
+
+  get #imageSize(): number {
+    return this.shape.reduce((product, size) => product * size, 1)
+  }
+
+  #checkLengths(): void {
+    const { pixels, labels, shape } = this
+    const expected = labels.length * this.#imageSize
+    if (pixels.length === expected) return
+    throw new AlambicError(
+      'ERR_LENGTH_MISMATCH',
+      `ImageDataset: expected ${expected} bytes of pixels for ${labels.length} labels and images of ` +
+        `${shape.join('×')}, got ${pixels.length}`,
+    )
+  }
+}
+
+function checkShape(shape: ImageShape): void {
+  const good = shape.length === 3 && shape.every(size => Number.isInteger(size) && size > 0)
+  if (!good) throw argumentError('shape', '[channels, height, width], positive integers', shape)
+}
+
+function channelValues(name: 'mean' | 'std', values: readonly number[], channels: number): readonly number[] {
+  const good = values.every(value => Number.isFinite(value) && (name === 'mean' || value > 0))
+  if (good && values.length === channels) return [...values]
+  const kind = name === 'std' ? 'positive numbers' : 'numbers'
+  throw argumentError(name, `${channels} ${kind}, one for each channel`, values)
+}
+
+function checkedAugmentation(augment: Augmentation): Augmentation {
+  const { horizontalFlip = false, cropPadding = 0 } = augment
+  if (!Number.isInteger(cropPadding) || cropPadding < 0) {
+    throw argumentError('augment.cropPadding', 'a number of pixels, 0 or more', cropPadding)
+  }
+  return { horizontalFlip, cropPadding }
+}

@@ -1,0 +1,17 @@
+/** Data sets, their files, and batches of them: the namespace `data`. */
+export { loadCifar10, loadCifar100, type Cifar100Options } from './cifar.js'
+export { randomSplit, Subset, type Batch, type Dataset } from './dataset.js'
+export { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
+export { ImageDataset, type ImageDatasetInit, type ImageOptions } from './image-dataset.js'
+export { DataLoader, type DataLoaderOptions } from './loader.js'
+export {
+  loadFashionMnist,
+  loadIdxImages,
+  loadMnist,
+  type IdxImageOptions,
+  type SplitOptions,
+} from './mnist.js'
+export type { Augmentation, ImageShape } from './pixels.js'
+export { proceduralImages, type ProceduralOptions } from './procedural.js'
+export { Random } from './random.js'
+export { TensorDataset } from './tensor-dataset.js'

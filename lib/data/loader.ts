@@ -1,0 +1,133 @@
+import { setImmediate } from 'node:timers/promises'
+import { inspect } from 'node:util'
+import { argumentError } from '../errors.js'
+import { scope } from '../memory.js'
+import type { Device } from '../types.js'
+import type { Batch, Dataset } from './dataset.js'
+import { permutation, Random } from './random.js'
+
+export interface DataLoaderOptions {
+  /** Samples in a batch. Default: 1, as in PyTorch. */
+  batchSize?: number
+  /** A new order each epoch. Default: false. */
+  shuffle?: boolean
+  /** What the orders and the augmentation depend on, besides the epoch: 0 to 2^53 − 1. Default: 0. */
+  seed?: number
+  /** Leave out a last batch that is not full. Default: false. */
+  dropLast?: boolean
+  /** Where batches go. Default: where the dataset makes them. */
+  device?: Device
+  /**
+   * Last change to each batch, on its device. Tensors that it makes and does not return are released, and so are
+   * those that came in and are not returned.
+   */
+  transform?: (batch: Batch) => Batch
+}
+
+/**
+ * Batches of a dataset, one epoch for each iteration, as `torch.utils.data.DataLoader`. A batch is made when it is asked
+ * for, and its tensors belong to whoever asked: nothing is left over when a loop ends early.
+ *
+ * Both kinds of loop work. `for await` lets the event loop turn before each batch, so timers, sockets and finalizers
+ * run during training; plain `for` does not.
+ *
+ * The order of epoch k is a permutation that depends on the length, the seed and k only. libtorch's generator, and
+ * what is drawn from it, has no part in it.
+ *
+ * @example for await (const { data, labels } of new DataLoader(dataset, { batchSize: 64, shuffle: true })) …
+ */
+export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>, AsyncIterable<Batch> {
+  readonly batchSize: number
+  readonly shuffle: boolean
+  readonly seed: number
+  readonly dropLast: boolean
+  readonly device: Device | undefined
+  /** Number of the next epoch, from 0. Set it to repeat an epoch, or to go on from an earlier run. */
+  epoch = 0
+  readonly #transform: ((batch: Batch) => Batch) | undefined
+
+  /** @throws AlambicError `ERR_ARGUMENT` for a batch size below 1 or a seed out of range */
+  constructor(
+    readonly dataset: D,
+    { batchSize = 1, shuffle = false, seed = 0, dropLast = false, device, transform }: DataLoaderOptions = {},
+  ) {
+    if (!Number.isInteger(batchSize) || batchSize < 1) {
+      throw argumentError('batchSize', 'an integer of at least 1', batchSize)
+    }
+    if (!Number.isSafeInteger(seed) || seed < 0)
+      throw argumentError('seed', 'an integer from 0 to 2^53 − 1', seed)
+    this.batchSize = batchSize
+    this.shuffle = shuffle
+    this.seed = seed
+    this.dropLast = dropLast
+    this.device = device
+    this.#transform = transform
+  }
+
+  /** Number of batches in an epoch. */
+  get length(): number {
+    const batches = this.dataset.length / this.batchSize
+    return this.dropLast ? Math.floor(batches) : Math.ceil(batches)
+  }
+
+  /** The sample numbers of an epoch, in order. */
+  order(epoch: number): Int32Array {
+    const { length } = this.dataset
+    return this.shuffle
+      ? permutation(length, this.seed, epoch)
+      : Int32Array.from({ length }, (_, index) => index)
+  }
+
+  *[Symbol.iterator](): Generator<Batch, void, undefined> {
+    const epoch = this.epoch++
+    const order = this.order(epoch)
+    const { length } = this
+    for (let number = 0; number < length; number++) yield this.#batch(order, epoch, number)
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
+    const epoch = this.epoch++
+    const order = this.order(epoch)
+    const { length } = this
+    for (let number = 0; number < length; number++) {
+      await setImmediate()
+      yield this.#batch(order, epoch, number)
+    }
+  }
+
+  toString(): string {
+    const parts = [String(this.dataset), `batchSize ${this.batchSize}`]
+    if (this.shuffle) parts.push(`shuffle, seed ${this.seed}`)
+    if (this.dropLast) parts.push('dropLast')
+    if (this.device !== undefined) parts.push(`device ${this.device}`)
+    return `DataLoader(${parts.join(', ')})`
+  }
+
+  [inspect.custom](): string {
+    return this.toString()
+  }
+
+  #batch(order: Int32Array, epoch: number, number: number): Batch {
+    const start = number * this.batchSize
+    const indices = order.subarray(start, start + this.batchSize)
+    return this.#finish(this.dataset.batch(indices, new Random(this.seed, epoch, number)))
+  }
+
+  #finish(made: Batch): Batch {
+    const { device } = this
+    const transform = this.#transform
+    if (device === undefined && transform === undefined) return made
+    let finished: Batch | undefined
+    try {
+      finished = scope(() => {
+        const placed =
+          device === undefined ? made : { data: made.data.to(device), labels: made.labels.to(device) }
+        return transform === undefined ? placed : transform(placed)
+      })
+      return finished
+    } finally {
+      if (finished?.data !== made.data) made.data.dispose()
+      if (finished?.labels !== made.labels) made.labels.dispose()
+    }
+  }
+}

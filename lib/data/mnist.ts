@@ -1,0 +1,112 @@
+import { join } from 'node:path'
+import { AlambicError } from '../errors.js'
+import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
+import { displayName, findFiles, formatError } from './files.js'
+import { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
+import { ImageDataset, type ImageOptions } from './image-dataset.js'
+import { checkLabels } from './labels.js'
+
+export interface SplitOptions extends ImageOptions {
+  /** The training images, or else the test images. Default: true. */
+  train?: boolean
+}
+
+/**
+ * MNIST: 60,000 and 10,000 handwritten digits, 1×28×28, as idx files with or without `.gz`
+ * (`train-images-idx3-ubyte`, `train-images.idx3-ubyte` …), in `dir` or in its `MNIST/raw`. Normalised by mean 0.1307
+ * and std 0.3081 unless told otherwise.
+ *
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
+ */
+export async function loadMnist(
+  dir: string,
+  { train = true, mean = [0.1307], std = [0.3081], augment }: SplitOptions = {},
+): Promise<ImageDataset> {
+  return loadDirectory('MNIST', dir, train, { classes: MNIST_CLASSES, mean, std, augment })
+}
+
+/**
+ * Fashion-MNIST: 60,000 and 10,000 pictures of clothes, 1×28×28, in the same files as MNIST, in `dir` or in its
+ * `FashionMNIST/raw`. Normalised by mean 0.2860 and std 0.3530 unless told otherwise.
+ *
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
+ */
+export async function loadFashionMnist(
+  dir: string,
+  { train = true, mean = [0.286], std = [0.353], augment }: SplitOptions = {},
+): Promise<ImageDataset> {
+  return loadDirectory('FashionMNIST', dir, train, { classes: FASHION_MNIST_CLASSES, mean, std, augment })
+}
+
+export interface IdxImageOptions extends ImageOptions {
+  /** Names of the classes; labels must be below their number. */
+  classes: readonly string[]
+}
+
+/**
+ * Grey images and their labels from any pair of idx files: uint8 `(N, H, W)` and uint8 `(N)`.
+ *
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
+ */
+export async function loadIdxImages(
+  imagesFile: string | URL,
+  labelsFile: string | URL,
+  { maxBytes, classes, mean, std, augment }: IdxImageOptions & ReadIdxOptions,
+): Promise<ImageDataset> {
+  const images = await readIdx(imagesFile, { maxBytes })
+  const [count, height, width] = expectBytes(images, 3, 'images', displayName(imagesFile)).shape
+  const labels = await readIdx(labelsFile, { maxBytes })
+  const labelBytes = expectBytes(labels, 1, 'labels', displayName(labelsFile)).data
+  if (labelBytes.length !== count) {
+    throw new AlambicError(
+      'ERR_FILE_FORMAT',
+      `${displayName(labelsFile)}: expected ${count} labels, as many as there are images in ` +
+        `${displayName(imagesFile)}, found ${labelBytes.length}; use two files of the same set`,
+    )
+  }
+  checkLabels(
+    labelBytes,
+    classes.length,
+    index => `${displayName(labelsFile)}: label ${index} at byte ${LABEL_HEADER_BYTES + index}`,
+    'check that this file belongs to this data set',
+  )
+  const pixels = images.data as Uint8Array
+  const shape = [1, height!, width!] as const
+  return new ImageDataset({ pixels, labels: labelBytes, shape, classes, mean, std, augment })
+}
+
+const LABEL_HEADER_BYTES = 8
+
+async function loadDirectory(
+  name: 'MNIST' | 'FashionMNIST',
+  dir: string,
+  train: boolean,
+  options: IdxImageOptions,
+): Promise<ImageDataset> {
+  const part = train ? 'train' : 't10k'
+  const wanted = [fileNames(part, 'images', 3), fileNames(part, 'labels', 1)]
+  const [imagesFile, labelsFile] = await findFiles(name, [dir, join(dir, name, 'raw')], wanted)
+  return loadIdxImages(imagesFile!, labelsFile!, options)
+}
+
+/** With a dash as published, or with a dot as archives on Windows were once made. */
+function fileNames(part: string, content: string, dimensions: number): string[] {
+  const plain = [`${part}-${content}-idx${dimensions}-ubyte`, `${part}-${content}.idx${dimensions}-ubyte`]
+  return [...plain, ...plain.map(name => `${name}.gz`)]
+}
+
+function expectBytes(
+  array: IdxArray,
+  dimensions: number,
+  content: string,
+  file: string,
+): { shape: number[]; data: Uint8Array } {
+  const { type, shape, data } = array
+  if (data instanceof Uint8Array && shape.length === dimensions) return { shape, data }
+  throw formatError(file, {
+    offset: 2,
+    expected: `${content}: uint8 elements in ${dimensions} dimensions (08 0${dimensions})`,
+    found: `${type} elements in ${shape.length}`,
+    remedy: `check that this is the file with the ${content}`,
+  })
+}
