@@ -42,24 +42,21 @@ export function memory(): Memory {
 export function scope<T>(body: () => T): T {
   const outer = current
   const made: Tensor[] = []
+  const leaving = new Set<Tensor>()
   current = made
   try {
     const result = body()
     refusePromise('scope', result)
-    collectTensors(result, tensor => kept.add(tensor))
+    collectTensors(result, tensor => leaving.add(tensor))
     return result
   } finally {
     current = outer
     for (const tensor of made) {
-      if (kept.has(tensor)) {
-        kept.delete(tensor)
-        if (tensor.handle !== 0) track(tensor)
-      } else tensor.dispose()
+      if (!leaving.has(tensor)) tensor.dispose()
+      else if (tensor.handle !== 0) track(tensor)
     }
   }
 }
-
-const kept = new WeakSet<Tensor>()
 
 /** Lets a tensor outlive the scope it was made in; whoever holds it disposes of it. Returns the tensor. */
 export function keep<T extends Tensor>(tensor: T): T {
