@@ -10,7 +10,9 @@ const IMAGE_BYTES = 3 * 32 * 32
 describe('proceduralImages', () => {
   it('gives the same bytes for the same seed on every machine', () => {
     const { pixels } = renderImages(100, 1, 32, 10)
-    expect(createHash('sha256').update(pixels).digest('hex')).toMatchInlineSnapshot(`"821757c720be3aef0c4b240bc38dc9509c7eb8de929d795d52298eb85f6602c6"`)
+    expect(createHash('sha256').update(pixels).digest('hex')).toMatchInlineSnapshot(
+      `"821757c720be3aef0c4b240bc38dc9509c7eb8de929d795d52298eb85f6602c6"`,
+    )
   })
 
   it('makes picture i from the seed and i alone: fewer pictures are the first of more', () => {

@@ -23,6 +23,8 @@ export interface Dataset {
    *   its seed, the epoch and the batch. Without it samples come as they are.
    */
   batch(indices: readonly number[] | Int32Array, random?: Random): Batch
+  /** How a loader names its dataset when it is printed. */
+  toString(): string
 }
 
 /** Some samples of a dataset, in the order of `indices`. */
