@@ -2,7 +2,7 @@
  * Writes `lib/torch/operators.generated.ts`: the TypeScript signatures of all ATen operators, from the schemas of the
  * libtorch that the addon is loaded with. The committed file is that of the reference version, 2.13.
  *
- *     npx tsx scripts/generate-operators.ts
+ *     npm run generate
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -36,19 +36,22 @@ export interface Schema {
   text: string
   /** `add`, without namespace and overload. */
   name: string
+  /** `Tensor`; empty for the overload without a name. */
+  overload: string
   parameters: Parameter[]
   results: Result[]
 }
 
 /** Reads `aten::add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor`. */
 export function parseSchema(text: string): Schema {
-  const match = /^\w+::(\w+)(?:\.\w+)?\((.*)\) -> (.*)$/.exec(text)
+  const match = /^\w+::(\w+)(?:\.(\w+))?\((.*)\) -> (.*)$/.exec(text)
   if (!match) throw new Error(`not a schema: ${text}`)
-  const [, name, parameters, results] = match as unknown as [string, string, string, string]
+  const [, name = '', overload = '', parameters = '', results = ''] = match
   const list = results.startsWith('(') && results.endsWith(')') ? results.slice(1, -1) : results
   return {
     text,
     name,
+    overload,
     parameters: parseParameters(parameters),
     results: splitList(list).map(parseResult),
   }
@@ -159,7 +162,7 @@ export function isUsable({ parameters, results }: Schema): boolean {
 
 // ---- Signatures ------------------------------------------------------------------------------------------------------
 
-function isPositional(parameter: Parameter): boolean {
+export function isPositional(parameter: Parameter): boolean {
   return !parameter.hasDefault && !parameter.keywordOnly
 }
 
@@ -287,7 +290,7 @@ export function generate(
   const methods = usable.filter(
     schema => isMethodOfTensor(schema) && !tensorMembers.has(camelCase(schema.name)),
   )
-  return `// Generated from the schemas of libtorch ${version} by \`npx tsx scripts/generate-operators.ts\`: do not edit.
+  return `// Generated from the schemas of libtorch ${version} by \`npm run generate\`: do not edit.
 import type { Generator } from '../random.js'
 import type { Tensor } from '../tensor.js'
 import type { Device, DType, Layout, MemoryFormat, Scalar, TensorLike } from '../types.js'

@@ -7,6 +7,7 @@ import {
   camelCase,
   generateFromAddon,
   generatedFile,
+  isPositional,
   isUsable,
   minorVersion,
   parseSchema,
@@ -25,7 +26,7 @@ describe('the generated file', () => {
   test.skipIf(!isReference)(title, () => {
     const committed = readFileSync(generatedFile, 'utf8')
     // Not toBe: a difference of a megabyte is of no use to anybody.
-    expect(generateFromAddon() === committed, 'run `npx tsx scripts/generate-operators.ts`').toBe(true)
+    expect(generateFromAddon() === committed, 'run `npm run generate`').toBe(true)
   })
 
   test('leaves alone what the Tensor class defines itself', () => {
@@ -48,6 +49,24 @@ describe('the operator table', () => {
   test.skipIf(!isReference)(`reaches at least 3,000 overloads of libtorch ${referenceVersion}`, () => {
     expect(native.operatorCounts('aten')).toMatchObject({ names: 1588, overloads: 3110 })
     expect(native.operatorCounts('aten').reachable).toBeGreaterThanOrEqual(3000)
+  })
+
+  test('takes every operator in the form that its signature gives', () => {
+    for (const { name, overload, parameters } of native
+      .operatorSchemas('aten')
+      .map(parseSchema)
+      .filter(isUsable)) {
+      const positional = parameters.filter(isPositional)
+      const options = parameters.filter(each => !isPositional(each))
+      const required = options.filter(each => !each.hasDefault)
+      for (const given of [required, options])
+        native.plan(
+          `aten::${name}`,
+          overload,
+          positional.length,
+          given.map(each => camelCase(each.name)),
+        )
+    }
   })
 
   test('has a function for every operator and a method for those that take a tensor first', () => {

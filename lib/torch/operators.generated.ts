@@ -1,4 +1,4 @@
-// Generated from the schemas of libtorch 2.13 by `npx tsx scripts/generate-operators.ts`: do not edit.
+// Generated from the schemas of libtorch 2.13 by `npm run generate`: do not edit.
 import type { Generator } from '../random.js'
 import type { Tensor } from '../tensor.js'
 import type { Device, DType, Layout, MemoryFormat, Scalar, TensorLike } from '../types.js'
