@@ -127,23 +127,41 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   }
 }
 
-/** Sees every call of a module's forward until the returned function is called. Hooks stack. */
-function hookForward(module: Module, see: (inputs: unknown[], output: unknown) => void): () => void {
+type Observer = (inputs: unknown[], output: unknown) => void
+
+const observers = new WeakMap<Module, Set<Observer>>()
+
+/** Shows every call of a module's forward to `observer`, until the returned function is called. */
+function hookForward(module: Module, observer: Observer): () => void {
+  let set = observers.get(module)
+  if (!set) observers.set(module, (set = watchForward(module)))
+  set.add(observer)
+  return () => {
+    set.delete(observer)
+    if (set.size > 0 || observers.get(module) !== set) return
+    observers.delete(module)
+    delete (module as { forward?: unknown }).forward
+  }
+}
+
+/** Puts a forward that tells its observers before the class's own. */
+function watchForward(module: Module): Set<Observer> {
+  const set = new Set<Observer>()
+  const prototype = Object.getPrototypeOf(module) as Module
   const own = Object.getOwnPropertyDescriptor(module, 'forward')
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called on the module below
-  const original = module.forward
+  if (own)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `captureFeatures: expected forward to be a method of ${module.constructor.name}, got a field of the object`,
+    )
   Object.defineProperty(module, 'forward', {
     configurable: true,
     enumerable: false,
-    writable: true,
     value: (...inputs: unknown[]): unknown => {
-      const output: unknown = original.apply(module, inputs)
-      see(inputs, output)
+      const output: unknown = prototype.forward.apply(module, inputs)
+      for (const observer of set) observer(inputs, output)
       return output
     },
   })
-  return () => {
-    if (own) Object.defineProperty(module, 'forward', own)
-    else delete (module as { forward?: unknown }).forward
-  }
+  return set
 }

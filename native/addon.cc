@@ -6,6 +6,7 @@
 #include "environment.h"
 #include "generator.h"
 #include "labels.h"
+#include "layers/layers.h"
 #include "losses/distillation.h"
 #include "system.h"
 #include "tensors.h"
@@ -19,6 +20,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_dispatch(env, exports);
   export_generator(env, exports);
   export_labels(env, exports);
+  export_layers(env, exports);
   export_losses(env, exports);
   return exports;
 }

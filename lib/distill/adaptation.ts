@@ -1,0 +1,31 @@
+import { Conv2d, Identity, init } from '../nn/index.js'
+import { Module } from '../nn/module.js'
+import type { Tensor } from '../tensor.js'
+
+/**
+ * Brings a feature to another number of channels: `(N, inChannels, H, W)` → `(N, outChannels, H, W)`. The identity
+ * where they are equal, otherwise a convolution with Xavier-uniform weights that keeps the spatial size for odd kernels.
+ *
+ * @throws AlambicError `ERR_CHANNEL_MISMATCH` for a feature with other channels
+ */
+export class AdaptationLayer extends Module<[Tensor], Tensor> {
+  readonly adapt: Conv2d | Identity
+
+  /** @param kernelSize default: 1; padded by half of it */
+  constructor(inChannels: number, outChannels: number, kernelSize = 1) {
+    super()
+    if (inChannels === outChannels) {
+      this.adapt = new Identity()
+      return
+    }
+    const conv = new Conv2d(inChannels, outChannels, kernelSize, {
+      padding: kernelSize === 1 ? 0 : Math.floor(kernelSize / 2),
+    })
+    init.xavierUniform_(conv.weight)
+    this.adapt = conv
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.adapt.forward(x)
+  }
+}

@@ -1,0 +1,14 @@
+export * from './adaptation.js'
+export type { Batches } from './batches.js'
+export * from './evaluate.js'
+export {
+  formatEpoch,
+  type EpochReport,
+  type FitOptions,
+  type LossParts,
+  type StepProgress,
+  type TrainingResult,
+} from './fit.js'
+export * from './losses.js'
+export * from './student.js'
+export * from './train.js'

@@ -1,0 +1,218 @@
+import { argumentError } from '../errors.js'
+import type { LossParts } from '../native/contract.js'
+import { native } from '../native/loader.js'
+import { Module } from '../nn/module.js'
+import { Tensor } from '../tensor.js'
+
+/** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
+export interface FeatureLoss {
+  /** `alpha · feature + (1 − alpha) · classification` */
+  total: Tensor
+  /** The (weighted) mean over levels. */
+  feature: Tensor
+  /** Cross-entropy of the student's logits. */
+  classification: Tensor
+}
+
+export interface AttentionLoss {
+  /** `alpha · attention + (1 − alpha) · classification` */
+  total: Tensor
+  /** The (weighted) mean over levels. */
+  attention: Tensor
+  /** Cross-entropy of the student's logits. */
+  classification: Tensor
+}
+
+export interface LogitsLoss {
+  /** `alpha · logits + (1 − alpha) · classification` */
+  total: Tensor
+  /** `temperature² · KL(teacher ‖ student)` of the softened outputs. */
+  logits: Tensor
+  /** Cross-entropy of the student's logits. */
+  classification: Tensor
+}
+
+export interface FeatureDistillationLossOptions {
+  /** Share of the feature loss in the total, 0 to 1. Default: 0.5. */
+  alpha?: number
+  /** `'mse'`: mean squared error; `'cosine'`: mean of 1 − cosine of the flattened samples. Default: `'mse'`. */
+  criterion?: 'mse' | 'cosine'
+  /** One non-negative weight per level (exercise 10.3.1 of the seed): the mean over levels becomes a weighted mean. */
+  weights?: readonly number[]
+}
+
+/**
+ * Distillation by features: the student's are drawn to the teacher's, level by level. Where the spatial sizes of two
+ * 4-D features differ, the larger (comparing height, then width) is average-pooled to the smaller. Sums are taken in
+ * float32 for half precision features, which is then also the dtype of the result.
+ *
+ * Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, with the refinements of the seed.
+ */
+export class FeatureDistillationLoss extends Module {
+  readonly alpha: number
+  readonly criterion: 'mse' | 'cosine'
+  readonly weights: readonly number[] | undefined
+
+  constructor({ alpha = 0.5, criterion = 'mse', weights }: FeatureDistillationLossOptions = {}) {
+    super()
+    if (criterion !== 'mse' && criterion !== 'cosine')
+      throw argumentError('FeatureDistillationLoss: criterion', "'mse' or 'cosine'", criterion)
+    this.alpha = checkAlpha('FeatureDistillationLoss', alpha)
+    this.criterion = criterion
+    this.weights = checkWeights('FeatureDistillationLoss', weights)
+  }
+
+  /**
+   * @param studentFeatures one tensor per level, `(N, C, H, W)` or any shape that the teacher's has too
+   * @param teacherFeatures as many, with the same channels; an {@link AdaptationLayer} makes them so
+   * @param studentLogits `(N, classes)`
+   * @param labels `(N)`, int64
+   * @throws AlambicError `ERR_LENGTH_MISMATCH`, `ERR_CHANNEL_MISMATCH`, `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`,
+   *   `ERR_DEVICE`, `ERR_LABEL_RANGE`
+   */
+  override forward(
+    studentFeatures: readonly Tensor[],
+    teacherFeatures: readonly Tensor[],
+    studentLogits: Tensor,
+    labels: Tensor,
+  ): FeatureLoss {
+    const [total, feature, classification] = toTensors(
+      native.featureDistillation(
+        handles(studentFeatures),
+        handles(teacherFeatures),
+        studentLogits.handle,
+        labels.handle,
+        this.alpha,
+        this.criterion,
+        this.weights,
+      ),
+    )
+    return { total, feature, classification }
+  }
+}
+
+export interface AttentionTransferOptions {
+  /** Share of the attention loss in the total, 0 to 1. Default: 0.5. */
+  alpha?: number
+  /** One non-negative weight per level: the mean over levels becomes a weighted mean. */
+  weights?: readonly number[]
+  /**
+   * Bring the larger feature to the smaller one's size before its map is made, as RepDistiller does. Default: false:
+   * the teacher's map is resized bilinearly, as the seed does.
+   */
+  pool?: boolean
+}
+
+/**
+ * Distillation by attention: the student learns where the teacher's activations are strong. Channels may differ.
+ *
+ * Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017. The paper sums over samples and levels and scales
+ * by a factor; here, as in the seed, all is averaged and weighed by `alpha`.
+ */
+export class AttentionTransfer extends Module {
+  readonly alpha: number
+  readonly weights: readonly number[] | undefined
+  readonly pool: boolean
+
+  constructor({ alpha = 0.5, weights, pool = false }: AttentionTransferOptions = {}) {
+    super()
+    this.alpha = checkAlpha('AttentionTransfer', alpha)
+    this.weights = checkWeights('AttentionTransfer', weights)
+    this.pool = pool
+  }
+
+  /**
+   * `(N, C, H, W)` → `(N, 1, H, W)`: the mean over channels of the squares, scaled to unit L2 norm per sample.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH`
+   */
+  attentionMap(features: Tensor): Tensor {
+    return new Tensor(native.attentionMap(features.handle))
+  }
+
+  /** Arguments and errors as of {@link FeatureDistillationLoss.forward}, but channels may differ. */
+  override forward(
+    studentFeatures: readonly Tensor[],
+    teacherFeatures: readonly Tensor[],
+    studentLogits: Tensor,
+    labels: Tensor,
+  ): AttentionLoss {
+    const [total, attention, classification] = toTensors(
+      native.attentionTransfer(
+        handles(studentFeatures),
+        handles(teacherFeatures),
+        studentLogits.handle,
+        labels.handle,
+        this.alpha,
+        this.pool,
+        this.weights,
+      ),
+    )
+    return { total, attention, classification }
+  }
+}
+
+export interface LogitsDistillationLossOptions {
+  /** Share of the logits loss in the total, 0 to 1. Default: 0.5. */
+  alpha?: number
+  /** Softens both outputs; above 0. Default: 4. */
+  temperature?: number
+}
+
+/**
+ * Distillation by outputs alone: what the others are compared with.
+ *
+ * Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
+ */
+export class LogitsDistillationLoss extends Module {
+  readonly alpha: number
+  readonly temperature: number
+
+  constructor({ alpha = 0.5, temperature = 4 }: LogitsDistillationLossOptions = {}) {
+    super()
+    this.alpha = checkAlpha('LogitsDistillationLoss', alpha)
+    if (!(temperature > 0 && Number.isFinite(temperature)))
+      throw argumentError('LogitsDistillationLoss: temperature', 'a number above 0', temperature)
+    this.temperature = temperature
+  }
+
+  /**
+   * @param studentLogits `(N, classes)`
+   * @param teacherLogits `(N, classes)`
+   * @param labels `(N)`, int64
+   * @throws AlambicError `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_LABEL_RANGE`
+   */
+  override forward(studentLogits: Tensor, teacherLogits: Tensor, labels: Tensor): LogitsLoss {
+    const [total, logits, classification] = toTensors(
+      native.logitsDistillation(
+        teacherLogits.handle,
+        this.temperature,
+        studentLogits.handle,
+        labels.handle,
+        this.alpha,
+      ),
+    )
+    return { total, logits, classification }
+  }
+}
+
+function handles(tensors: readonly Tensor[]): number[] {
+  return tensors.map(tensor => tensor.handle)
+}
+
+function toTensors([total, distillation, classification]: LossParts): [Tensor, Tensor, Tensor] {
+  return [new Tensor(total), new Tensor(distillation), new Tensor(classification)]
+}
+
+function checkAlpha(name: string, alpha: number): number {
+  if (!(alpha >= 0 && alpha <= 1)) throw argumentError(`${name}: alpha`, 'a number from 0 to 1', alpha)
+  return alpha
+}
+
+function checkWeights(name: string, weights: readonly number[] | undefined): readonly number[] | undefined {
+  if (weights === undefined) return undefined
+  const sum = weights.reduce((total, weight) => total + weight, 0)
+  if (!weights.every(weight => weight >= 0) || !(sum > 0 && Number.isFinite(sum)))
+    throw argumentError(`${name}: weights`, 'non-negative numbers with a sum above 0', weights)
+  return [...weights]
+}

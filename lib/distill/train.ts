@@ -1,0 +1,216 @@
+import { noGrad } from '../autograd.js'
+import { attachFeatures, type FeatureProbe } from '../capture.js'
+import type { Batch } from '../data/dataset.js'
+import { AlambicError, argumentError } from '../errors.js'
+
+import { ModuleList } from '../nn/index.js'
+import { functional } from '../nn/index.js'
+import type { Module } from '../nn/module.js'
+import type { Tensor } from '../tensor.js'
+import { AdaptationLayer } from './adaptation.js'
+import type { Batches } from './batches.js'
+import { fit, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
+import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
+
+/** A model that makes logits `(N, classes)` of images. */
+export type Classifier = Module<[Tensor], Tensor>
+
+/** A layer of both models by one dotted path, or one path for each. */
+export type FeatureLayer = string | { student: string; teacher: string }
+
+/** A loss over features, such as {@link FeatureDistillationLoss} and {@link AttentionTransfer}, or your own. */
+export type FeatureCriterion = Module<
+  [studentFeatures: Tensor[], teacherFeatures: Tensor[], studentLogits: Tensor, labels: Tensor],
+  LossParts
+>
+
+export interface FeatureDistillationOptions extends FitOptions {
+  /** Where the features are taken, one pair per level. */
+  featureLayers: readonly FeatureLayer[]
+  /** Default: `new FeatureDistillationLoss()`, that is alpha 0.5 and mean squared error. */
+  loss?: FeatureCriterion
+  /**
+   * Which side's features an {@link AdaptationLayer} brings to the other's channels: `'teacher'`, as the seed does;
+   * `'student'`, the regressors of FitNets; `'none'`. Default: `'teacher'`; `'none'` for {@link AttentionTransfer}.
+   */
+  adapt?: 'teacher' | 'student' | 'none'
+  /** Of the adaptation layers. Default: 1. */
+  adaptKernelSize?: number
+}
+
+export interface FeatureDistillationResult extends TrainingResult {
+  /** The adaptation layers that were trained, one per level; empty without adaptation. */
+  adaptation: ModuleList<AdaptationLayer>
+}
+
+/**
+ * Trains `student` to classify and to reproduce the features of `teacher`, which runs in eval mode without gradients.
+ * The channels of the adaptation layers are taken from the first batch. The event loop turns after every step.
+ *
+ * @param valLoader evaluated after each epoch; null to leave that out
+ * @throws AlambicError `ERR_UNKNOWN_LAYER`, `ERR_NAN_LOSS`, and the errors of the loss
+ * @example await trainWithFeatureDistillation(teacher, student, train, val, { featureLayers: ['layer1'], epochs: 20 })
+ */
+export async function trainWithFeatureDistillation(
+  teacher: Classifier,
+  student: Classifier,
+  trainLoader: Batches,
+  valLoader: Batches | null,
+  options: FeatureDistillationOptions,
+): Promise<FeatureDistillationResult> {
+  const {
+    loss = new FeatureDistillationLoss(),
+    adapt = defaultAdaptation(loss),
+    adaptKernelSize = 1,
+  } = options
+  if (!['teacher', 'student', 'none'].includes(adapt))
+    throw argumentError('adapt', "'teacher', 'student' or 'none'", adapt)
+  const layers = toPairs(options.featureLayers)
+  const adaptation = new ModuleList<AdaptationLayer>()
+
+  return withProbes(teacher, student, layers, async (teacherProbe, studentProbe) => {
+    const observe = (batch: Batch) => {
+      const taught = noGrad(() => teacherProbe.forward(batch.data))
+      const { output: logits, features } = studentProbe.forward(batch.data)
+      return {
+        logits,
+        studentFeatures: layers.map(layer => features[layer.student]!),
+        teacherFeatures: layers.map(layer => taught.features[layer.teacher]!),
+      }
+    }
+    const method = {
+      student,
+      prepare(batch: Batch): Tensor[] {
+        if (adapt !== 'none') {
+          const { studentFeatures, teacherFeatures } = inEvalMode(student, () => noGrad(() => observe(batch)))
+          const [from, to] =
+            adapt === 'teacher' ? [teacherFeatures, studentFeatures] : [studentFeatures, teacherFeatures]
+          from.forEach((feature, i) =>
+            adaptation.push(makeAdaptation(feature, to[i]!, adaptKernelSize, layers[i]!)),
+          )
+        }
+        return [...student.parameters(), ...adaptation.parameters()]
+      },
+      loss(batch: Batch): LossParts {
+        const { logits, studentFeatures, teacherFeatures } = observe(batch)
+        return loss.forward(
+          adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
+          adapt === 'teacher' ? adaptAll(adaptation, teacherFeatures) : teacherFeatures,
+          logits,
+          batch.labels,
+        )
+      },
+    }
+    const result = await fit(method, trainLoader, valLoader, options)
+    return { ...result, adaptation }
+  })
+}
+
+export interface LogitsDistillationOptions extends FitOptions {
+  /** Default: `new LogitsDistillationLoss()`, that is alpha 0.5 and temperature 4. */
+  loss?: LogitsDistillationLoss
+}
+
+/** Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features. */
+export async function trainWithLogitsDistillation(
+  teacher: Classifier,
+  student: Classifier,
+  trainLoader: Batches,
+  valLoader: Batches | null,
+  { loss = new LogitsDistillationLoss(), ...options }: LogitsDistillationOptions = {},
+): Promise<TrainingResult> {
+  teacher.eval()
+  const method = {
+    student,
+    prepare: () => student.parameters(),
+    loss({ data, labels }: Batch) {
+      const teacherLogits = noGrad(() => teacher.forward(data))
+      return loss.forward(student.forward(data), teacherLogits, labels)
+    },
+  }
+  return fit(method, trainLoader, valLoader, options)
+}
+
+/** Trains `model` on the labels alone, by cross-entropy: how teachers are made, and what students are compared with. */
+export async function trainClassifier(
+  model: Classifier,
+  trainLoader: Batches,
+  valLoader: Batches | null,
+  options: FitOptions = {},
+): Promise<TrainingResult> {
+  const method = {
+    student: model,
+    prepare: () => model.parameters(),
+    loss: ({ data, labels }: Batch) => ({ total: functional.crossEntropy(model.forward(data), labels) }),
+  }
+  return fit(method, trainLoader, valLoader, options)
+}
+
+function defaultAdaptation(loss: FeatureCriterion): 'teacher' | 'none' {
+  return loss instanceof AttentionTransfer ? 'none' : 'teacher' // attention maps have one channel
+}
+
+function toPairs(layers: readonly FeatureLayer[] | undefined): { student: string; teacher: string }[] {
+  if (!Array.isArray(layers) || layers.length === 0)
+    throw argumentError('featureLayers', 'at least one layer path, or { student, teacher }', layers)
+  return (layers as FeatureLayer[]).map(layer =>
+    typeof layer === 'string' ? { student: layer, teacher: layer } : layer,
+  )
+}
+
+/** Hooks both models while `body` runs; the teacher in eval mode. */
+async function withProbes<T>(
+  teacher: Classifier,
+  student: Classifier,
+  layers: { student: string; teacher: string }[],
+  body: (teacher: FeatureProbe<Tensor>, student: FeatureProbe<Tensor>) => Promise<T>,
+): Promise<T> {
+  const teacherProbe = attachFeatures(
+    teacher,
+    layers.map(layer => layer.teacher),
+  )
+  try {
+    const studentProbe = attachFeatures(
+      student,
+      layers.map(layer => layer.student),
+    )
+    try {
+      teacher.eval()
+      return await body(teacherProbe, studentProbe)
+    } finally {
+      studentProbe.detach()
+    }
+  } finally {
+    teacherProbe.detach()
+  }
+}
+
+/** Looks at features without touching the running statistics of batch norms. */
+function inEvalMode<T>(model: Classifier, body: () => T): T {
+  model.eval()
+  try {
+    return body()
+  } finally {
+    model.train()
+  }
+}
+
+function makeAdaptation(
+  from: Tensor,
+  to: Tensor,
+  kernelSize: number,
+  layer: { student: string; teacher: string },
+): AdaptationLayer {
+  const [fromChannels, toChannels] = [from.shape[1], to.shape[1]]
+  if (fromChannels === undefined || toChannels === undefined)
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `featureLayers: expected features (N, C, …) at ${layer.student} and ${layer.teacher}, ` +
+        `got (${to.shape.join(', ')}) and (${from.shape.join(', ')})`,
+    )
+  return new AdaptationLayer(fromChannels, toChannels, kernelSize).to({ device: to.device, dtype: to.dtype })
+}
+
+function adaptAll(adaptation: ModuleList<AdaptationLayer>, features: Tensor[]): Tensor[] {
+  return features.map((feature, i) => adaptation.at(i)!.forward(feature))
+}

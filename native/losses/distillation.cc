@@ -1,0 +1,214 @@
+#include "losses/distillation.h"
+
+#include <numeric>
+#include <sstream>
+
+#include "errors.h"
+#include "labels.h"
+#include "losses/feature_losses.h"
+#include "losses/fused.h"
+#include "values.h"
+
+namespace alambic {
+
+namespace {
+
+using at::Tensor;
+
+// Where in the lists a pair stands, for messages: "FeatureDistillationLoss: level 1".
+struct Level {
+  const char* loss;
+  size_t index;
+};
+
+std::ostream& operator<<(std::ostream& out, const Level& level) {
+  return out << level.loss << ": level " << level.index;
+}
+
+void check_lists(const char* loss, const std::vector<Tensor>& student, const std::vector<Tensor>& teacher,
+                 const std::vector<double>& weights) {
+  if (student.empty()) fail("ERR_LENGTH_MISMATCH", loss, ": expected at least one feature, got none");
+  if (student.size() != teacher.size())
+    fail("ERR_LENGTH_MISMATCH", loss, ": expected as many teacher features as student features (",
+         student.size(), "), got ", teacher.size());
+  if (!weights.empty() && weights.size() != student.size())
+    fail("ERR_LENGTH_MISMATCH", loss, ": weights: expected one per level (", student.size(), "), got ",
+         weights.size());
+}
+
+void check_pair(const Level& level, const Tensor& student, const Tensor& teacher) {
+  for (const auto* each : {&student, &teacher})
+    if (!at::isFloatingType(each->scalar_type()))
+      fail("ERR_DTYPE", level, ": expected floating point features, got ", describe(*each), " for the ",
+           each == &student ? "student" : "teacher");
+  if (student.device() != teacher.device())
+    fail("ERR_DEVICE", level, ": expected both features on one device, got student ", describe(student),
+         " and teacher ", describe(teacher));
+  for (const auto* each : {&student, &teacher})
+    if (each->dim() < 2)
+      fail("ERR_SHAPE_MISMATCH", level, ": expected features (N, C, …), got ", describe(*each));
+  if (student.size(0) != teacher.size(0))
+    fail("ERR_SHAPE_MISMATCH", level, ": expected one batch size, got student ", describe(student),
+         " and teacher ", describe(teacher));
+}
+
+bool same_space(const Tensor& a, const Tensor& b) { return a.sizes().slice(2) == b.sizes().slice(2); }
+
+std::vector<int64_t> space(const Tensor& feature) { return feature.sizes().slice(2).vec(); }
+
+// The seed compares (H, W) as Python compares tuples: lexicographically. The spatially larger feature is
+// pooled.
+std::pair<Tensor, Tensor> align(const Level& level, const Tensor& student, const Tensor& teacher) {
+  check_pair(level, student, teacher);
+  if (student.sizes() == teacher.sizes()) return {student, teacher};
+  if (student.size(1) != teacher.size(1))
+    fail("ERR_CHANNEL_MISMATCH", level, ": expected equal channels, got student ", describe(student),
+         " and teacher ", describe(teacher), "; bring one to the other's with an AdaptationLayer(",
+         teacher.size(1), ", ", student.size(1), ")");
+  if (student.dim() != 4 || teacher.dim() != 4)
+    fail("ERR_SHAPE_MISMATCH", level,
+         ": expected equal shapes (only 4-D features are pooled to fit), got student ", describe(student),
+         " and teacher ", describe(teacher));
+  if (space(student) < space(teacher)) return {student, at::adaptive_avg_pool2d(teacher, space(student))};
+  return {at::adaptive_avg_pool2d(student, space(teacher)), teacher};
+}
+
+// Channels may differ: the map has one.
+Tensor attention_level(const Level& level, Tensor student, Tensor teacher, bool pool) {
+  check_pair(level, student, teacher);
+  bool is_resizable = student.dim() == 4 && teacher.dim() == 4;
+  if (student.dim() != teacher.dim() || (!same_space(student, teacher) && !is_resizable))
+    fail("ERR_SHAPE_MISMATCH", level,
+         ": expected features of equal size, or 4-D ones (N, C, H, W), got student ", describe(student),
+         " and teacher ", describe(teacher));
+  if (pool && student.size(2) > teacher.size(2))
+    student = at::adaptive_avg_pool2d(student, space(teacher));
+  else if (pool && student.size(2) < teacher.size(2))
+    teacher = at::adaptive_avg_pool2d(teacher, space(student));
+
+  auto student_map = attention_map(student),
+       teacher_map = attention_map(teacher).to(student_map.scalar_type());
+  if (!same_space(student_map, teacher_map))
+    teacher_map = at::upsample_bilinear2d(teacher_map, space(student_map), /*align_corners=*/false);
+  return at::mse_loss(student_map, teacher_map);
+}
+
+Tensor average(const std::vector<Tensor>& levels, const std::vector<double>& weights) {
+  double sum = weights.empty() ? static_cast<double>(levels.size())
+                               : std::accumulate(weights.begin(), weights.end(), 0.0);
+  Tensor total;
+  for (size_t i = 0; i < levels.size(); i++) {
+    auto share = weights.empty() ? levels[i] : levels[i] * weights[i];
+    total = total.defined() ? total + share : share;
+  }
+  return total / sum;
+}
+
+DistillationLoss combine(const char* loss, const Tensor& distillation, const Classification& target) {
+  check_labels(loss, target.logits, target.labels, /*ignore_index=*/-100);
+  auto logits = target.logits.to(loss_dtype(target.logits));
+  auto classification = at::cross_entropy_loss(logits, target.labels);
+  auto total = target.alpha * distillation + (1 - target.alpha) * classification;
+  return {total, distillation, classification};
+}
+
+// ---- Bindings
+// -----------------------------------------------------------------------------------------------------
+
+Classification to_classification(const Napi::CallbackInfo& info, size_t first) {
+  return {to_tensor(info[first]), to_tensor(info[first + 1]), to_double(info[first + 2], "alpha")};
+}
+
+std::vector<double> to_weights(const Napi::Value& value) {
+  std::vector<double> weights;
+  if (value.IsUndefined()) return weights;
+  auto array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); i++) weights.push_back(to_double(array.Get(i), "weights"));
+  return weights;
+}
+
+Napi::Value to_parts(Napi::Env env, const DistillationLoss& loss) {
+  return from_tensors(env, {loss.total, loss.distillation, loss.classification});
+}
+
+// (student features, teacher features, logits, labels, alpha, criterion, weights | undefined)
+Napi::Value feature_distillation_binding(const Napi::CallbackInfo& info) {
+  auto criterion =
+      to_text(info[5], "criterion") == "cosine" ? Criterion::Cosine : Criterion::MeanSquaredError;
+  return to_parts(info.Env(), feature_distillation(to_tensors(info[0], "studentFeatures"),
+                                                   to_tensors(info[1], "teacherFeatures"), criterion,
+                                                   to_weights(info[6]), to_classification(info, 2)));
+}
+
+// (student features, teacher features, logits, labels, alpha, pool, weights | undefined)
+Napi::Value attention_transfer_binding(const Napi::CallbackInfo& info) {
+  return to_parts(
+      info.Env(),
+      attention_transfer(to_tensors(info[0], "studentFeatures"), to_tensors(info[1], "teacherFeatures"),
+                         to_bool(info[5], "pool"), to_weights(info[6]), to_classification(info, 2)));
+}
+
+// (teacher logits, temperature, logits, labels, alpha)
+Napi::Value logits_distillation_binding(const Napi::CallbackInfo& info) {
+  return to_parts(info.Env(), logits_distillation(to_tensor(info[0]), to_double(info[1], "temperature"),
+                                                  to_classification(info, 2)));
+}
+
+Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
+  const auto& features = to_tensor(info[0]);
+  if (features.dim() < 2 || !at::isFloatingType(features.scalar_type()))
+    fail("ERR_SHAPE_MISMATCH", "attentionMap: expected floating point features (N, C, H, W), got ",
+         describe(features));
+  return from_tensor(info.Env(), attention_map(features));
+}
+
+}  // namespace
+
+DistillationLoss feature_distillation(const std::vector<Tensor>& student, const std::vector<Tensor>& teacher,
+                                      Criterion criterion, const std::vector<double>& weights,
+                                      const Classification& classification) {
+  constexpr auto name = "FeatureDistillationLoss";
+  check_lists(name, student, teacher, weights);
+  auto distance = criterion == Criterion::Cosine ? cosine_feature_loss : mse_feature_loss;
+  std::vector<Tensor> levels;
+  for (size_t i = 0; i < student.size(); i++) {
+    auto [aligned_student, aligned_teacher] = align({name, i}, student[i], teacher[i]);
+    levels.push_back(distance(aligned_student, aligned_teacher));
+  }
+  return combine(name, average(levels, weights), classification);
+}
+
+DistillationLoss attention_transfer(const std::vector<Tensor>& student, const std::vector<Tensor>& teacher,
+                                    bool pool, const std::vector<double>& weights,
+                                    const Classification& classification) {
+  constexpr auto name = "AttentionTransfer";
+  check_lists(name, student, teacher, weights);
+  std::vector<Tensor> levels;
+  for (size_t i = 0; i < student.size(); i++)
+    levels.push_back(attention_level({name, i}, student[i], teacher[i], pool));
+  return combine(name, average(levels, weights), classification);
+}
+
+DistillationLoss logits_distillation(const Tensor& teacher_logits, double temperature,
+                                     const Classification& classification) {
+  constexpr auto name = "LogitsDistillationLoss";
+  const auto& student_logits = classification.logits;
+  if (teacher_logits.sizes() != student_logits.sizes())
+    fail("ERR_SHAPE_MISMATCH", name, ": expected the teacher's logits in the student's shape ",
+         describe(student_logits), ", got ", describe(teacher_logits));
+  auto dtype = loss_dtype(student_logits);
+  auto student = at::log_softmax(student_logits.to(dtype) / temperature, 1);
+  auto teacher = at::log_softmax(teacher_logits.to(dtype) / temperature, 1);
+  auto divergence = at::kl_div(student, teacher, at::Reduction::Sum, /*log_target=*/true) /
+                    static_cast<double>(student.size(0));
+  return combine(name, divergence * (temperature * temperature), classification);
+}
+
+void export_losses(Napi::Env env, Napi::Object exports) {
+  exports.Set("featureDistillation", Napi::Function::New<guarded<feature_distillation_binding>>(env));
+  exports.Set("attentionTransfer", Napi::Function::New<guarded<attention_transfer_binding>>(env));
+  exports.Set("attentionMap", Napi::Function::New<guarded<attention_map_binding>>(env));
+  exports.Set("logitsDistillation", Napi::Function::New<guarded<logits_distillation_binding>>(env));
+}
+
+}  // namespace alambic

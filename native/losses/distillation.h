@@ -1,0 +1,47 @@
+// The losses that the seed trains with, whole: features of all levels, classification, and their weighted
+// sum.
+#pragma once
+#include <ATen/ATen.h>
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+namespace alambic {
+
+struct DistillationLoss {
+  at::Tensor total;           // alpha · distillation + (1 - alpha) · classification
+  at::Tensor distillation;    // mean over levels, weighted where weights are given
+  at::Tensor classification;  // cross-entropy of the student's logits
+};
+
+// What the student's output is held against: labels, and how much they count.
+struct Classification {
+  at::Tensor logits;  // (N, classes)
+  at::Tensor labels;  // (N), int64
+  double alpha;       // the share of the distillation loss in the total
+};
+
+enum class Criterion { MeanSquaredError, Cosine };
+
+// `weights` is empty or has one per level. Throws ERR_LENGTH_MISMATCH, ERR_CHANNEL_MISMATCH,
+// ERR_SHAPE_MISMATCH, ERR_DTYPE, ERR_DEVICE, ERR_LABEL_RANGE.
+DistillationLoss feature_distillation(const std::vector<at::Tensor>& student,
+                                      const std::vector<at::Tensor>& teacher, Criterion criterion,
+                                      const std::vector<double>& weights,
+                                      const Classification& classification);
+
+// `pool` brings the larger feature to the smaller one's size before the map is made, as RepDistiller does.
+DistillationLoss attention_transfer(const std::vector<at::Tensor>& student,
+                                    const std::vector<at::Tensor>& teacher, bool pool,
+                                    const std::vector<double>& weights, const Classification& classification);
+
+// temperature² · KL(softmax(teacher / temperature) ‖ softmax(student / temperature)), mean over samples.
+// Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
+DistillationLoss logits_distillation(const at::Tensor& teacher_logits, double temperature,
+                                     const Classification& classification);
+
+// featureDistillation, attentionTransfer, attentionMap, logitsDistillation.
+void export_losses(Napi::Env env, Napi::Object exports);
+
+}  // namespace alambic

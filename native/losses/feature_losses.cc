@@ -1,0 +1,301 @@
+#include "losses/feature_losses.h"
+
+#include <ATen/Parallel.h>
+
+#include <cmath>
+
+#include "losses/fused.h"
+#include "losses/kernels.h"
+
+namespace alambic {
+
+namespace {
+
+using at::Tensor;
+using List = std::vector<Tensor>;
+
+constexpr double norm_floor = 1e-12;  // as torch.nn.functional.normalize
+constexpr int64_t chunk = 1 << 14;  // elements per task: partial sums do not depend on the number of threads
+
+// Scale 1 / max(‖x‖, floor), and whether the norm itself was used (its gradient vanishes below the floor).
+template <typename Sum>
+struct InverseNorm {
+  explicit InverseNorm(Sum squared)
+      : above_floor(std::sqrt(squared) >= static_cast<Sum>(norm_floor) && squared > 0),
+        value(1 / std::max(std::sqrt(squared), static_cast<Sum>(norm_floor))) {}
+  bool above_floor;
+  Sum value;
+};
+
+// x / max(‖x‖, floor) per sample, samples flattened.
+Tensor normalize_samples(const Tensor& features) {
+  auto flat = features.reshape({features.size(0), -1});
+  return flat / flat.norm(2, {1}, /*keepdim=*/true).clamp_min(norm_floor);
+}
+
+Tensor widen(const Tensor& feature) { return feature.to(loss_dtype(feature)); }
+
+// Both features in one dense memory order, so that kernels can walk over them side by side.
+List in_same_order(const Tensor& student, const Tensor& teacher) {
+  auto format = student.suggest_memory_format();
+  return {student.contiguous(format), teacher.to(student.scalar_type()).contiguous(format)};
+}
+
+// ---- Mean squared error
+// ----------------------------------------------------------------------------------------
+
+struct MeanSquaredError {
+  static Tensor formula(const List& inputs) { return at::mse_loss(widen(inputs[0]), widen(inputs[1])); }
+
+  static Tensor forward(const List& inputs, Tensor&) {
+    const auto &student = inputs[0], &teacher = inputs[1];
+    int64_t count = student.numel(), chunks = (count + chunk - 1) / chunk;
+    std::vector<double> sums(chunks);
+    dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      const T *s = student.data_ptr<T>(), *t = teacher.data_ptr<T>();
+      at::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) {
+          auto start = i * chunk;
+          sums[i] = kernels::squared_difference(s + start, t + start, std::min(chunk, count - start));
+        }
+      });
+    });
+    double sum = 0;
+    for (double each : sums) sum += each;
+    return at::scalar_tensor(sum / static_cast<double>(count), student.options().dtype(loss_dtype(student)));
+  }
+
+  static List backward(const List& inputs, const Tensor&, const Tensor& output_gradient,
+                       const std::vector<bool>& needed) {
+    const auto &student = inputs[0], &teacher = inputs[1];
+    List gradients = {needed[0] ? at::empty_like(student) : Tensor(),
+                      needed[1] ? at::empty_like(teacher) : Tensor()};
+    int64_t count = student.numel();
+    double scale = 2 * output_gradient.item<double>() / static_cast<double>(count);
+    dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      const T *s = student.data_ptr<T>(), *t = teacher.data_ptr<T>();
+      T* ds = needed[0] ? gradients[0].data_ptr<T>() : nullptr;
+      T* dt = needed[1] ? gradients[1].data_ptr<T>() : nullptr;
+      at::parallel_for(0, count, chunk, [&](int64_t begin, int64_t end) {
+        kernels::scaled_difference<T>(s + begin, t + begin, end - begin, scale, ds ? ds + begin : nullptr,
+                                      dt ? dt + begin : nullptr);
+      });
+    });
+    return gradients;
+  }
+};
+
+// ---- Cosine
+// -------------------------------------------------------------------------------------------------------
+
+struct Cosine {
+  static Tensor formula(const List& inputs) {
+    auto similarity = (normalize_samples(widen(inputs[0])) * normalize_samples(widen(inputs[1]))).sum(1);
+    return (1 - similarity).mean();
+  }
+
+  // `kept`: per sample the products s·s, t·t, s·t.
+  static Tensor forward(const List& inputs, Tensor& kept) {
+    const auto &student = inputs[0], &teacher = inputs[1];
+    int64_t samples = student.size(0), size = student.numel() / samples;
+    kept =
+        at::empty({samples, 3},
+                  student.options().dtype(loss_dtype(student)).memory_format(at::MemoryFormat::Contiguous));
+    double sum = 0;
+    dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      const T *s = student.data_ptr<T>(), *t = teacher.data_ptr<T>();
+      auto* products = kept.data_ptr<kernels::Sum<T>>();
+      at::parallel_for(0, samples, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++)
+          dot_products(s + i * size, t + i * size, size, products + 3 * i);
+      });
+      for (int64_t i = 0; i < samples; i++) {
+        const auto* p = products + 3 * i;
+        sum += 1 - p[2] * InverseNorm(p[0]).value * InverseNorm(p[1]).value;
+      }
+    });
+    return at::scalar_tensor(sum / static_cast<double>(samples), kept.options());
+  }
+
+  static List backward(const List& inputs, const Tensor& kept, const Tensor& output_gradient,
+                       const std::vector<bool>& needed) {
+    const auto &student = inputs[0], &teacher = inputs[1];
+    List gradients = {needed[0] ? at::empty_like(student) : Tensor(),
+                      needed[1] ? at::empty_like(teacher) : Tensor()};
+    int64_t samples = student.size(0), size = student.numel() / samples;
+    dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      using Sum = kernels::Sum<T>;
+      const T *s = student.data_ptr<T>(), *t = teacher.data_ptr<T>();
+      T* ds = needed[0] ? gradients[0].data_ptr<T>() : nullptr;
+      T* dt = needed[1] ? gradients[1].data_ptr<T>() : nullptr;
+      const auto* products = kept.data_ptr<Sum>();
+      auto gradient = static_cast<Sum>(output_gradient.item<double>() / static_cast<double>(samples));
+      at::parallel_for(0, samples, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) {
+          const auto* p = products + 3 * i;
+          InverseNorm<Sum> ns(p[0]), nt(p[1]);
+          // d(-s·t/(‖s‖‖t‖))/ds = (s·t/‖s‖² s - t) / (‖s‖‖t‖), the first part only where the norm is not
+          // floored.
+          auto both = gradient * ns.value * nt.value;
+          auto along_s = ns.above_floor ? both * p[2] * ns.value * ns.value : Sum(0);
+          auto along_t = nt.above_floor ? both * p[2] * nt.value * nt.value : Sum(0);
+          auto start = i * size;
+          if (ds) kernels::combine(s + start, t + start, size, along_s, -both, ds + start);
+          if (dt) kernels::combine(t + start, s + start, size, along_t, -both, dt + start);
+        }
+      });
+    });
+    return gradients;
+  }
+
+ private:
+  template <typename T>
+  static void dot_products(const T* s, const T* t, int64_t size, kernels::Sum<T>* out) {
+    kernels::Sum<T> sums[3] = {0, 0, 0}, part[3];
+    for (int64_t start = 0; start < size; start += chunk) {  // in chunks: long float sums lose digits
+      kernels::dot_products(s + start, t + start, std::min(chunk, size - start), part);
+      for (int k = 0; k < 3; k++) sums[k] += part[k];
+    }
+    for (int k = 0; k < 3; k++) out[k] = sums[k];
+  }
+};
+
+// ---- Attention map
+// --------------------------------------------------------------------------------------------------
+
+struct AttentionMap {
+  static Tensor formula(const List& inputs) {
+    auto features = widen(inputs[0]);
+    auto map = features.pow(2).mean({1}, /*keepdim=*/true);
+    return normalize_samples(map).reshape(map.sizes());
+  }
+
+  // `kept`: (2, N, positions): the normalised map, and in [1, n, 0] the squared norm before normalisation.
+  static Tensor forward(const List& inputs, Tensor& kept) {
+    Layout layout(inputs[0]);
+    auto options =
+        inputs[0].options().dtype(loss_dtype(inputs[0])).memory_format(at::MemoryFormat::Contiguous);
+    auto map = at::empty(map_shape(inputs[0]), options);
+    kept = at::empty({2, layout.samples, layout.positions}, options);
+    dispatch_kernel_dtype(inputs[0].scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      using Sum = kernels::Sum<T>;
+      const T* x = inputs[0].data_ptr<T>();
+      auto *out = map.data_ptr<Sum>(), *keep = kept.data_ptr<Sum>();
+      at::parallel_for(0, layout.samples, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; i++) {
+          auto* sample = out + i * layout.positions;
+          mean_squares(layout, x + i * layout.sample_size(), sample);
+          Sum squared = 0;
+          for (int64_t k = 0; k < layout.positions; k++) squared += sample[k] * sample[k];
+          InverseNorm<Sum> norm(squared);
+          for (int64_t k = 0; k < layout.positions; k++) sample[k] *= norm.value;
+          std::copy(sample, sample + layout.positions, keep + i * layout.positions);
+          keep[(layout.samples + i) * layout.positions] = squared;
+        }
+      });
+    });
+    return map;
+  }
+
+  static List backward(const List& inputs, const Tensor& kept, const Tensor& output_gradient,
+                       const std::vector<bool>&) {
+    Layout layout(inputs[0]);
+    auto gradient = at::empty_like(inputs[0]);
+    auto map_gradient = output_gradient.contiguous();
+    dispatch_kernel_dtype(inputs[0].scalar_type(), [&](auto zero) {
+      using T = decltype(zero);
+      using Sum = kernels::Sum<T>;
+      const T* x = inputs[0].data_ptr<T>();
+      T* dx = gradient.data_ptr<T>();
+      const auto *keep = kept.data_ptr<Sum>(), *dmap = map_gradient.data_ptr<Sum>();
+      at::parallel_for(0, layout.samples, 1, [&](int64_t begin, int64_t end) {
+        std::vector<Sum> factor(layout.positions);
+        for (int64_t i = begin; i < end; i++) {
+          const auto *map = keep + i * layout.positions, *dm = dmap + i * layout.positions;
+          InverseNorm<Sum> norm(keep[(layout.samples + i) * layout.positions]);
+          Sum along = 0;  // the map's own direction does not count: it is normalised
+          if (norm.above_floor)
+            for (int64_t k = 0; k < layout.positions; k++) along += map[k] * dm[k];
+          Sum scale = 2 * norm.value / static_cast<Sum>(layout.channels);
+          for (int64_t k = 0; k < layout.positions; k++) factor[k] = scale * (dm[k] - along * map[k]);
+          scale_positions(layout, x + i * layout.sample_size(), factor.data(), dx + i * layout.sample_size());
+        }
+      });
+    });
+    return {gradient};
+  }
+
+  static std::vector<int64_t> map_shape(const Tensor& features) {
+    auto shape = features.sizes().vec();
+    shape[1] = 1;
+    return shape;
+  }
+
+ private:
+  // A feature as samples × channels × positions, stored plane by plane or (channels-last) position by
+  // position.
+  struct Layout {
+    explicit Layout(const Tensor& features)
+        : samples(features.size(0)),
+          channels(features.size(1)),
+          positions(features.numel() / (samples * channels)),
+          channels_last(!features.is_contiguous()) {}
+    int64_t sample_size() const { return channels * positions; }
+    int64_t samples, channels, positions;
+    bool channels_last;
+  };
+
+  template <typename T>
+  static void mean_squares(const Layout& layout, const T* x, kernels::Sum<T>* out) {
+    auto channels = static_cast<kernels::Sum<T>>(layout.channels);
+    if (layout.channels_last) {
+      for (int64_t k = 0; k < layout.positions; k++)
+        out[k] = kernels::sum_of_squares(x + k * layout.channels, layout.channels) / channels;
+      return;
+    }
+    std::fill(out, out + layout.positions, 0);
+    for (int64_t c = 0; c < layout.channels; c++)
+      kernels::add_squares(x + c * layout.positions, layout.positions, out);
+    for (int64_t k = 0; k < layout.positions; k++) out[k] /= channels;
+  }
+
+  template <typename T>
+  static void scale_positions(const Layout& layout, const T* x, const kernels::Sum<T>* factor, T* out) {
+    if (layout.channels_last) {
+      for (int64_t k = 0; k < layout.positions; k++)
+        kernels::scale(x + k * layout.channels, factor[k], layout.channels, out + k * layout.channels);
+      return;
+    }
+    for (int64_t c = 0; c < layout.channels; c++)
+      kernels::multiply(x + c * layout.positions, factor, layout.positions, out + c * layout.positions);
+  }
+};
+
+template <typename Loss>
+Tensor pair_loss(const Tensor& student, const Tensor& teacher) {
+  if (!has_kernels(student) || !has_kernels(teacher))
+    return Loss::formula({student, teacher.to(student.scalar_type())});
+  return Fused<Loss>::run(in_same_order(student, teacher));
+}
+
+}  // namespace
+
+Tensor mse_feature_loss(const Tensor& student, const Tensor& teacher) {
+  return pair_loss<MeanSquaredError>(student, teacher);
+}
+
+Tensor cosine_feature_loss(const Tensor& student, const Tensor& teacher) {
+  return pair_loss<Cosine>(student, teacher);
+}
+
+Tensor attention_map(const Tensor& features) {
+  if (!has_kernels(features)) return AttentionMap::formula({features});
+  return Fused<AttentionMap>::run({features.contiguous(features.suggest_memory_format())});
+}
+
+}  // namespace alambic
