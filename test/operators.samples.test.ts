@@ -83,7 +83,7 @@ function decode(value: Stored, reseed = 0): unknown {
     if ('tensor' in value) return decodeTensor(value.tensor)
     if ('generator' in value) return new Generator(value.generator + reseed)
   }
-  return decodeNumber(value as StoredNumber)
+  return decodeNumber(value)
 }
 
 interface Call {
