@@ -8,3 +8,4 @@ export { enableGrad, grad, isGradEnabled, noGrad, type GradOptions } from './aut
 export { keep, memory, scope, unscoped, type Memory } from './memory.js'
 export { Generator, getRngState, manualSeed, setRngState } from './random.js'
 export { torch, type OperatorPacket, type Torch } from './torch/index.js'
+export * as data from './data/index.js'

@@ -1,8 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { Batch, Dataset } from '../lib/data/dataset.js'
+import { Subset, type Batch, type Dataset } from '../lib/data/dataset.js'
 import { ImageDataset } from '../lib/data/image-dataset.js'
 import { DataLoader, type DataLoaderOptions } from '../lib/data/loader.js'
-import { Subset } from '../lib/data/dataset.js'
 import { manualSeed, memory, rand, scope, tensor } from '../lib/index.js'
 import { failure } from './data.fixtures.js'
 
