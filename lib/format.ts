@@ -32,8 +32,9 @@ function formatElements(tensor: Tensor): string {
     const cut = summarize && size > 2 * edge
     const count = cut ? 2 * edge : size
     const parts = Array.from({ length: count }, () => build(depth + 1))
-    if (cut) parts.splice(edge, 0, '...')
-    return depth === shape.length - 1 ? joinRow(parts, depth) : joinBlocks(parts, depth, shape.length)
+    const isRow = depth === shape.length - 1
+    if (cut) parts.splice(edge, 0, isRow ? ' ...' : '...')
+    return isRow ? joinRow(parts, depth) : joinBlocks(parts, depth, shape.length)
   }
   return build(0)
 }
@@ -53,7 +54,7 @@ function withoutMiddle(tensor: Tensor): Tensor {
 
 function joinRow(parts: string[], depth: number): string {
   const indent = ' '.repeat(prefix.length + depth + 1)
-  const perLine = Math.max(1, Math.floor((lineWidth - indent.length) / ((parts[0]?.length ?? 0) + 2)))
+  const perLine = Math.max(1, Math.floor((lineWidth - indent.length + 1) / ((parts[0]?.length ?? 0) + 2)))
   const lines: string[] = []
   for (let i = 0; i < parts.length; i += perLine) lines.push(parts.slice(i, i + perLine).join(', '))
   return `[${lines.join(`,\n${indent}`)}]`
@@ -105,11 +106,20 @@ function makeFloatWriter(values: number[]): (value: number) => string {
     if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf'
     if (scientific) return toScientific(value)
     if (whole) return `${Object.is(value, -0) ? '-0' : value}.`
-    return value.toFixed(precision)
+    return halfToEven(value.toFixed(precision), value.toFixed(60))
   }
 }
 
 /** JavaScript's `1.5e+0` as `1.5000e+00`. */
 function toScientific(value: number): string {
-  return value.toExponential(precision).replace(/e([+-])(\d)$/, 'e$10$2')
+  const [digits, exponent] = value.toExponential(precision).split('e') as [string, string]
+  const exact = value.toExponential(60).split('e')[0]!
+  return `${halfToEven(digits, exact)}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`
+}
+
+/** JavaScript rounds a tie away from zero, Python to the even digit: 0.78125 is 0.7812. */
+function halfToEven(rounded: string, exact: string): string {
+  const cut = exact.slice(0, exact.indexOf('.') + 1 + precision)
+  const isTie = /^50*$/.test(exact.slice(cut.length))
+  return isTie && Number(cut.at(-1)) % 2 === 0 ? cut : rounded
 }

@@ -1,0 +1,167 @@
+import { Command, InvalidArgumentError, Option } from 'commander'
+import { availableParallelism, cpus } from 'node:os'
+import type { DataName } from './demo/data.js'
+import type { Method } from './demo/run.js'
+import type { Row } from './demo/table.js'
+
+interface DemoFlags {
+  data: DataName
+  dataDir?: string
+  trainSize?: number
+  methods: Method[]
+  teacherEpochs?: number
+  epochs?: number
+  batchSize: number
+  lr: number
+  seed: number
+  device: string
+  plot?: string
+  json?: boolean
+}
+
+const dataNames: DataName[] = ['procedural', 'fashion-mnist', 'mnist', 'cifar10']
+const allMethods: Method[] = ['alone', 'logits', 'features', 'attention']
+
+/** `alambic demo`: a teacher, a student alone, and students distilled from the teacher, on real images. */
+export function demoCommand(): Command {
+  return trainingCommand('demo', ['alone', 'features', 'attention']).description(
+    'train a teacher, a student alone, and students distilled with features and with attention; compare them',
+  )
+}
+
+/** `alambic compare`: the seed's exercise 10.3.2. */
+export function compareCommand(): Command {
+  return trainingCommand('compare', allMethods, 'comparison.svg').description(
+    'train one student without a teacher, with logits only, with features and with attention, from the same initial ' +
+      'weights and data order; print and plot the comparison',
+  )
+}
+
+function trainingCommand(name: string, methods: Method[], plot?: string): Command {
+  return new Command(name)
+    .addOption(new Option('--data <name>', 'data set').choices(dataNames).default('procedural'))
+    .option('--data-dir <dir>', 'folder with the files of the data set')
+    .option('--train-size <n>', 'use only so many training images', count)
+    .addOption(
+      new Option('--methods <list>', `comma-separated: ${allMethods.join(', ')}`)
+        .argParser(parseMethods)
+        .default(methods),
+    )
+    .option('--teacher-epochs <n>', 'epochs of the teacher', count)
+    .option('--epochs <n>', 'epochs of each student', count)
+    .option('--batch-size <n>', 'images per step', count, 64)
+    .option('--lr <rate>', 'learning rate of Adam', rate, 1e-3)
+    .option('--seed <n>', 'of the data, the initial weights and the order', wholeNumber, 1)
+    .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
+    .option('--plot <file.svg>', 'draw accuracy over epochs', plot)
+    .option('--json', 'print the results as JSON, and progress on standard error')
+    .action(runCommand)
+}
+
+async function runCommand(flags: DemoFlags): Promise<void> {
+  // Loaded here: `alambic --help` needs no libtorch.
+  const { loadDemoData } = await import('./demo/data.js')
+  const { defaultEpochs, describeNets } = await import('./demo/nets.js')
+  const { makeProgress } = await import('./demo/progress.js')
+  const { rowNames, runDemo } = await import('./demo/run.js')
+  const { renderTable } = await import('./demo/table.js')
+  const { native } = await import('../native/loader.js')
+
+  const output = flags.json ? process.stderr : process.stdout
+  const started = performance.now()
+  const data = await loadDemoData({
+    name: flags.data,
+    directory: flags.dataDir,
+    trainSize: flags.trainSize,
+    seed: flags.seed,
+  })
+  const epochs = { ...defaultEpochs(flags.data), ...definedEpochs(flags) }
+  output.write(
+    [
+      `data      ${flags.data}: ${data.train.length} training and ${data.validation.length} validation images`,
+      ...describeNets(data).map(([role, text]) => `${role.padEnd(9)} ${text}`),
+      `machine   ${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} CPUs; ${flags.device}, ${native.numThreads()} threads, ` +
+        `libtorch ${native.systemInfo().torchVersion}`,
+      '',
+      '',
+    ].join('\n'),
+  )
+
+  const rows: Row[] = []
+  const stop = stopOnSignal(output)
+  try {
+    await runDemo(data, { ...flags, ...epochs, signal: stop.signal }, makeProgress(output), row =>
+      rows.push(row),
+    )
+  } finally {
+    stop.release()
+  }
+
+  if (flags.json) process.stdout.write(`${JSON.stringify(toJson(flags, rows), null, 2)}\n`)
+  output.write(`\n${renderTable(rows, rowNames.alone, output.isTTY)}\n`)
+  output.write(
+    `${((performance.now() - started) / 1000).toFixed(0)} s in all${stop.signal.aborted ? ', stopped before the end' : ''}\n`,
+  )
+  if (flags.plot !== undefined && rows.length > 0) {
+    const { writePlot } = await import('./demo/plot.js')
+    await writePlot(flags.plot, rows, `${flags.data}, accuracy on validation images`)
+    output.write(`plot: ${flags.plot}\n`)
+  }
+  if (stop.signal.aborted) process.exitCode = 130
+}
+
+/** Ctrl-C ends the current step and then the run; a second one ends the process at once. */
+function stopOnSignal(output: NodeJS.WriteStream): { signal: AbortSignal; release(): void } {
+  const controller = new AbortController()
+  const onSignal = () => {
+    if (controller.signal.aborted) process.exit(130)
+    controller.abort()
+    output.write('\nstopping after this step (again to stop at once)\n')
+  }
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  return {
+    signal: controller.signal,
+    release() {
+      process.off('SIGINT', onSignal)
+      process.off('SIGTERM', onSignal)
+    },
+  }
+}
+
+function definedEpochs({ epochs, teacherEpochs }: DemoFlags): { epochs?: number; teacherEpochs?: number } {
+  return { ...(epochs !== undefined && { epochs }), ...(teacherEpochs !== undefined && { teacherEpochs }) }
+}
+
+function toJson(flags: DemoFlags, rows: Row[]): object {
+  return { data: flags.data, seed: flags.seed, device: flags.device, models: rows }
+}
+
+function count(text: string): number {
+  const value = wholeNumber(text)
+  if (value < 1) throw new InvalidArgumentError('expected an integer of at least 1.')
+  return value
+}
+
+function wholeNumber(text: string): number {
+  const value = Number(text)
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new InvalidArgumentError('expected a non-negative integer.')
+  return value
+}
+
+function rate(text: string): number {
+  const value = Number(text)
+  if (!(value > 0 && value < Infinity)) throw new InvalidArgumentError('expected a number above 0.')
+  return value
+}
+
+function parseMethods(text: string): Method[] {
+  const names = text.split(',').map(name => name.trim())
+  const unknown = names.find(name => !allMethods.includes(name as Method))
+  if (unknown !== undefined)
+    throw new InvalidArgumentError(
+      `expected a list of ${allMethods.join(', ')}; got ${JSON.stringify(unknown)}.`,
+    )
+  return names as Method[]
+}
