@@ -31,28 +31,22 @@ CodedError describe_exception(std::exception_ptr exception);
 // The JavaScript error object for an exception: an AlambicError once `setErrorClass` was called.
 Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception);
 
-// Wraps an exported function: every C++ exception becomes a JavaScript one.
-template <Napi::Value (*function)(const Napi::CallbackInfo&)>
-Napi::Value guarded(const Napi::CallbackInfo& info) {
+// Runs what JavaScript called: every C++ exception becomes a JavaScript one.
+template <typename Body>
+auto guard(Napi::Env env, Body&& body) {
   try {
-    return function(info);
+    return body();
   } catch (const Napi::Error&) {
     throw;  // already a JavaScript exception; node-addon-api hands it over
   } catch (...) {
-    throw Napi::Error(info.Env(), to_js_error(info.Env(), std::current_exception()));
+    throw Napi::Error(env, to_js_error(env, std::current_exception()));
   }
 }
 
-// The same for methods of wrapped classes.
-template <typename Class, Napi::Value (Class::*method)(const Napi::CallbackInfo&)>
-Napi::Value guarded_call(Class* self, const Napi::CallbackInfo& info) {
-  try {
-    return (self->*method)(info);
-  } catch (const Napi::Error&) {
-    throw;
-  } catch (...) {
-    throw Napi::Error(info.Env(), to_js_error(info.Env(), std::current_exception()));
-  }
+// An exported function.
+template <Napi::Value (*function)(const Napi::CallbackInfo&)>
+Napi::Value guarded(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] { return function(info); });
 }
 
 // And for functions written against the plain C interface, where every nanosecond counts.

@@ -16,16 +16,12 @@ namespace {
 class GeneratorObject : public Napi::ObjectWrap<GeneratorObject> {
  public:
   explicit GeneratorObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GeneratorObject>(info) {
-    try {
+    guard(info.Env(), [&] {
       auto device = parse_device(to_text(info[1], "device"));
       generator = at::globalContext().defaultGenerator(device).clone();
       std::lock_guard<std::mutex> lock(generator.mutex());
       generator.set_current_seed(static_cast<uint64_t>(to_integer(info[0], "seed")));
-    } catch (const Napi::Error&) {
-      throw;
-    } catch (...) {
-      throw Napi::Error(info.Env(), to_js_error(info.Env(), std::current_exception()));
-    }
+    });
   }
   at::Generator generator;
 };
