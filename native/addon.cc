@@ -8,6 +8,7 @@
 #include "labels.h"
 #include "layers/layers.h"
 #include "losses/distillation.h"
+#include "optim/optimizers.h"
 #include "system.h"
 #include "tensors.h"
 
@@ -22,6 +23,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_labels(env, exports);
   export_layers(env, exports);
   export_losses(env, exports);
+  export_optimizers(env, exports);
   return exports;
 }
 

@@ -59,7 +59,142 @@ export interface SystemInfo {
 
 export type LossParts = [total: Handle, distillation: Handle, classification: Handle]
 
-export interface NativeAddon {
+/** Options that every optimizer reads from a group; all are given. */
+export interface NativeOptimizerOptions {
+  lr: number
+  weightDecay: number
+  maximize: boolean
+  /** PyTorch's choice of kernels: true asks for one kind, false rules it out. */
+  fused?: boolean | null
+  foreach?: boolean | null
+}
+
+export interface NativeSgdOptions extends NativeOptimizerOptions {
+  momentum: number
+  dampening: number
+  nesterov: boolean
+}
+
+export interface NativeAdamOptions extends NativeOptimizerOptions {
+  betas: readonly [number, number]
+  eps: number
+  amsgrad: boolean
+}
+
+/** State tensors by PyTorch's names, such as `exp_avg`. */
+export type NativeOptimizerState = Record<string, Handle>
+
+/** Knows its parameters by their handles: one that was released is an error at the next step. */
+export interface NativeOptimizer<Options extends NativeOptimizerOptions> {
+  addGroup(parameters: readonly Handle[], options: Options): void
+  /** With the options of each group, in order. */
+  step(groups: readonly Options[]): void
+  zeroGrad(setToNone: boolean): void
+  /** Of each parameter, in the order of the groups; empty before its first step. */
+  state(): NativeOptimizerState[]
+  /** Copies. */
+  loadState(states: readonly NativeOptimizerState[]): void
+}
+
+/**
+ * A layer of `native/layers/`: its options are checked once, by the constructor; each forward is one call with the
+ * handles of the input and of the parameters, undefined for those that it has not.
+ */
+export interface NativeLayer<Arguments extends unknown[]> {
+  forward(...args: Arguments): Handle
+}
+
+type NativeLayerClass<Options, Arguments extends unknown[]> = new (
+  options: { /** What error messages call it. */ name: string } & Options,
+) => NativeLayer<Arguments>
+
+type OptionalHandle = Handle | undefined
+
+export interface NativeLayers {
+  /** Sizes are lists of `spatialDims` integers. `outputPadding` is zero unless transposed. */
+  Convolution: NativeLayerClass<
+    {
+      spatialDims: number
+      inChannels: number
+      outChannels: number
+      kernelSize: readonly number[]
+      stride: readonly number[]
+      padding: readonly number[] | string
+      dilation: readonly number[]
+      groups: number
+      paddingMode: string
+      transposed: boolean
+      outputPadding: readonly number[]
+    },
+    [x: Handle, weight: Handle, bias: OptionalHandle]
+  >
+  Linear: NativeLayerClass<
+    { inFeatures: number; outFeatures: number },
+    [x: Handle, weight: Handle, bias: OptionalHandle]
+  >
+  /** Counts the batch and updates the running statistics in place when training. */
+  BatchNorm: NativeLayerClass<
+    { numFeatures: number; spatialDims: number; eps: number; momentum: number | null },
+    [
+      training: boolean,
+      x: Handle,
+      weight: OptionalHandle,
+      bias: OptionalHandle,
+      runningMean: OptionalHandle,
+      runningVar: OptionalHandle,
+      numBatchesTracked: OptionalHandle,
+    ]
+  >
+  GroupNorm: NativeLayerClass<
+    { numGroups: number; numChannels: number; eps: number },
+    [x: Handle, weight: OptionalHandle, bias: OptionalHandle]
+  >
+  LayerNorm: NativeLayerClass<
+    { normalizedShape: readonly number[]; eps: number },
+    [x: Handle, weight: OptionalHandle, bias: OptionalHandle]
+  >
+  MaxPool2d: NativeLayerClass<
+    {
+      kernelSize: readonly number[]
+      stride: readonly number[]
+      padding: readonly number[]
+      dilation: readonly number[]
+      ceilMode: boolean
+    },
+    [x: Handle]
+  >
+  AvgPool2d: NativeLayerClass<
+    {
+      kernelSize: readonly number[]
+      stride: readonly number[]
+      padding: readonly number[]
+      ceilMode: boolean
+      countIncludePad: boolean
+      divisorOverride: number | null
+    },
+    [x: Handle]
+  >
+  /** −1 in `outputSize`: as the input. */
+  AdaptivePool2d: NativeLayerClass<{ maximum: boolean; outputSize: readonly number[] }, [x: Handle]>
+  Dropout: NativeLayerClass<
+    { p: number; wholeChannels: boolean; inplace: boolean },
+    [training: boolean, x: Handle]
+  >
+  Embedding: NativeLayerClass<
+    {
+      numEmbeddings: number
+      embeddingDim: number
+      paddingIdx: number | null
+      maxNorm: number | null
+      normType: number
+      scaleGradByFreq: boolean
+      sparse: boolean
+    },
+    [indices: Handle, weight: Handle]
+  >
+}
+
+export interface NativeAddon extends NativeLayers {
   // ---- system.cc
   setErrorClass(constructor: new (code: never, message: string) => Error): void
   systemInfo(): SystemInfo
@@ -179,4 +314,17 @@ export interface NativeAddon {
     labels: Handle,
     alpha: number,
   ): LossParts
+
+  // ---- optim/optimizers.cc
+  Sgd: new () => NativeOptimizer<NativeSgdOptions>
+  Adam: new () => NativeOptimizer<NativeAdamOptions>
+  AdamW: new () => NativeOptimizer<NativeAdamOptions>
+  /** Returns the norm before clipping. */
+  clipGradNorm(
+    parameters: readonly Handle[],
+    maxNorm: number,
+    normType: number,
+    errorIfNonfinite: boolean,
+  ): Handle
+  clipGradValue(parameters: readonly Handle[], clipValue: number): void
 }

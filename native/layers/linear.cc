@@ -1,0 +1,21 @@
+#include "layers/linear.h"
+
+#include "layers/checks.h"
+#include "values.h"
+
+namespace alambic {
+
+Linear::Linear(const Options& options)
+    : name_(options.name()), in_features_(options.integer("inFeatures", 1)) {
+  options.integer("outFeatures", 1);
+}
+
+at::Tensor Linear::forward(const at::Tensor& x, const at::Tensor& weight,
+                           const optional<at::Tensor>& bias) const {
+  if (x.dim() == 0 || x.size(-1) != in_features_)
+    fail("ERR_SHAPE_MISMATCH", name_, ": expected features (…, ", in_features_, "), got ", describe(x));
+  check_dtype(name_, x, weight);
+  return at::linear(x, weight, bias);
+}
+
+}  // namespace alambic
