@@ -1,15 +1,18 @@
 /** Loss parts and every gradient against plain PyTorch in float64; `reference/losses.py` made the values. */
 import { readFileSync } from 'node:fs'
-import { describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import {
   AttentionTransfer,
   FeatureDistillationLoss,
+  Generator,
   fromTypedArray,
   scope,
   tensor,
+  torch,
   type DType,
   type Tensor,
 } from '../lib/index.js'
+import { native } from '../lib/native/loader.js'
 
 interface StoredTensor {
   shape: number[]
@@ -166,6 +169,13 @@ function named(samples: Case[]): [name: string, sample: Case][] {
 
 // ---- Tests -----------------------------------------------------------------------------------------------------------
 
+const threads = native.numThreads()
+
+// On tiny tensors threads would only wait for each other.
+beforeAll(() => {
+  native.setNumThreads(1)
+})
+
 describe.each(['float64', 'float32', 'bfloat16'] as const)('in %s', dtype => {
   const suitable = cases.filter(sample => sample.lowPrecision || dtype === 'float64')
 
@@ -263,4 +273,84 @@ test('features that are transposed views give the same losses and gradients', ()
     parts.total.backward()
     expectGradients(inputs, sample.gradients, 'float64', sample.name)
   }
+})
+
+describe('features large enough for several threads and vector instructions', () => {
+  beforeAll(() => {
+    native.setNumThreads(Math.max(2, threads))
+  })
+
+  // Odd sizes: no loop ends with a full vector.
+  const student = [5, 67, 29, 31]
+  const layouts = ['contiguous', 'channelsLast'] as const
+
+  /** The formulas in ATen's operators, which the small cases above hold to Python's. */
+  const formulas: Record<'mse' | 'cosine' | 'attention', (s: Tensor, t: Tensor) => Tensor> = {
+    mse: (s, t) => torch.mseLoss(s, t),
+    cosine: (s, t) => {
+      const flatten = (features: Tensor) => features.reshape([features.size(0), -1])
+      return torch.cosineSimilarity(flatten(s), flatten(t), { eps: 1e-12 }).rsub(1).mean()
+    },
+    attention: (s, t) => {
+      const map = (features: Tensor) => {
+        const flat = features
+          .square()
+          .mean([1])
+          .reshape([features.size(0), -1])
+        return flat.div(flat.norm(2, [1], { keepdim: true }))
+      }
+      return torch.mseLoss(map(s), map(t))
+    },
+  }
+
+  function run(kind: keyof typeof formulas, s: Tensor, t: Tensor): Tensor {
+    const logits = torch.zeros([student[0]!, 2])
+    const labels = torch.zeros([student[0]!], { dtype: 'int64' })
+    if (kind === 'attention') return new AttentionTransfer().forward([s], [t], logits, labels).attention
+    return new FeatureDistillationLoss({ criterion: kind }).forward([s], [t], logits, labels).feature
+  }
+
+  function expectClose(actual: Tensor, expected: Tensor, tolerance: number, where: string): void {
+    const scale = expected.abs().max().item()
+    const difference = actual.to('float64').sub(expected).abs().max().item()
+    expect(difference / scale, where).toBeLessThan(tolerance)
+  }
+
+  describe.each(Object.keys(formulas) as (keyof typeof formulas)[])('%s', kind => {
+    test.each(
+      layouts.flatMap(layout =>
+        (['float64', 'float32', 'bfloat16'] as const).map(dtype => [layout, dtype] as const),
+      ),
+    )('%s, %s: the loss and its gradients are those of the formula', (memoryFormat, dtype) => {
+      scope(() => {
+        const generator = new Generator(3)
+        const values = [0, 1].map(() => torch.randn(student, { generator }).to(dtype))
+        const leaves = values.map(each => {
+          const features = each.clone().contiguous({ memoryFormat })
+          features.requiresGrad = true
+          return features
+        })
+        const references = values.map(each => {
+          const features = each.to('float64')
+          features.requiresGrad = true
+          return features
+        })
+        const loss = run(kind, leaves[0]!, leaves[1]!)
+        const expected = formulas[kind](references[0]!, references[1]!)
+        const tolerance = { float64: 1e-10, float32: 1e-5, bfloat16: 1e-2 }[dtype]
+        expectClose(loss, expected, tolerance, 'loss')
+        loss.backward()
+        expected.backward()
+        leaves.forEach((leaf, i) => {
+          expectClose(
+            leaf.grad!,
+            references[i]!.grad!,
+            tolerance,
+            i === 0 ? 'student gradient' : 'teacher gradient',
+          )
+          expect(leaf.grad!.isContiguous({ memoryFormat })).toBe(true)
+        })
+      })
+    })
+  })
 })
