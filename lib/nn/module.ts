@@ -19,6 +19,13 @@ export interface LoadStateDictOptions {
   rename?: (key: string) => string
 }
 
+export interface BufferOptions {
+  /** Whether the buffer is part of {@link Module.stateDict}. Default: true. */
+  persistent?: boolean
+  /** Whether {@link Module.loadStateDict} does without it, keeping the value. Default: false. */
+  optional?: boolean
+}
+
 /** The keys that did not meet, with `strict: false`. */
 export interface LoadStateDictResult {
   missing: string[]
@@ -40,7 +47,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /** Set by {@link train} and {@link eval}; dropout and batch norm go by it. */
   training = true
 
-  readonly #buffers = new Map<string, { persistent: boolean }>()
+  readonly #buffers = new Map<string, BufferOptions>()
 
   abstract forward(...inputs: Inputs): Output
 
@@ -48,12 +55,10 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /**
    * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not learned. It outlives any scope.
-   *
-   * @param persistent whether it is part of {@link stateDict}; default: true
    */
-  registerBuffer(name: string, buffer: Tensor | null, { persistent = true } = {}): void {
+  registerBuffer(name: string, buffer: Tensor | null, options: BufferOptions = {}): void {
     if (buffer !== null) keep(buffer)
-    this.#buffers.set(name, { persistent })
+    this.#buffers.set(name, options)
     ;(this as Record<string, unknown>)[name] = buffer
   }
 
@@ -103,7 +108,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   private ownBuffers(path: string, persistentOnly: boolean): [string, Tensor][] {
     const buffers: [string, Tensor][] = []
-    for (const [name, { persistent }] of this.#buffers) {
+    for (const [name, { persistent = true }] of this.#buffers) {
       const value = (this as Record<string, unknown>)[name]
       if (value instanceof Tensor && (persistent || !persistentOnly)) buffers.push([join(path, name), value])
     }
@@ -203,6 +208,14 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     ]
   }
 
+  private optionalState(path = ''): string[] {
+    const own = Array.from(this.#buffers).filter(([, { optional = false }]) => optional)
+    return [
+      ...own.map(([name]) => join(path, name)),
+      ...this.namedChildren().flatMap(([name, child]) => child.optionalState(join(path, name))),
+    ]
+  }
+
   /**
    * Copies the tensors of a state dict into this module's, converting dtype and device.
    *
@@ -220,7 +233,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     }
     const own = this.namedState()
     const names = new Set(own.map(([name]) => name))
-    const missing = own.map(([name]) => name).filter(name => !given.has(name))
+    const optional = new Set(this.optionalState())
+    const missing = own.map(([name]) => name).filter(name => !given.has(name) && !optional.has(name))
     const unexpected = [...given.keys()].filter(name => !names.has(name))
     const misshapen = own
       .filter(([name, tensor]) => given.has(name) && String(given.get(name)!.shape) !== String(tensor.shape))

@@ -1,0 +1,164 @@
+import { AlambicError, argumentError } from '../errors.js'
+import { isPlainObject } from '../memory.js'
+import { Module } from './module.js'
+
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a module takes and gives is its own matter
+type AnyModule = Module<any[], any>
+
+/** Makes a module a field, and thereby a part, of its container. */
+function adopt(container: Module, name: string, module: unknown): void {
+  const what = container.constructor.name
+  if (!(module instanceof Module)) throw argumentError(`${what}: ${name}`, 'a module', module)
+  if (name === '' || name.includes('.'))
+    throw argumentError(
+      `${what}: name`,
+      'a name that is not empty and has no dot (paths are joined by dots)',
+      name,
+    )
+  if (name in container && !(fieldsOf(container)[name] instanceof Module))
+    throw argumentError(`${what}: name`, `a name that ${what} does not use itself`, name)
+  fieldsOf(container)[name] = module
+}
+
+function fieldsOf(container: Module): Record<string, unknown> {
+  return container as unknown as Record<string, unknown>
+}
+
+/** A container whose modules are numbered from 0, so that paths are `0`, `1` … */
+abstract class NumberedModules<Inputs extends unknown[], Output> extends Module<Inputs, Output> {
+  /** Number of modules. */
+  get length(): number {
+    return this.children().length
+  }
+
+  /**
+   * The module at an index; negative counts from the last.
+   *
+   * @throws AlambicError `ERR_INDEX`
+   */
+  at(index: number): AnyModule {
+    const children = this.children()
+    const module = children.at(index)
+    if (module === undefined || index < -children.length)
+      throw new AlambicError(
+        'ERR_INDEX',
+        `${this.constructor.name}: expected an index from ${-children.length} to ${children.length - 1}, got ${index}`,
+      )
+    return module
+  }
+
+  /** Adds a module at the end. */
+  append(module: AnyModule): this {
+    adopt(this, String(this.length), module)
+    return this
+  }
+
+  [Symbol.iterator](): Iterator<AnyModule> {
+    return this.children()[Symbol.iterator]()
+  }
+}
+
+/**
+ * Modules one after the other, each given the output of the one before. As `torch.nn.Sequential`: by position, or by
+ * name from an object.
+ *
+ * @example new nn.Sequential(new nn.Conv2d(3, 8, 3), new nn.ReLU())           // paths '0', '1'
+ * @example new nn.Sequential({ conv: new nn.Conv2d(3, 8, 3), relu: new nn.ReLU() })
+ */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the first module's inputs, the last one's output
+export class Sequential<Inputs extends any[] = [any], Output = any> extends NumberedModules<Inputs, Output> {
+  constructor(...modules: AnyModule[] | [Record<string, AnyModule>]) {
+    super()
+    const [first] = modules
+    const named = isPlainObject(first) ? first : modules
+    for (const [name, module] of Object.entries(named)) adopt(this, name, module)
+  }
+
+  override forward(...inputs: Inputs): Output {
+    const [first, ...others] = this.children()
+    if (first === undefined) return inputs[0] as Output
+    let value: unknown = first.forward(...inputs)
+    for (const module of others) value = module.forward(value)
+    return value as Output
+  }
+}
+
+function refuseForward(container: Module): never {
+  throw new AlambicError(
+    'ERR_NOT_IMPLEMENTED',
+    `${container.constructor.name} only holds modules: call the forward of those in it`,
+  )
+}
+
+/** A list of modules, which belong to the module that holds it. As `torch.nn.ModuleList`. */
+export class ModuleList extends NumberedModules<[], never> {
+  constructor(modules: Iterable<AnyModule> = []) {
+    super()
+    this.extend(modules)
+  }
+
+  /** Adds modules at the end. */
+  extend(modules: Iterable<AnyModule>): this {
+    for (const module of modules) this.append(module)
+    return this
+  }
+
+  override forward(): never {
+    return refuseForward(this)
+  }
+}
+
+/** Modules by name, which belong to the module that holds it. As `torch.nn.ModuleDict`. */
+export class ModuleDict extends Module<[], never> {
+  constructor(modules: Record<string, AnyModule> | Iterable<readonly [string, AnyModule]> = {}) {
+    super()
+    const entries = Symbol.iterator in modules ? modules : Object.entries(modules)
+    for (const [name, module] of entries as Iterable<readonly [string, AnyModule]>) this.set(name, module)
+  }
+
+  /** The module of that name, or undefined. */
+  get(name: string): AnyModule | undefined {
+    const module = Object.hasOwn(this, name) ? fieldsOf(this)[name] : undefined
+    return module instanceof Module ? module : undefined
+  }
+
+  has(name: string): boolean {
+    return this.get(name) !== undefined
+  }
+
+  /** @throws AlambicError `ERR_ARGUMENT` for a name with a dot, or one of this class's own, such as `train` */
+  set(name: string, module: AnyModule): this {
+    adopt(this, name, module)
+    return this
+  }
+
+  /** Whether there was such a module. */
+  delete(name: string): boolean {
+    return this.has(name) && delete fieldsOf(this)[name]
+  }
+
+  /** Number of modules. */
+  get size(): number {
+    return this.children().length
+  }
+
+  keys(): string[] {
+    return this.namedChildren().map(([name]) => name)
+  }
+
+  values(): AnyModule[] {
+    return this.children()
+  }
+
+  entries(): [string, AnyModule][] {
+    return this.namedChildren()
+  }
+
+  [Symbol.iterator](): Iterator<[string, AnyModule]> {
+    return this.entries()[Symbol.iterator]()
+  }
+
+  override forward(): never {
+    return refuseForward(this)
+  }
+}

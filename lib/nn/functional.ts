@@ -1,0 +1,311 @@
+/**
+ * Functions without state, as `torch.nn.functional`: what is there in `torch.*` too has here the defaults and checks
+ * that training code wants.
+ */
+import { AlambicError, argumentError } from '../errors.js'
+import { native } from '../native/loader.js'
+import type { Tensor } from '../tensor.js'
+import { torch } from '../torch/index.js'
+import type { Size } from './layer.js'
+import type { OutputSize } from './pooling.js'
+
+/** What is done with a loss per element or sample. */
+export type Reduction = 'none' | 'mean' | 'sum'
+
+const reductions: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
+
+function reductionNumber(what: string, reduction: Reduction): number {
+  if (!Object.hasOwn(reductions, reduction))
+    throw argumentError(`${what}: reduction`, "'none', 'mean' or 'sum'", reduction)
+  return reductions[reduction]
+}
+
+function refuseOtherShape(what: string, input: Tensor, target: Tensor): void {
+  const expected = input.shape.join(', ')
+  const actual = target.shape.join(', ')
+  if (expected !== actual)
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `${what}: expected a target with the input's shape (${expected}), got (${actual})`,
+    )
+}
+
+// ---- Losses ----------------------------------------------------------------------------------------------------------
+
+export interface CrossEntropyOptions {
+  /** A weight per class, (C). */
+  weight?: Tensor | null
+  /** A label that counts for nothing. Default: −100. */
+  ignoreIndex?: number
+  /** Default: `'mean'`: over the samples that count, by their weights. */
+  reduction?: Reduction
+  /** Part of the target, 0 to 1, that is spread evenly over all classes. Default: 0. */
+  labelSmoothing?: number
+}
+
+/**
+ * −log softmax(logits) at the labels.
+ *
+ * @param logits (N, C), (N, C, d₁, …) or (C)
+ * @param target int64 classes (N), (N, d₁, …) or (), or probabilities of the logits' shape and a floating dtype
+ * @returns a scalar, or with reduction `'none'` the shape of the classes
+ * @throws AlambicError `ERR_LABEL_RANGE` for a label that is no class, `ERR_DTYPE` for labels of another dtype,
+ *   `ERR_SHAPE_MISMATCH`
+ */
+export function crossEntropy(
+  logits: Tensor,
+  target: Tensor,
+  { weight, ignoreIndex = -100, reduction = 'mean', labelSmoothing = 0 }: CrossEntropyOptions = {},
+): Tensor {
+  const areProbabilities = target.dtype === logits.dtype && String(target.shape) === String(logits.shape)
+  if (!areProbabilities) native.checkLabels('crossEntropy', logits.handle, target.handle, ignoreIndex)
+  return torch.crossEntropyLoss(logits, target, {
+    weight,
+    ignoreIndex,
+    reduction: reductionNumber('crossEntropy', reduction),
+    labelSmoothing,
+  })
+}
+
+/**
+ * (input − target)², by default the mean.
+ *
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for different shapes: nothing is broadcast
+ */
+export function mseLoss(
+  input: Tensor,
+  target: Tensor,
+  { reduction = 'mean' }: { reduction?: Reduction } = {},
+): Tensor {
+  refuseOtherShape('mseLoss', input, target)
+  return torch.mseLoss(input, target, { reduction: reductionNumber('mseLoss', reduction) })
+}
+
+export interface KlDivOptions {
+  /**
+   * `'batchmean'` divides the sum by the first dimension, which is the Kullback–Leibler divergence; `'mean'` divides by
+   * the number of elements. Default, as in PyTorch: `'mean'`.
+   */
+  reduction?: Reduction | 'batchmean'
+  /** Whether the target holds logarithms too. Default: false. */
+  logTarget?: boolean
+}
+
+/**
+ * target · (log target − input).
+ *
+ * @param input log-probabilities
+ * @param target probabilities, of the same shape
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for different shapes: nothing is broadcast
+ */
+export function klDiv(
+  input: Tensor,
+  target: Tensor,
+  { reduction = 'mean', logTarget = false }: KlDivOptions = {},
+): Tensor {
+  refuseOtherShape('klDiv', input, target)
+  const number = reduction === 'batchmean' ? reductions.sum : reductionNumber('klDiv', reduction)
+  const loss = torch.klDiv(input, target, { reduction: number, logTarget })
+  return reduction === 'batchmean' && input.ndim > 0 ? loss.div(input.size(0)) : loss
+}
+
+// ---- Activations -------------------------------------------------------------------------------------------------------
+
+/** max(x, 0). */
+export function relu(x: Tensor, { inplace = false }: { inplace?: boolean } = {}): Tensor {
+  return inplace ? torch.relu_(x) : torch.relu(x)
+}
+
+/** x where positive, `negativeSlope · x` elsewhere. Default slope: 0.01. */
+export function leakyRelu(x: Tensor, { negativeSlope = 0.01 }: { negativeSlope?: number } = {}): Tensor {
+  return torch.leakyRelu(x, { negativeSlope })
+}
+
+/** x · Φ(x); `approximate: 'tanh'` for the faster approximation. */
+export function gelu(x: Tensor, { approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+  return torch.gelu(x, { approximate })
+}
+
+/** x · sigmoid(x). */
+export function silu(x: Tensor): Tensor {
+  return torch.silu(x)
+}
+
+/** Exponentials that sum to 1 along `dim`. */
+export function softmax(x: Tensor, dim: number): Tensor {
+  return torch.softmax(x, dim)
+}
+
+/** The logarithm of {@link softmax}, computed without overflow. */
+export function logSoftmax(x: Tensor, dim: number): Tensor {
+  return torch.logSoftmax(x, dim)
+}
+
+/** Sets elements to zero with probability `p` (default: 0.5) and scales the others by 1 / (1 − p), when `training` (default: true). */
+export function dropout(
+  x: Tensor,
+  { p = 0.5, training = true }: { p?: number; training?: boolean } = {},
+): Tensor {
+  if (!(p >= 0 && p <= 1)) throw argumentError('dropout: p', 'a probability from 0 to 1', p)
+  return torch.dropout(x, p, training)
+}
+
+// ---- Distances ---------------------------------------------------------------------------------------------------------
+
+/** x / max(‖x‖ₚ, eps) along a dimension. Defaults: p 2, dim 1, eps 1e-12. */
+export function normalize(
+  x: Tensor,
+  { p = 2, dim = 1, eps = 1e-12 }: { p?: number; dim?: number; eps?: number } = {},
+): Tensor {
+  const norm = torch.linalgVectorNorm(x, { ord: p, dim: [dim], keepdim: true })
+  return x.div(norm.clampMin(eps).expandAs(x))
+}
+
+/** The cosine of the angle between vectors along `dim` (default: 1); `eps` (default: 1e-8) avoids division by zero. */
+export function cosineSimilarity(
+  a: Tensor,
+  b: Tensor,
+  { dim = 1, eps = 1e-8 }: { dim?: number; eps?: number } = {},
+): Tensor {
+  return torch.cosineSimilarity(a, b, { dim, eps })
+}
+
+// ---- Sizes -------------------------------------------------------------------------------------------------------------
+
+/** Means over as many windows as give `outputSize`: (N, C, H, W) or (C, H, W); null keeps the input's size. */
+export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize): Tensor {
+  return torch.adaptiveAvgPool2d(x, wantedSize(x, outputSize))
+}
+
+/** Maxima over as many windows as give `outputSize`, see {@link adaptiveAvgPool2d}. */
+export function adaptiveMaxPool2d(x: Tensor, outputSize: OutputSize): Tensor {
+  const [maxima, indices] = torch.adaptiveMaxPool2d(x, wantedSize(x, outputSize))
+  indices.dispose()
+  return maxima
+}
+
+function wantedSize(x: Tensor, outputSize: OutputSize): number[] {
+  const both = Array.isArray(outputSize) ? (outputSize as (number | null)[]) : [outputSize, outputSize]
+  return both.map((each, i) => (each as number | null) ?? x.size(i - 2))
+}
+
+export type InterpolationMode =
+  'nearest' | 'nearest-exact' | 'linear' | 'bilinear' | 'bicubic' | 'trilinear' | 'area'
+
+export interface InterpolateOptions {
+  /** The spatial size of the result: one number for all dimensions, or one each. */
+  size?: Size | null
+  /** What the spatial size is multiplied by, instead of `size`. */
+  scaleFactor?: Size | null
+  /** Default: `'nearest'`. `'linear'` is for (N, C, L), `'bilinear'` and `'bicubic'` for images, `'trilinear'` for volumes. */
+  mode?: InterpolationMode
+  /** Keep the values at the corners, for the (bi-, tri-)linear and bicubic modes. Default: false. */
+  alignCorners?: boolean
+  /** Compute the scale anew from the rounded size, instead of using `scaleFactor` itself. Default: false. */
+  recomputeScaleFactor?: boolean
+  /** Filter when shrinking, for `'bilinear'` and `'bicubic'`. Default: false. */
+  antialias?: boolean
+}
+
+type Resize = (
+  x: Tensor,
+  size: readonly number[] | null,
+  alignCorners: boolean,
+  scales: readonly number[] | null,
+) => Tensor
+
+/** By mode, and by the number of spatial dimensions. */
+const resizers: Record<InterpolationMode, Partial<Record<number, Resize>>> = {
+  nearest: {
+    1: (x, size, _, scales) => torch.upsampleNearest1d(x, size, scales),
+    2: (x, size, _, scales) => torch.upsampleNearest2d(x, size, scales),
+    3: (x, size, _, scales) => torch.upsampleNearest3d(x, size, scales),
+  },
+  'nearest-exact': {
+    1: (x, size, _, scales) => torch._upsampleNearestExact1d(x, size, scales),
+    2: (x, size, _, scales) => torch._upsampleNearestExact2d(x, size, scales),
+    3: (x, size, _, scales) => torch._upsampleNearestExact3d(x, size, scales),
+  },
+  linear: { 1: (x, size, align, scales) => torch.upsampleLinear1d(x, size, align, scales) },
+  bilinear: { 2: (x, size, align, scales) => torch.upsampleBilinear2d(x, size, align, scales) },
+  bicubic: { 2: (x, size, align, scales) => torch.upsampleBicubic2d(x, size, align, scales) },
+  trilinear: { 3: (x, size, align, scales) => torch.upsampleTrilinear3d(x, size, align, scales) },
+  area: {
+    1: (x, size) => torch.adaptiveAvgPool1d(x, size!),
+    2: (x, size) => torch.adaptiveAvgPool2d(x, size!),
+    3: (x, size) => torch.adaptiveAvgPool3d(x, size!),
+  },
+}
+
+const antialiased: Partial<Record<InterpolationMode, Resize>> = {
+  bilinear: (x, size, align, scales) => torch._upsampleBilinear2dAa(x, size, align, scales),
+  bicubic: (x, size, align, scales) => torch._upsampleBicubic2dAa(x, size, align, scales),
+}
+
+/**
+ * Features in another spatial size: (N, C, L), (N, C, H, W) or (N, C, D, H, W).
+ *
+ * @throws AlambicError `ERR_ARGUMENT` unless exactly one of `size` and `scaleFactor` is given and the mode suits the
+ *   other options; `ERR_SHAPE_MISMATCH` where it does not suit the input's rank
+ */
+export function interpolate(
+  x: Tensor,
+  {
+    size = null,
+    scaleFactor = null,
+    mode = 'nearest',
+    alignCorners = false,
+    recomputeScaleFactor = false,
+    antialias = false,
+  }: InterpolateOptions,
+): Tensor {
+  if ((size === null) === (scaleFactor === null))
+    throw argumentError('interpolate', 'either size or scaleFactor', { size, scaleFactor })
+  const resize = chooseResizer(x, mode, alignCorners, antialias)
+  const spatial = x.shape.slice(2)
+  const scales = scaleFactor === null ? null : eachDimension('scaleFactor', scaleFactor, spatial)
+  if (scales !== null && (recomputeScaleFactor || mode === 'area'))
+    return resize(
+      x,
+      spatial.map((each, i) => Math.floor(each * scales[i]!)),
+      alignCorners,
+      null,
+    )
+  return resize(x, size === null ? null : eachDimension('size', size, spatial), alignCorners, scales)
+}
+
+function chooseResizer(
+  x: Tensor,
+  mode: InterpolationMode,
+  alignCorners: boolean,
+  antialias: boolean,
+): Resize {
+  if (!Object.hasOwn(resizers, mode))
+    throw argumentError('interpolate: mode', `one of ${Object.keys(resizers).join(', ')}`, mode)
+  if (alignCorners && (mode.startsWith('nearest') || mode === 'area'))
+    throw argumentError('interpolate: alignCorners', `false for mode '${mode}'`, true)
+  const { ndim } = x
+  const resize = resizers[mode][ndim - 2]
+  if (resize === undefined)
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `interpolate: mode '${mode}' expects ${Object.keys(resizers[mode])
+        .map(dims => Number(dims) + 2)
+        .join(', ')} ` + `dimensions (N, C, …), got (${x.shape.join(', ')})`,
+    )
+  if (!antialias) return resize
+  const filtered = antialiased[mode]
+  if (filtered === undefined) throw argumentError('interpolate: antialias', `false for mode '${mode}'`, true)
+  return filtered
+}
+
+function eachDimension(name: string, value: Size, spatial: readonly number[]): readonly number[] {
+  const values = typeof value === 'number' ? spatial.map(() => value) : value
+  if (values.length !== spatial.length)
+    throw argumentError(
+      `interpolate: ${name}`,
+      `${spatial.length} numbers, one per spatial dimension`,
+      values,
+    )
+  return values
+}

@@ -1,0 +1,56 @@
+/** What the layers share: sizes per dimension, options, and how they are printed. */
+import { AlambicError, argumentError } from '../errors.js'
+import { empty } from '../factories.js'
+import { nearest } from '../names.js'
+import type { Handle } from '../native/contract.js'
+import { Tensor } from '../tensor.js'
+import type { TensorOptions } from '../types.js'
+import type { Module } from './module.js'
+import { Parameter } from './parameter.js'
+
+/** One number for all spatial dimensions, or one each: `3` or `[3, 5]`. */
+export type Size = number | readonly number[]
+
+/** Where parameters are made. */
+export type Placement = Pick<TensorOptions, 'device' | 'dtype'>
+
+/** One number per dimension; how many a list has, the native layer checks. */
+export function perDimension(size: Size, dims: number): number[] {
+  return typeof size === 'number' ? new Array<number>(dims).fill(size) : Array.from(size)
+}
+
+/** Fills what is left of an options object when all known options are taken out: typing errors, and Python's names. */
+export function refuseUnknownOptions(layer: Module, unknown: object, known: readonly string[]): void {
+  const name = Object.keys(unknown)[0]
+  if (name === undefined) return
+  const near = nearest(name, known, 1)
+  throw new AlambicError(
+    'ERR_ARGUMENT',
+    `${layer.constructor.name}: there is no option ${JSON.stringify(name)}; ` +
+      (near.length > 0 ? `did you mean ${JSON.stringify(near[0])}?` : `there are: ${known.join(', ')}`),
+  )
+}
+
+/** The handle of a layer's input. */
+export function inputHandle(layer: Module, input: Tensor): Handle {
+  if (!(input instanceof Tensor)) throw argumentError(`${layer.constructor.name}: input`, 'a tensor', input)
+  return input.handle
+}
+
+/** A parameter whose values are still to be set. */
+export function emptyParameter(shape: readonly number[], placement: Placement): Parameter {
+  const data = empty(shape, placement)
+  const parameter = new Parameter(data)
+  data.dispose()
+  return parameter
+}
+
+/** `(3, 3)`, as Python prints a tuple. */
+export function tuple(values: readonly number[]): string {
+  return values.length === 1 ? `(${values[0]},)` : `(${values.join(', ')})`
+}
+
+/** `1e-05`, as PyTorch prints 1e-5. */
+export function pythonFloat(value: number): string {
+  return String(value).replace(/e-(\d)$/, 'e-0$1')
+}

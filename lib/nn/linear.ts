@@ -1,0 +1,52 @@
+import type { NativeLayers } from '../native/contract.js'
+import { native } from '../native/loader.js'
+import { Tensor } from '../tensor.js'
+import { resetLinearMap } from './conv.js'
+import { emptyParameter, inputHandle, refuseUnknownOptions, type Placement } from './layer.js'
+import { Module } from './module.js'
+import type { Parameter } from './parameter.js'
+
+export interface LinearOptions extends Placement {
+  /** Whether there is a bias. Default: true. */
+  bias?: boolean
+}
+
+/**
+ * x · weightᵀ + bias: (…, inFeatures) → (…, outFeatures). As `torch.nn.Linear`.
+ *
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` or `ERR_DTYPE` from forward
+ */
+export class Linear extends Module<[Tensor], Tensor> {
+  /** (outFeatures, inFeatures) */
+  weight: Parameter
+  /** (outFeatures) */
+  bias: Parameter | null
+
+  readonly #layer: InstanceType<NativeLayers['Linear']>
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    { bias = true, device, dtype, ...unknown }: LinearOptions = {},
+  ) {
+    super()
+    refuseUnknownOptions(this, unknown, ['bias', 'device', 'dtype'])
+    this.#layer = new native.Linear({ name: this.constructor.name, inFeatures, outFeatures })
+    this.weight = emptyParameter([outFeatures, inFeatures], { device, dtype })
+    this.bias = bias ? emptyParameter([outFeatures], { device, dtype }) : null
+    this.resetParameters()
+  }
+
+  /** New random values, as PyTorch draws them. */
+  resetParameters(): void {
+    resetLinearMap(this.weight, this.bias)
+  }
+
+  override forward(x: Tensor): Tensor {
+    return new Tensor(this.#layer.forward(inputHandle(this, x), this.weight.handle, this.bias?.handle))
+  }
+
+  protected override describe(): string {
+    return `inFeatures=${this.inFeatures}, outFeatures=${this.outFeatures}, bias=${this.bias !== null}`
+  }
+}

@@ -1,0 +1,265 @@
+import { ones, zeros } from '../factories.js'
+import type { NativeLayers } from '../native/contract.js'
+import { native } from '../native/loader.js'
+import { Tensor } from '../tensor.js'
+import * as init from './init.js'
+import {
+  emptyParameter,
+  inputHandle,
+  perDimension,
+  pythonFloat,
+  refuseUnknownOptions,
+  tuple,
+  type Placement,
+  type Size,
+} from './layer.js'
+import { Module } from './module.js'
+import type { Parameter } from './parameter.js'
+
+export interface BatchNormOptions extends Placement {
+  /** Added to the variance. Default: 1e-5. */
+  eps?: number
+  /** Weight of a batch in the running statistics; null for the mean over all batches. Default: 0.1. */
+  momentum?: number | null
+  /** Whether there are a weight and a bias per channel. Default: true. */
+  affine?: boolean
+  /** Without running statistics the batch's are used in eval mode too. Default: true. */
+  trackRunningStats?: boolean
+}
+
+abstract class BatchNorm extends Module<[Tensor], Tensor> {
+  readonly numFeatures: number
+  readonly eps: number
+  readonly momentum: number | null
+  /** (numFeatures) */
+  weight: Parameter | null
+  /** (numFeatures) */
+  bias: Parameter | null
+  /** (numFeatures). Under PyTorch's name, as it is the key in state dicts. */
+  running_mean: Tensor | null = null
+  /** (numFeatures): unbiased variances. */
+  running_var: Tensor | null = null
+  /** Batches seen in training: int64, a scalar. */
+  num_batches_tracked: Tensor | null = null
+
+  readonly #layer: InstanceType<NativeLayers['BatchNorm']>
+
+  protected constructor(
+    spatialDims: number,
+    numFeatures: number,
+    {
+      eps = 1e-5,
+      momentum = 0.1,
+      affine = true,
+      trackRunningStats = true,
+      device,
+      dtype,
+      ...unknown
+    }: BatchNormOptions,
+  ) {
+    super()
+    const known = ['eps', 'momentum', 'affine', 'trackRunningStats', 'device', 'dtype']
+    refuseUnknownOptions(this, unknown, known)
+    this.numFeatures = numFeatures
+    this.eps = eps
+    this.momentum = momentum
+    this.#layer = new native.BatchNorm({
+      name: this.constructor.name,
+      numFeatures,
+      spatialDims,
+      eps,
+      momentum,
+    })
+    this.weight = affine ? emptyParameter([numFeatures], { device, dtype }) : null
+    this.bias = affine ? emptyParameter([numFeatures], { device, dtype }) : null
+    if (trackRunningStats) {
+      this.registerBuffer('running_mean', zeros([numFeatures], { device, dtype }))
+      this.registerBuffer('running_var', ones([numFeatures], { device, dtype }))
+      // Files written before PyTorch 0.4.1 have no such key.
+      this.registerBuffer('num_batches_tracked', zeros([], { device, dtype: 'int64' }), { optional: true })
+    }
+    this.resetAffine()
+  }
+
+  get affine(): boolean {
+    return this.weight !== null
+  }
+
+  get trackRunningStats(): boolean {
+    return this.running_mean !== null
+  }
+
+  /** As if no batch had been seen. */
+  resetRunningStats(): void {
+    this.running_mean?.zero_()
+    this.running_var?.fill_(1)
+    this.num_batches_tracked?.zero_()
+  }
+
+  /** Weight 1, bias 0, and no batch seen. */
+  resetParameters(): void {
+    this.resetRunningStats()
+    this.resetAffine()
+  }
+
+  private resetAffine(): void {
+    if (this.weight !== null) init.ones_(this.weight)
+    if (this.bias !== null) init.zeros_(this.bias)
+  }
+
+  override forward(x: Tensor): Tensor {
+    return new Tensor(
+      this.#layer.forward(
+        this.training,
+        inputHandle(this, x),
+        this.weight?.handle,
+        this.bias?.handle,
+        this.running_mean?.handle,
+        this.running_var?.handle,
+        this.num_batches_tracked?.handle,
+      ),
+    )
+  }
+
+  protected override describe(): string {
+    return (
+      `${this.numFeatures}, eps=${pythonFloat(this.eps)}, momentum=${this.momentum}, ` +
+      `affine=${this.affine}, trackRunningStats=${this.trackRunningStats}`
+    )
+  }
+}
+
+/**
+ * Normalises each channel by its mean and variance over the batch (N, C) or (N, C, L); in eval mode by the running
+ * statistics. As `torch.nn.BatchNorm1d`; Ioffe & Szegedy, "Batch normalization" (2015).
+ *
+ * @throws AlambicError `ERR_CHANNEL_MISMATCH`; `ERR_SHAPE_MISMATCH` for another rank, or in training for a single value
+ *   per channel
+ */
+export class BatchNorm1d extends BatchNorm {
+  constructor(numFeatures: number, options: BatchNormOptions = {}) {
+    super(1, numFeatures, options)
+  }
+}
+
+/** {@link BatchNorm1d} for images (N, C, H, W). As `torch.nn.BatchNorm2d`. */
+export class BatchNorm2d extends BatchNorm {
+  constructor(numFeatures: number, options: BatchNormOptions = {}) {
+    super(2, numFeatures, options)
+  }
+}
+
+export interface GroupNormOptions extends Placement {
+  /** Added to the variance. Default: 1e-5. */
+  eps?: number
+  /** Whether there are a weight and a bias per channel. Default: true. */
+  affine?: boolean
+}
+
+/**
+ * Normalises each sample over each of `numGroups` groups of channels: (N, numChannels, …). As `torch.nn.GroupNorm`; Wu
+ * & He, "Group normalization" (2018).
+ *
+ * @throws AlambicError `ERR_CHANNEL_MISMATCH` or `ERR_SHAPE_MISMATCH` from forward
+ */
+export class GroupNorm extends Module<[Tensor], Tensor> {
+  readonly eps: number
+  /** (numChannels) */
+  weight: Parameter | null
+  /** (numChannels) */
+  bias: Parameter | null
+
+  readonly #layer: InstanceType<NativeLayers['GroupNorm']>
+
+  constructor(
+    readonly numGroups: number,
+    readonly numChannels: number,
+    { eps = 1e-5, affine = true, device, dtype, ...unknown }: GroupNormOptions = {},
+  ) {
+    super()
+    refuseUnknownOptions(this, unknown, ['eps', 'affine', 'device', 'dtype'])
+    this.eps = eps
+    this.#layer = new native.GroupNorm({ name: this.constructor.name, numGroups, numChannels, eps })
+    this.weight = affine ? emptyParameter([numChannels], { device, dtype }) : null
+    this.bias = affine ? emptyParameter([numChannels], { device, dtype }) : null
+    this.resetParameters()
+  }
+
+  /** Weight 1, bias 0. */
+  resetParameters(): void {
+    if (this.weight !== null) init.ones_(this.weight)
+    if (this.bias !== null) init.zeros_(this.bias)
+  }
+
+  override forward(x: Tensor): Tensor {
+    return new Tensor(this.#layer.forward(inputHandle(this, x), this.weight?.handle, this.bias?.handle))
+  }
+
+  protected override describe(): string {
+    return (
+      `${this.numGroups}, ${this.numChannels}, eps=${pythonFloat(this.eps)}, ` +
+      `affine=${this.weight !== null}`
+    )
+  }
+}
+
+export interface LayerNormOptions extends Placement {
+  /** Added to the variance. Default: 1e-5. */
+  eps?: number
+  /** Whether there are a weight and a bias per element. Default: true. */
+  elementwiseAffine?: boolean
+  /** Whether there is a bias beside the weight. Default: true. */
+  bias?: boolean
+}
+
+/**
+ * Normalises over the last dimensions: (…, ...normalizedShape). As `torch.nn.LayerNorm`; Ba et al., "Layer
+ * normalization" (2016).
+ *
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` from forward
+ */
+export class LayerNorm extends Module<[Tensor], Tensor> {
+  readonly normalizedShape: readonly number[]
+  readonly eps: number
+  /** (...normalizedShape) */
+  weight: Parameter | null
+  /** (...normalizedShape) */
+  bias: Parameter | null
+
+  readonly #layer: InstanceType<NativeLayers['LayerNorm']>
+
+  constructor(
+    normalizedShape: Size,
+    { eps = 1e-5, elementwiseAffine = true, bias = true, device, dtype, ...unknown }: LayerNormOptions = {},
+  ) {
+    super()
+    refuseUnknownOptions(this, unknown, ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'])
+    this.normalizedShape = perDimension(normalizedShape, 1)
+    this.eps = eps
+    this.#layer = new native.LayerNorm({
+      name: this.constructor.name,
+      normalizedShape: this.normalizedShape,
+      eps,
+    })
+    this.weight = elementwiseAffine ? emptyParameter(this.normalizedShape, { device, dtype }) : null
+    this.bias = elementwiseAffine && bias ? emptyParameter(this.normalizedShape, { device, dtype }) : null
+    this.resetParameters()
+  }
+
+  /** Weight 1, bias 0. */
+  resetParameters(): void {
+    if (this.weight !== null) init.ones_(this.weight)
+    if (this.bias !== null) init.zeros_(this.bias)
+  }
+
+  override forward(x: Tensor): Tensor {
+    return new Tensor(this.#layer.forward(inputHandle(this, x), this.weight?.handle, this.bias?.handle))
+  }
+
+  protected override describe(): string {
+    return (
+      `${tuple(this.normalizedShape)}, eps=${pythonFloat(this.eps)}, ` +
+      `elementwiseAffine=${this.weight !== null}, bias=${this.bias !== null}`
+    )
+  }
+}

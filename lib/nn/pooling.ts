@@ -1,0 +1,168 @@
+import type { NativeLayers } from '../native/contract.js'
+import { native } from '../native/loader.js'
+import { Tensor } from '../tensor.js'
+import { inputHandle, perDimension, refuseUnknownOptions, type Size } from './layer.js'
+import { Module } from './module.js'
+
+export interface PoolOptions {
+  /** Default: `kernelSize`, so that windows do not overlap. */
+  stride?: Size
+  /** Added to both sides of each dimension, at most half of `kernelSize`. Default: 0. */
+  padding?: Size
+  /** Round the output's size up instead of down. Default: false. */
+  ceilMode?: boolean
+}
+
+export interface MaxPool2dOptions extends PoolOptions {
+  /** Distance between the elements of a window. Default: 1. */
+  dilation?: Size
+}
+
+export interface AvgPool2dOptions extends PoolOptions {
+  /** Count the zeros of the padding in. Default: true. */
+  countIncludePad?: boolean
+  /** What sums are divided by, instead of the window's size. Default: null. */
+  divisorOverride?: number | null
+}
+
+/** A size as it was given, for display. */
+function show(size: Size): string {
+  return typeof size === 'number' ? String(size) : `(${size.join(', ')})`
+}
+
+/**
+ * The maximum of each window: (N, C, H, W) or (C, H, W) → the same with Hₒ, Wₒ. As `torch.nn.MaxPool2d`.
+ *
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for another rank, `ERR_ARGUMENT` for options out of range
+ */
+export class MaxPool2d extends Module<[Tensor], Tensor> {
+  readonly stride: Size
+  readonly padding: Size
+  readonly dilation: Size
+  readonly ceilMode: boolean
+  readonly #layer: InstanceType<NativeLayers['MaxPool2d']>
+
+  constructor(
+    readonly kernelSize: Size,
+    { stride = kernelSize, padding = 0, dilation = 1, ceilMode = false, ...unknown }: MaxPool2dOptions = {},
+  ) {
+    super()
+    refuseUnknownOptions(this, unknown, ['stride', 'padding', 'dilation', 'ceilMode'])
+    this.stride = stride
+    this.padding = padding
+    this.dilation = dilation
+    this.ceilMode = ceilMode
+    this.#layer = new native.MaxPool2d({
+      name: this.constructor.name,
+      kernelSize: perDimension(kernelSize, 2),
+      stride: perDimension(stride, 2),
+      padding: perDimension(padding, 2),
+      dilation: perDimension(dilation, 2),
+      ceilMode,
+    })
+  }
+
+  override forward(x: Tensor): Tensor {
+    return new Tensor(this.#layer.forward(inputHandle(this, x)))
+  }
+
+  protected override describe(): string {
+    return (
+      `kernelSize=${show(this.kernelSize)}, stride=${show(this.stride)}, padding=${show(this.padding)}, ` +
+      `dilation=${show(this.dilation)}, ceilMode=${this.ceilMode}`
+    )
+  }
+}
+
+/**
+ * The mean of each window: (N, C, H, W) or (C, H, W) → the same with Hₒ, Wₒ. As `torch.nn.AvgPool2d`.
+ *
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for another rank, `ERR_ARGUMENT` for options out of range
+ */
+export class AvgPool2d extends Module<[Tensor], Tensor> {
+  readonly stride: Size
+  readonly padding: Size
+  readonly #layer: InstanceType<NativeLayers['AvgPool2d']>
+
+  constructor(
+    readonly kernelSize: Size,
+    {
+      stride = kernelSize,
+      padding = 0,
+      ceilMode = false,
+      countIncludePad = true,
+      divisorOverride = null,
+      ...unknown
+    }: AvgPool2dOptions = {},
+  ) {
+    super()
+    const known = ['stride', 'padding', 'ceilMode', 'countIncludePad', 'divisorOverride']
+    refuseUnknownOptions(this, unknown, known)
+    this.stride = stride
+    this.padding = padding
+    this.#layer = new native.AvgPool2d({
+      name: this.constructor.name,
+      kernelSize: perDimension(kernelSize, 2),
+      stride: perDimension(stride, 2),
+      padding: perDimension(padding, 2),
+      ceilMode,
+      countIncludePad,
+      divisorOverride,
+    })
+  }
+
+  override forward(x: Tensor): Tensor {
+    return new Tensor(this.#layer.forward(inputHandle(this, x)))
+  }
+
+  protected override describe(): string {
+    return `kernelSize=${show(this.kernelSize)}, stride=${show(this.stride)}, padding=${show(this.padding)}`
+  }
+}
+
+/** Height and width, or one number for both; null keeps the input's. */
+export type OutputSize = number | null | readonly (number | null)[]
+
+abstract class AdaptivePool2d extends Module<[Tensor], Tensor> {
+  readonly outputSize: OutputSize
+  readonly #layer: InstanceType<NativeLayers['AdaptivePool2d']>
+
+  protected constructor(maximum: boolean, outputSize: OutputSize) {
+    super()
+    this.outputSize = outputSize
+    const both = Array.isArray(outputSize) ? (outputSize as (number | null)[]) : [outputSize, outputSize]
+    this.#layer = new native.AdaptivePool2d({
+      name: this.constructor.name,
+      maximum,
+      outputSize: both.map(each => (each as number | null) ?? -1),
+    })
+  }
+
+  override forward(x: Tensor): Tensor {
+    return new Tensor(this.#layer.forward(inputHandle(this, x)))
+  }
+
+  protected override describe(): string {
+    const { outputSize } = this
+    return `outputSize=${Array.isArray(outputSize) ? `(${outputSize.map(String).join(', ')})` : String(outputSize)}`
+  }
+}
+
+/**
+ * Means over as many windows as give the wanted size: (N, C, H, W) or (C, H, W) → the same with `outputSize`. As
+ * `torch.nn.AdaptiveAvgPool2d`.
+ *
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for another rank
+ */
+export class AdaptiveAvgPool2d extends AdaptivePool2d {
+  constructor(outputSize: OutputSize) {
+    super(false, outputSize)
+  }
+}
+
+/** Maxima over as many windows as give the wanted size, see {@link AdaptiveAvgPool2d}. As `torch.nn.AdaptiveMaxPool2d`. */
+export class AdaptiveMaxPool2d extends AdaptivePool2d {
+  constructor(outputSize: OutputSize) {
+    super(true, outputSize)
+  }
+}
