@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname } from 'node:path'
@@ -16,7 +17,7 @@ const SETTLE_MS = 50
  * @returns {Promise<T>}
  */
 export async function withLock(file, onWait, work) {
-  const token = `${hostname()} ${process.pid} ${Date.now()}`
+  const token = `${hostname()} ${process.pid} ${randomUUID()}`
   mkdirSync(dirname(file), { recursive: true })
   for (let waited = false; !(await acquire(file, token)); waited = true) {
     if (!waited) onWait(readOwner(file))
@@ -54,7 +55,7 @@ async function acquire(file, token) {
  * @returns {boolean} false when the file is there already
  */
 function create(file, token) {
-  const written = `${file}.${process.pid}`
+  const written = `${file}.${randomUUID()}`
   writeFileSync(written, token)
   try {
     linkSync(written, file)

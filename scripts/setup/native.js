@@ -24,7 +24,7 @@ const BYTES_PER_JOB = 1.5 * 2 ** 30
  * @returns {boolean}
  */
 export function nativeBuilt(root, libtorch) {
-  const files = addonFiles(root, libtorch)
+  const files = addonFiles(releaseFolder(root), libtorch)
   return (
     existsSync(files.loader) &&
     existsSync(files.core) &&
@@ -51,8 +51,9 @@ export async function buildNative(root, libtorch, { verbose, detail }) {
       if (step) detail(step)
     },
   })
-  publish(outputs, join(root, 'build', 'Release'))
-  validate(root, libtorch)
+  validate(outputs, libtorch)
+  publish(outputs, releaseFolder(root))
+  recordValidation(root, addonFiles(releaseFolder(root), libtorch))
 
   const stamp = Object.entries(readStamp(root)).filter(([, { sources: old }]) => old === sources)
   writeJson(stampFile(root), {
@@ -152,28 +153,33 @@ function publish(from, to) {
 }
 
 /**
- * @param {string} root
+ * A binary that does not load is not published.
+ *
+ * @param {string} folder
  * @param {Libtorch} libtorch
  */
-function validate(root, libtorch) {
-  const files = addonFiles(root, libtorch)
+function validate(folder, libtorch) {
+  const files = addonFiles(folder, libtorch)
   const report = tryInChild(files)
   if (typeof report === 'string') {
     throw new SetupError(
       `${files.core} was built for libtorch ${libtorch.version} in ${libtorch.root}, but: ${report}`,
     )
   }
-  recordValidation(root, files)
 }
 
 /**
- * @param {string} root
+ * @param {string} folder
  * @param {Libtorch} libtorch
  */
-function addonFiles(root, libtorch) {
-  const release = join(root, 'build', 'Release')
-  const core = join(release, `alambic-torch-${minorVersion(libtorch.version)}.so`)
-  return { loader: join(release, 'alambic.node'), core, libtorch }
+function addonFiles(folder, libtorch) {
+  const core = join(folder, `alambic-torch-${minorVersion(libtorch.version)}.so`)
+  return { loader: join(folder, 'alambic.node'), core, libtorch }
+}
+
+/** @param {string} root */
+function releaseFolder(root) {
+  return join(root, 'build', 'Release')
 }
 
 /**
@@ -183,7 +189,7 @@ function addonFiles(root, libtorch) {
  */
 function removeOutdatedCores(root) {
   const current = readStamp(root)
-  for (const [version, path] of Object.entries(coresIn(join(root, 'build', 'Release')))) {
+  for (const [version, path] of Object.entries(coresIn(releaseFolder(root)))) {
     if (!(version in current)) rmSync(path)
   }
 }

@@ -62,7 +62,12 @@ export async function requireTools(tools, { yes, progress }) {
   if (missing.length === 0) return
   if (yes && isRoot() && packageManager() === 'apt') {
     const packages = missing.flatMap(tool => tool.packages.apt.split(' '))
-    await progress.step(`tools: apt-get install ${packages.join(' ')}`, () => aptInstall(packages))
+    try {
+      await progress.step(`tools: apt-get install ${packages.join(' ')}`, () => aptInstall(packages))
+    } catch (error) {
+      if (!(error instanceof SetupError)) throw error
+      throw new SetupError(`${missingToolsMessage(missing)}\n\n${error.message}`)
+    }
     missing = missing.filter(tool => !tool.present())
   }
   if (missing.length > 0) throw new SetupError(missingToolsMessage(missing))
