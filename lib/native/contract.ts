@@ -262,12 +262,7 @@ export interface NativeAddon extends NativeLayers {
    * Prepares calls of an operator in one form: so many positional arguments, these options in this order.
    * `overload` null leaves the choice of the overload to the arguments of each call.
    */
-  plan(
-    qualifiedName: string,
-    overload: string | null,
-    positional: number,
-    options: readonly string[],
-  ): PlanId
+  plan(qualifiedName: string, overload: string | null, positional: number, options: readonly string[]): PlanId
   /** `tags`: two bits per value ({@link Tag}), from the lowest; a string with a digit each beyond 16 values. */
   call(plan: PlanId, tags: number | string, ...values: unknown[]): CallResult
   /** Triples: the name in JavaScript, the schema's name, whether the first argument is a tensor. */

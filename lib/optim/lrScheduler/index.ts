@@ -1,0 +1,16 @@
+/** Learning-rate schedules, with PyTorch's sequences of values. */
+export { LRScheduler, type SchedulerOptions, type SchedulerStateDict } from './scheduler.js'
+export {
+  CosineAnnealingLR,
+  ExponentialLR,
+  LambdaLR,
+  LinearLR,
+  MultiStepLR,
+  StepLR,
+  type CosineAnnealingLROptions,
+  type LinearLROptions,
+  type StepLROptions,
+} from './decay.js'
+export { OneCycleLR, type OneCycleLROptions } from './oneCycleLR.js'
+export { ReduceLROnPlateau, type ReduceLROnPlateauOptions } from './reduceLROnPlateau.js'
+export { SequentialLR } from './sequentialLR.js'

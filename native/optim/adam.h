@@ -1,0 +1,37 @@
+// Adam and AdamW, as torch.optim.Adam and torch.optim.AdamW.
+#pragma once
+#include "optim/optimizer.h"
+
+namespace alambic::optim {
+
+struct AdamOptions {
+  double lr, beta1, beta2, eps, weight_decay;
+  bool amsgrad, maximize;
+  Preference preference;
+
+  // Throws ERR_ARGUMENT.
+  void check() const;
+};
+
+// How weight decay enters: as a part of the gradient, or (Loshchilov & Hutter 2019) apart from it.
+enum class WeightDecay { InGradient, Decoupled };
+
+class Adam : public Optimizer {
+ public:
+  using Options = AdamOptions;
+
+  explicit Adam(WeightDecay weight_decay = WeightDecay::InGradient)
+      : Optimizer({{"step", true}, {"exp_avg", false}, {"exp_avg_sq", false}, {"max_exp_avg_sq", false}}),
+        weight_decay_(weight_decay) {}
+  void step(size_t group, const AdamOptions& options);
+
+ private:
+  WeightDecay weight_decay_;
+};
+
+class AdamW : public Adam {
+ public:
+  AdamW() : Adam(WeightDecay::Decoupled) {}
+};
+
+}  // namespace alambic::optim

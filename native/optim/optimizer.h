@@ -1,0 +1,118 @@
+// What all optimizers share: groups of parameters, the state that belongs to each parameter, and how an
+// update reaches the tensors.
+#pragma once
+#include <ATen/ATen.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/grad_mode.h>
+
+#include <functional>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+#include "compat.h"
+
+namespace alambic::optim {
+
+using Tensors = std::vector<at::Tensor>;
+
+// A tensor of the state, under PyTorch's name.
+struct StateEntry {
+  const char* name;
+  // A count of steps: one float32 number, not a tensor of the parameter's form.
+  bool is_count;
+};
+
+// A parameter and its state, in the order of the optimizer's entries; undefined until first needed.
+struct Trainable {
+  at::Tensor parameter;
+  Tensors state;
+};
+
+// Parameters that one kernel can update together: of one device and dtype, with dense memory or all without.
+// Gradients and state have the memory layout of their parameter. Complex numbers appear as pairs of reals.
+struct Batch {
+  std::vector<Trainable*> trainables;
+  Tensors parameters, gradients;
+  bool is_dense;
+
+  size_t size() const { return parameters.size(); }
+  Tensors state(size_t entry) const;
+  // Those for which the predicate holds, and the others.
+  template <typename Predicate>
+  std::pair<Batch, Batch> partition(Predicate predicate) const {
+    Batch yes{{}, {}, {}, is_dense}, no{{}, {}, {}, is_dense};
+    for (size_t i = 0; i < size(); i++) {
+      auto& part = predicate(*trainables[i]) ? yes : no;
+      part.trainables.push_back(trainables[i]);
+      part.parameters.push_back(parameters[i]);
+      part.gradients.push_back(gradients[i]);
+    }
+    return {yes, no};
+  }
+};
+
+enum class Implementation { Fused, Foreach, Loop };
+
+// PyTorch's options `fused` and `foreach`: true asks for the one, false rules it out, nothing leaves the
+// choice.
+struct Preference {
+  optional<bool> fused, foreach;
+
+  // The fastest that is allowed and there. Throws ERR_NOT_IMPLEMENTED when `fused` is asked for and missing.
+  Implementation choose(const Batch& batch, bool has_fused) const;
+};
+
+// The operator, if this libtorch has it and a kernel for the batch's device and dtype.
+template <typename Signature>
+optional<c10::TypedOperatorHandle<Signature>> find_fused(const char* name, const Batch& batch) {
+  const auto& example = batch.parameters.front();
+  auto dtype = example.scalar_type();
+  bool is_fusible = batch.is_dense && at::isFloatingType(dtype) && c10::elementSize(dtype) > 1;
+  auto handle = c10::Dispatcher::singleton().findSchema({name, ""});
+  auto backend = c10::highestPriorityBackendTypeId(example.key_set());
+  if (!is_fusible || !handle || !handle->hasKernelForDispatchKey(backend)) return nullopt;
+  return handle->typed<Signature>();
+}
+
+class Optimizer {
+ public:
+  explicit Optimizer(std::vector<StateEntry> entries) : entries_(std::move(entries)) {}
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  // Throws for tensors that are no leaves and for those that are here already; then none is added.
+  void add_group(const Tensors& parameters);
+  size_t groups() const { return groups_.size(); }
+
+  void zero_grad(bool set_to_none);
+
+  const std::vector<StateEntry>& entries() const { return entries_; }
+  // All parameters in the order of their groups.
+  std::vector<const Trainable*> trainables() const;
+  // Copies the state of each parameter, in the same order. All is checked before anything changes.
+  void load_state(const std::vector<Tensors>& states);
+  int64_t state_bytes() const;
+
+ protected:
+  // Runs `update` for the parameters of a group that have gradients. Nothing is recorded for autograd, but
+  // the parameters count as changed.
+  void update_group(size_t group, const std::function<void(Batch&)>& update);
+
+ private:
+  std::vector<Batch> batches(size_t group);
+
+  std::vector<StateEntry> entries_;
+  std::vector<std::vector<Trainable>> groups_;
+  std::unordered_set<const c10::TensorImpl*> known_;
+};
+
+// For errors: "parameter 3 (float32 (2, 3))".
+std::string name_parameter(size_t index, const at::Tensor& parameter);
+
+// Throws ERR_ARGUMENT: "lr: expected …, got -1".
+void check_option(const char* name, double value, bool is_valid, const char* expected);
+void check_not_negative(const char* name, double value);
+
+}  // namespace alambic::optim

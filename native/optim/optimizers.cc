@@ -1,0 +1,220 @@
+#include "optim/optimizers.h"
+
+#include "environment.h"
+#include "errors.h"
+#include "optim/adam.h"
+#include "optim/clip.h"
+#include "optim/sgd.h"
+#include "values.h"
+
+namespace alambic {
+
+namespace {
+
+using namespace optim;
+
+// ---- Reading
+// -------------------------------------------------------------------------------------------------------
+
+double read_number(const Napi::Object& options, const char* name) {
+  return to_double(options.Get(name), name);
+}
+bool read_flag(const Napi::Object& options, const char* name) { return to_bool(options.Get(name), name); }
+optional<bool> read_optional_flag(const Napi::Object& options, const char* name) {
+  auto value = options.Get(name);
+  if (value.IsUndefined() || value.IsNull()) return nullopt;
+  return to_bool(value, name);
+}
+Preference read_preference(const Napi::Object& options) {
+  return {read_optional_flag(options, "fused"), read_optional_flag(options, "foreach")};
+}
+
+void read_options(const Napi::Object& object, SgdOptions& options) {
+  options = {read_number(object, "lr"),        read_number(object, "momentum"),
+             read_number(object, "dampening"), read_number(object, "weightDecay"),
+             read_flag(object, "nesterov"),    read_flag(object, "maximize"),
+             read_preference(object)};
+}
+
+void read_options(const Napi::Object& object, AdamOptions& options) {
+  auto betas = object.Get("betas");
+  if (!betas.IsArray() || betas.As<Napi::Array>().Length() != 2)
+    fail("ERR_ARGUMENT", "betas: expected an array of two numbers");
+  options = {read_number(object, "lr"),
+             to_double(betas.As<Napi::Array>().Get(uint32_t{0}), "betas[0]"),
+             to_double(betas.As<Napi::Array>().Get(uint32_t{1}), "betas[1]"),
+             read_number(object, "eps"),
+             read_number(object, "weightDecay"),
+             read_flag(object, "amsgrad"),
+             read_flag(object, "maximize"),
+             read_preference(object)};
+}
+
+std::vector<Handle> to_parameter_handles(const Napi::Value& value) {
+  if (!value.IsArray()) fail("ERR_ARGUMENT", "params: expected an array of tensors");
+  auto array = value.As<Napi::Array>();
+  std::vector<Handle> handles;
+  for (uint32_t i = 0; i < array.Length(); i++) handles.push_back(to_handle(array.Get(i)));
+  return handles;
+}
+
+// Naming the one that was released.
+Tensors look_up(const Environment& environment, const std::vector<Handle>& handles, const char* what) {
+  Tensors tensors;
+  tensors.reserve(handles.size());
+  for (size_t i = 0; i < handles.size(); i++) try {
+      tensors.push_back(environment.tensors.get(handles[i]));
+    } catch (const CodedError& error) {
+      throw CodedError(error.code(), c10::str(what, ": parameter ", i, ": ", error.what()));
+    }
+  return tensors;
+}
+
+// ---- The class
+// -----------------------------------------------------------------------------------------------------
+
+// new Sgd(), new Adam(), new AdamW()
+template <typename Algorithm>
+class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>> {
+  using Self = OptimizerObject<Algorithm>;
+  using Base = Napi::ObjectWrap<Self>;
+
+ public:
+  explicit OptimizerObject(const Napi::CallbackInfo& info) : Base(info) {}
+  ~OptimizerObject() override { report_memory(0); }
+
+  static Napi::Function define(Napi::Env env, const char* name) {
+    return Base::DefineClass(env, name,
+                             {Base::InstanceMethod("addGroup", &Self::template call<&Self::add_group>),
+                              Base::InstanceMethod("step", &Self::template call<&Self::step>),
+                              Base::InstanceMethod("zeroGrad", &Self::template call<&Self::zero_grad>),
+                              Base::InstanceMethod("state", &Self::template call<&Self::state>),
+                              Base::InstanceMethod("loadState", &Self::template call<&Self::load_state>)});
+  }
+
+ private:
+  template <Napi::Value (Self::*method)(const Napi::CallbackInfo&)>
+  Napi::Value call(const Napi::CallbackInfo& info) {
+    return guard(info.Env(), [&] { return (this->*method)(info); });
+  }
+
+  static typename Algorithm::Options to_options(const Napi::Value& value) {
+    typename Algorithm::Options options;
+    if (!value.IsObject()) fail("ERR_ARGUMENT", "options: expected an object");
+    read_options(value.As<Napi::Object>(), options);
+    options.check();
+    return options;
+  }
+
+  // addGroup(parameters, options)
+  Napi::Value add_group(const Napi::CallbackInfo& info) {
+    to_options(info[1]);
+    auto handles = to_parameter_handles(info[0]);
+    optimizer_.add_group(look_up(Environment::of(info.Env()), handles, "params"));
+    handles_.push_back(std::move(handles));
+    return info.Env().Undefined();
+  }
+
+  // step(options of each group)
+  Napi::Value step(const Napi::CallbackInfo& info) {
+    auto groups = info[0].As<Napi::Array>();
+    if (!info[0].IsArray() || groups.Length() != optimizer_.groups())
+      fail("ERR_LENGTH_MISMATCH", "paramGroups: expected ", optimizer_.groups(),
+           " groups; add one with addParamGroup()");
+    std::vector<typename Algorithm::Options> options;
+    for (uint32_t i = 0; i < groups.Length(); i++) options.push_back(to_options(groups.Get(i)));
+    check_alive(info.Env(), "step");
+    for (size_t i = 0; i < options.size(); i++) optimizer_.step(i, options[i]);
+    report_memory(optimizer_.state_bytes());
+    return info.Env().Undefined();
+  }
+
+  // A tensor that was disposed of is no longer trained, though the optimizer still could.
+  void check_alive(Napi::Env env, const char* what) {
+    for (const auto& handles : handles_) look_up(Environment::of(env), handles, what);
+  }
+
+  // zeroGrad(setToNone)
+  Napi::Value zero_grad(const Napi::CallbackInfo& info) {
+    optimizer_.zero_grad(to_bool(info[0], "setToNone"));
+    return info.Env().Undefined();
+  }
+
+  // state() -> { name: handle } per parameter
+  Napi::Value state(const Napi::CallbackInfo& info) {
+    auto trainables = optimizer_.trainables();
+    auto array = Napi::Array::New(info.Env(), trainables.size());
+    for (uint32_t i = 0; i < trainables.size(); i++) {
+      auto object = Napi::Object::New(info.Env());
+      for (size_t entry = 0; entry < optimizer_.entries().size(); entry++)
+        if (const auto& tensor = trainables[i]->state[entry]; tensor.defined())
+          object.Set(optimizer_.entries()[entry].name, from_tensor(info.Env(), tensor));
+      array.Set(i, object);
+    }
+    return array;
+  }
+
+  // loadState({ name: handle } per parameter)
+  Napi::Value load_state(const Napi::CallbackInfo& info) {
+    auto array = info[0].As<Napi::Array>();
+    if (!info[0].IsArray() || array.Length() != optimizer_.trainables().size())
+      fail("ERR_STATE_DICT", "loadStateDict: expected the state of ", optimizer_.trainables().size(),
+           " parameters");
+    std::vector<Tensors> states;
+    for (uint32_t i = 0; i < array.Length(); i++) {
+      auto object = array.Get(i).template As<Napi::Object>();
+      auto& state = states.emplace_back(optimizer_.entries().size());
+      for (size_t entry = 0; entry < state.size(); entry++) {
+        auto value = object.Get(optimizer_.entries()[entry].name);
+        if (!value.IsUndefined()) state[entry] = to_tensor(value);
+      }
+    }
+    optimizer_.load_state(states);
+    report_memory(optimizer_.state_bytes());
+    return info.Env().Undefined();
+  }
+
+  // The state is memory that the engine cannot see.
+  void report_memory(int64_t bytes) {
+    if (bytes == reported_bytes_) return;
+    Napi::MemoryManagement::AdjustExternalMemory(this->Env(), bytes - reported_bytes_);
+    reported_bytes_ = bytes;
+  }
+
+  Algorithm optimizer_;
+  std::vector<std::vector<Handle>> handles_;  // of each group
+  int64_t reported_bytes_ = 0;
+};
+
+// ---- Clipping
+// ------------------------------------------------------------------------------------------------------
+
+// clipGradNorm(parameters, maxNorm, normType, errorIfNonfinite) -> norm
+Napi::Value clip_grad_norm(const Napi::CallbackInfo& info) {
+  auto parameters = look_up(Environment::of(info.Env()), to_parameter_handles(info[0]), "params");
+  auto most = to_double(info[1], "maxNorm"), norm_type = to_double(info[2], "normType");
+  check_not_negative("maxNorm", most);
+  return from_tensor(info.Env(),
+                     clip_gradient_norm(parameters, most, norm_type, to_bool(info[3], "errorIfNonfinite")));
+}
+
+// clipGradValue(parameters, clipValue)
+Napi::Value clip_grad_value(const Napi::CallbackInfo& info) {
+  auto parameters = look_up(Environment::of(info.Env()), to_parameter_handles(info[0]), "params");
+  auto most = to_double(info[1], "clipValue");
+  check_not_negative("clipValue", most);
+  clip_gradient_values(parameters, most);
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void export_optimizers(Napi::Env env, Napi::Object exports) {
+  exports.Set("Sgd", OptimizerObject<Sgd>::define(env, "Sgd"));
+  exports.Set("Adam", OptimizerObject<Adam>::define(env, "Adam"));
+  exports.Set("AdamW", OptimizerObject<AdamW>::define(env, "AdamW"));
+  exports.Set("clipGradNorm", Napi::Function::New<guarded<clip_grad_norm>>(env));
+  exports.Set("clipGradValue", Napi::Function::New<guarded<clip_grad_value>>(env));
+}
+
+}  // namespace alambic
