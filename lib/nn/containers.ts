@@ -25,7 +25,11 @@ function fieldsOf(container: Module): Record<string, unknown> {
 }
 
 /** A container whose modules are numbered from 0, so that paths are `0`, `1` … */
-abstract class NumberedModules<Inputs extends unknown[], Output> extends Module<Inputs, Output> {
+abstract class NumberedModules<
+  Inputs extends unknown[],
+  Output,
+  M extends AnyModule = AnyModule,
+> extends Module<Inputs, Output> {
   /** Number of modules. */
   get length(): number {
     return this.children().length
@@ -36,8 +40,8 @@ abstract class NumberedModules<Inputs extends unknown[], Output> extends Module<
    *
    * @throws AlambicError `ERR_INDEX`
    */
-  at(index: number): AnyModule {
-    const children = this.children()
+  at(index: number): M {
+    const children = this.children() as M[]
     const module = children.at(index)
     if (module === undefined || index < -children.length)
       throw new AlambicError(
@@ -48,13 +52,13 @@ abstract class NumberedModules<Inputs extends unknown[], Output> extends Module<
   }
 
   /** Adds a module at the end. */
-  append(module: AnyModule): this {
+  append(module: M): this {
     adopt(this, String(this.length), module)
     return this
   }
 
-  [Symbol.iterator](): Iterator<AnyModule> {
-    return this.children()[Symbol.iterator]()
+  [Symbol.iterator](): Iterator<M> {
+    return (this.children() as M[])[Symbol.iterator]()
   }
 }
 
@@ -91,14 +95,14 @@ function refuseForward(container: Module): never {
 }
 
 /** A list of modules, which belong to the module that holds it. As `torch.nn.ModuleList`. */
-export class ModuleList extends NumberedModules<[], never> {
-  constructor(modules: Iterable<AnyModule> = []) {
+export class ModuleList<M extends AnyModule = AnyModule> extends NumberedModules<[], never, M> {
+  constructor(modules: Iterable<M> = []) {
     super()
     this.extend(modules)
   }
 
   /** Adds modules at the end. */
-  extend(modules: Iterable<AnyModule>): this {
+  extend(modules: Iterable<M>): this {
     for (const module of modules) this.append(module)
     return this
   }

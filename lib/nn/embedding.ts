@@ -31,6 +31,9 @@ export class Embedding extends Module<[Tensor], Tensor> {
   weight: Parameter
   readonly paddingIdx: number | null
   readonly maxNorm: number | null
+  readonly normType: number
+  readonly scaleGradByFreq: boolean
+  readonly sparse: boolean
 
   readonly #layer: InstanceType<NativeLayers['Embedding']>
 
@@ -53,6 +56,9 @@ export class Embedding extends Module<[Tensor], Tensor> {
     refuseUnknownOptions(this, unknown, known)
     this.paddingIdx = paddingIdx !== null && paddingIdx < 0 ? paddingIdx + numEmbeddings : paddingIdx
     this.maxNorm = maxNorm
+    this.normType = normType
+    this.scaleGradByFreq = scaleGradByFreq
+    this.sparse = sparse
     this.#layer = new native.Embedding({
       name: this.constructor.name,
       numEmbeddings,
@@ -82,6 +88,9 @@ export class Embedding extends Module<[Tensor], Tensor> {
     const parts = [`${this.numEmbeddings}, ${this.embeddingDim}`]
     if (this.paddingIdx !== null) parts.push(`paddingIdx=${this.paddingIdx}`)
     if (this.maxNorm !== null) parts.push(`maxNorm=${this.maxNorm}`)
+    if (this.normType !== 2) parts.push(`normType=${this.normType}`)
+    if (this.scaleGradByFreq) parts.push('scaleGradByFreq=true')
+    if (this.sparse) parts.push('sparse=true')
     return parts.join(', ')
   }
 }

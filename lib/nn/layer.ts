@@ -50,7 +50,8 @@ export function tuple(values: readonly number[]): string {
   return values.length === 1 ? `(${values[0]},)` : `(${values.join(', ')})`
 }
 
-/** `1e-05`, as PyTorch prints 1e-5. */
+/** As Python prints a number: 1e-5 is `1e-05`. */
 export function pythonFloat(value: number): string {
-  return String(value).replace(/e-(\d)$/, 'e-0$1')
+  const isSmall = value !== 0 && Math.abs(value) < 1e-4
+  return isSmall ? value.toExponential().replace(/e-(\d)$/, 'e-0$1') : String(value)
 }

@@ -292,9 +292,12 @@ function unique<T>(named: [string, T][]): [string, T][] {
 }
 
 function convert(tensor: Tensor, target: Device | DType | ToOptions): Tensor {
-  const whole = tensor.to(target)
-  if (typeof target === 'object') return tensor.to(fitting(tensor, target))
-  return whole.dtype !== tensor.dtype && !isFloating(tensor) ? tensor : whole
+  const converted = tensor.to(typeof target === 'object' ? fitting(tensor, target) : target)
+  if (converted.dtype === tensor.dtype) return converted
+  if (!isFloating(tensor)) return tensor
+  if (!isFloating(converted))
+    throw new AlambicError('ERR_DTYPE', `to: expected a floating point dtype, got ${converted.dtype}`)
+  return converted
 }
 
 function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions): ToOptions {

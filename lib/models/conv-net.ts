@@ -1,0 +1,73 @@
+import { AlambicError } from '../errors.js'
+import { ReLU } from '../nn/activations.js'
+import { Sequential } from '../nn/containers.js'
+import { Conv2d } from '../nn/conv.js'
+import { Linear } from '../nn/linear.js'
+import { Module } from '../nn/module.js'
+import { BatchNorm2d } from '../nn/normalization.js'
+import type { Tensor } from '../tensor.js'
+
+export interface ConvNetOptions {
+  /** Channels of each stage. Default: [16, 32, 64]. */
+  widths?: readonly number[]
+  /** Convolutions per stage. Default: 1. */
+  depth?: number
+  /** Default: 10. */
+  classes?: number
+  /** Default: 3. */
+  inChannels?: number
+}
+
+/**
+ * A plain network of 3×3 convolutions with batch norm and ReLU: (N, inChannels, H, W) → logits (N, classes). Its
+ * stages `stage1`, `stage2` … are feature points; each but the first halves height and width. The last stage's features
+ * are averaged and classified by `classifier`. Small in two directions: `widths` and `depth`.
+ *
+ * @example const student = new models.ConvNet({ widths: [8, 16, 32] })
+ */
+export class ConvNet extends Module<[Tensor], Tensor> {
+  /** Where features are taken, from the first stage to the last: `['stage1', 'stage2', …]`. */
+  readonly featureLayers: readonly string[]
+  declare readonly classifier: Linear // a field of its own would come before the stages
+
+  /** @throws AlambicError `ERR_ARGUMENT` without a stage, or for a depth below 1 */
+  constructor({ widths = [16, 32, 64], depth = 1, classes = 10, inChannels = 3 }: ConvNetOptions = {}) {
+    super()
+    const lastWidth = widths.at(-1)
+    if (lastWidth === undefined || !(Number.isInteger(depth) && depth >= 1))
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        `ConvNet: expected at least one width and a depth of at least 1, got widths [${widths.join(', ')}], depth ${depth}`,
+      )
+    this.featureLayers = widths.map((_, i) => `stage${i + 1}`)
+    widths.forEach((width, i) => {
+      const stage = makeStage(widths[i - 1] ?? inChannels, width, depth, i === 0 ? 1 : 2)
+      Object.assign(this, { [`stage${i + 1}`]: stage })
+    })
+    this.classifier = new Linear(lastWidth, classes)
+  }
+
+  override forward(x: Tensor): Tensor {
+    const features = this.featureLayers.reduce(
+      (value, layer) => this.getSubmodule(layer).forward(value) as Tensor,
+      x,
+    )
+    return this.classifier.forward(features.mean([2, 3]))
+  }
+}
+
+function makeStage(inChannels: number, width: number, depth: number, stride: number): Sequential {
+  return new Sequential(
+    ...Array.from({ length: depth }, (_, i) =>
+      i === 0 ? makeUnit(inChannels, width, stride) : makeUnit(width, width, 1),
+    ),
+  )
+}
+
+function makeUnit(inChannels: number, outChannels: number, stride: number): Sequential {
+  return new Sequential({
+    conv: new Conv2d(inChannels, outChannels, 3, { stride, padding: 1, bias: false }),
+    bn: new BatchNorm2d(outChannels),
+    relu: new ReLU(),
+  })
+}
