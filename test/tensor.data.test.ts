@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import {
   arange,
-  AlambicError,
   empty,
   eye,
   fromTypedArray,
@@ -16,16 +15,7 @@ import {
   zeros,
   type DType,
 } from '../lib/index.js'
-
-function codeOf(body: () => unknown): string {
-  try {
-    body()
-  } catch (error) {
-    if (error instanceof AlambicError) return error.code
-    throw error
-  }
-  return 'no error'
-}
+import { codeOf } from './codes.js'
 
 describe('tensor()', () => {
   it('takes its shape from nested arrays', () => {

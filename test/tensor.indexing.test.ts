@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { AlambicError, arange, memory, slice, tensor, zeros } from '../lib/index.js'
+import { arange, memory, slice, tensor, zeros } from '../lib/index.js'
+import { codeOf } from './codes.js'
 
 const x = arange(24).reshape([2, 3, 4])
 
@@ -80,11 +81,7 @@ describe('at()', () => {
     [[0, 0, 0, 0], /at most 3 indices/],
   ] as const)('refuses %j', (indices, message) => {
     expect(() => x.at(...indices)).toThrow(message)
-    try {
-      x.at(...indices)
-    } catch (error) {
-      expect((error as AlambicError).code).toBe('ERR_INDEX')
-    }
+    expect(codeOf(() => x.at(...indices))).toBe('ERR_INDEX')
   })
 })
 

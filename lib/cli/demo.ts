@@ -79,7 +79,7 @@ async function runCommand(flags: DemoFlags): Promise<void> {
   output.write(
     [
       `data      ${flags.data}: ${data.train.length} training and ${data.validation.length} validation images`,
-      ...describeNets(data).map(([role, text]) => `${role.padEnd(9)} ${text}`),
+      ...describeNets().map(([role, text]) => `${role.padEnd(9)} ${text}`),
       `machine   ${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} CPUs; ${flags.device}, ${native.numThreads()} threads, ` +
         `libtorch ${native.systemInfo().torchVersion}`,
       '',

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
 import { packageRoot } from '../native/loader.js'
+import { compareCommand, demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
 import { setupCommand } from './setup.js'
 
@@ -16,6 +17,8 @@ const manifest = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf
 const program = new Command('alambic')
   .description(manifest.description)
   .version(manifest.version)
+  .addCommand(demoCommand())
+  .addCommand(compareCommand())
   .addCommand(doctorCommand())
   .addCommand(setupCommand())
 

@@ -3,8 +3,7 @@ import { attachFeatures, type FeatureProbe } from '../capture.js'
 import type { Batch } from '../data/dataset.js'
 import { AlambicError, argumentError } from '../errors.js'
 
-import { ModuleList } from '../nn/index.js'
-import { functional } from '../nn/index.js'
+import { functional, ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 import { AdaptationLayer } from './adaptation.js'
@@ -86,7 +85,7 @@ export async function trainWithFeatureDistillation(
           const [from, to] =
             adapt === 'teacher' ? [teacherFeatures, studentFeatures] : [studentFeatures, teacherFeatures]
           from.forEach((feature, i) =>
-            adaptation.push(makeAdaptation(feature, to[i]!, adaptKernelSize, layers[i]!)),
+            adaptation.append(makeAdaptation(feature, to[i]!, adaptKernelSize, layers[i]!)),
           )
         }
         return [...student.parameters(), ...adaptation.parameters()]
@@ -212,5 +211,5 @@ function makeAdaptation(
 }
 
 function adaptAll(adaptation: ModuleList<AdaptationLayer>, features: Tensor[]): Tensor[] {
-  return features.map((feature, i) => adaptation.at(i)!.forward(feature))
+  return features.map((feature, i) => adaptation.at(i).forward(feature))
 }

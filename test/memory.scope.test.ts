@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest'
+import { keep, memory, nn, ones, scope, tensor, torch, unscoped, zeros } from '../lib/index.js'
+import { codeOf } from './codes.js'
+
+describe('scope()', () => {
+  it('releases what was made in it, except the result', () => {
+    const before = memory().tensors
+    const result = scope(() => {
+      const a = ones([3])
+      const b = a.add(1)
+      return b.mul(2)
+    })
+    expect(memory().tensors).toBe(before + 1)
+    expect(result.tolist()).toEqual([4, 4, 4])
+    result.dispose()
+    expect(memory().tensors).toBe(before)
+  })
+
+  it('looks for tensors inside arrays, objects, maps and sets', () => {
+    const before = memory().tensors
+    const result = scope(() => ({
+      list: [ones([1]), { deep: zeros([1]) }],
+      map: new Map([['a', ones([1])]]),
+      set: new Set([ones([1])]),
+      other: ones([1]).item(),
+    }))
+    expect(memory().tensors).toBe(before + 4)
+    expect((result.list[1] as { deep: (typeof result.list)[0] }).deep).toBeDefined()
+    scope(() => result) // does not own them: they were made outside
+    expect(memory().tensors).toBe(before + 4)
+  })
+
+  it('hands what leaves an inner scope to the outer one', () => {
+    const before = memory().tensors
+    scope(() => {
+      const inner = scope(() => ones([2]).add(1))
+      expect(inner.tolist()).toEqual([2, 2])
+    })
+    expect(memory().tensors).toBe(before)
+  })
+
+  it('releases after an error too', () => {
+    const before = memory().tensors
+    expect(() =>
+      scope(() => {
+        ones([2])
+        throw new Error('mine')
+      }),
+    ).toThrow('mine')
+    expect(memory().tensors).toBe(before)
+  })
+
+  it('spares what was kept, made outside of scopes, or belongs to a module', () => {
+    const [kept, free, layer] = scope(() => {
+      const holder: { tensor?: ReturnType<typeof ones>; free?: ReturnType<typeof ones> } = {}
+      holder.tensor = keep(ones([1]))
+      holder.free = unscoped(() => zeros([1]))
+      const module = new nn.BatchNorm1d(2)
+      return [() => holder.tensor!.item(), () => holder.free!.item(), module] as const
+    })
+    expect(kept()).toBe(1)
+    expect(free()).toBe(0)
+    expect(layer.stateDict()['running_var']!.tolist()).toEqual([1, 1])
+    expect(layer.forward(ones([4, 2])).shape).toEqual([4, 2])
+  })
+
+  it('refuses callbacks that return a promise', () => {
+    expect(codeOf(() => scope(() => Promise.resolve(1)))).toBe('ERR_ASYNC_CALLBACK')
+  })
+})
+
+describe('dispose()', () => {
+  it('makes every later use an error, and a second dispose() nothing', () => {
+    const x = ones([2])
+    x.dispose()
+    x.dispose()
+    expect(x.isDisposed).toBe(true)
+    for (const use of [
+      () => x.add(1),
+      () => torch.cat([x, x]),
+      () => x.shape,
+      () => x.tolist(),
+      () => x.backward(),
+    ])
+      expect(codeOf(use)).toBe('ERR_TENSOR_RELEASED')
+  })
+
+  it('never lets an old handle name a new tensor', () => {
+    const old = ones([2])
+    const { handle } = old
+    old.dispose()
+    const fresh = Array.from({ length: 100 }, (_, i) => tensor([i]))
+    expect(fresh.map(each => each.handle)).not.toContain(handle)
+    old.handle = handle // as a bug would
+    expect(codeOf(() => old.add(1))).toBe('ERR_TENSOR_RELEASED')
+  })
+
+  it('works through `using`', () => {
+    const before = memory().tensors
+    {
+      using x = ones([2])
+      expect(x.sum().item()).toBe(2)
+      expect(memory().tensors).toBe(before + 2)
+    }
+    expect(memory().tensors).toBe(before + 1) // the sum: left to the backstop
+  })
+})
+
+describe('memory()', () => {
+  it('counts a storage once, however many views it has', () => {
+    const before = memory()
+    const x = zeros([1024], { dtype: 'float32' })
+    const views = [x.reshape([32, 32]), x.narrow(0, 0, 10), x.detach()]
+    const after = memory()
+    expect(after.tensors - before.tensors).toBe(4)
+    expect(after.storages - before.storages).toBe(1)
+    expect(after.bytes - before.bytes).toBe(4096)
+    for (const view of views) view.dispose()
+    expect(memory().bytes - before.bytes).toBe(4096)
+    x.dispose()
+    expect(memory().bytes).toBe(before.bytes)
+  })
+})
