@@ -23,6 +23,8 @@ export interface BatchNormOptions extends Placement {
   momentum?: number | null
   /** Whether there are a weight and a bias per channel. Default: true. */
   affine?: boolean
+  /** Whether there is a bias beside the weight. Default: true. */
+  bias?: boolean
   /** Without running statistics the batch's are used in eval mode too. Default: true. */
   trackRunningStats?: boolean
 }
@@ -51,6 +53,7 @@ abstract class BatchNorm extends Module<[Tensor], Tensor> {
       eps = 1e-5,
       momentum = 0.1,
       affine = true,
+      bias = true,
       trackRunningStats = true,
       device,
       dtype,
@@ -58,7 +61,7 @@ abstract class BatchNorm extends Module<[Tensor], Tensor> {
     }: BatchNormOptions,
   ) {
     super()
-    const known = ['eps', 'momentum', 'affine', 'trackRunningStats', 'device', 'dtype']
+    const known = ['eps', 'momentum', 'affine', 'bias', 'trackRunningStats', 'device', 'dtype']
     refuseUnknownOptions(this, unknown, known)
     this.numFeatures = numFeatures
     this.eps = eps
@@ -71,7 +74,7 @@ abstract class BatchNorm extends Module<[Tensor], Tensor> {
       momentum,
     })
     this.weight = affine ? emptyParameter([numFeatures], { device, dtype }) : null
-    this.bias = affine ? emptyParameter([numFeatures], { device, dtype }) : null
+    this.bias = affine && bias ? emptyParameter([numFeatures], { device, dtype }) : null
     if (trackRunningStats) {
       this.registerBuffer('running_mean', zeros([numFeatures], { device, dtype }))
       this.registerBuffer('running_var', ones([numFeatures], { device, dtype }))
@@ -124,7 +127,7 @@ abstract class BatchNorm extends Module<[Tensor], Tensor> {
   protected override describe(): string {
     return (
       `${this.numFeatures}, eps=${pythonFloat(this.eps)}, momentum=${this.momentum}, ` +
-      `affine=${this.affine}, trackRunningStats=${this.trackRunningStats}`
+      `affine=${this.affine}, bias=${this.bias !== null}, trackRunningStats=${this.trackRunningStats}`
     )
   }
 }
@@ -154,6 +157,8 @@ export interface GroupNormOptions extends Placement {
   eps?: number
   /** Whether there are a weight and a bias per channel. Default: true. */
   affine?: boolean
+  /** Whether there is a bias beside the weight. Default: true. */
+  bias?: boolean
 }
 
 /**
@@ -174,14 +179,14 @@ export class GroupNorm extends Module<[Tensor], Tensor> {
   constructor(
     readonly numGroups: number,
     readonly numChannels: number,
-    { eps = 1e-5, affine = true, device, dtype, ...unknown }: GroupNormOptions = {},
+    { eps = 1e-5, affine = true, bias = true, device, dtype, ...unknown }: GroupNormOptions = {},
   ) {
     super()
-    refuseUnknownOptions(this, unknown, ['eps', 'affine', 'device', 'dtype'])
+    refuseUnknownOptions(this, unknown, ['eps', 'affine', 'bias', 'device', 'dtype'])
     this.eps = eps
     this.#layer = new native.GroupNorm({ name: this.constructor.name, numGroups, numChannels, eps })
     this.weight = affine ? emptyParameter([numChannels], { device, dtype }) : null
-    this.bias = affine ? emptyParameter([numChannels], { device, dtype }) : null
+    this.bias = affine && bias ? emptyParameter([numChannels], { device, dtype }) : null
     this.resetParameters()
   }
 
@@ -198,7 +203,7 @@ export class GroupNorm extends Module<[Tensor], Tensor> {
   protected override describe(): string {
     return (
       `${this.numGroups}, ${this.numChannels}, eps=${pythonFloat(this.eps)}, ` +
-      `affine=${this.weight !== null}`
+      `affine=${this.weight !== null}, bias=${this.bias !== null}`
     )
   }
 }
