@@ -43,7 +43,10 @@ export async function buildNative(root, libtorch, { verbose, detail }) {
   const build = buildFingerprint(root, libtorch)
   const binaryDir = cmakeFolder(root, libtorch)
   const outputs = join(binaryDir, 'out')
-  await configure(root, libtorch, binaryDir, outputs, verbose)
+  await configure(root, libtorch, binaryDir, {
+    ALAMBIC_OUTPUT: outputs,
+    ALAMBIC_WERROR: warningsAreErrors() ? 'ON' : 'OFF',
+  })
   await cmakeJs(root, ['build', '--out', binaryDir, '--parallel', String(jobs())], {
     verbose,
     onLine: line => {
@@ -80,25 +83,19 @@ export function cmakeFolder(root, libtorch) {
  * @param {string} root
  * @param {Libtorch} libtorch
  * @param {string} binaryDir
- * @param {string} outputs
- * @param {boolean} verbose
+ * @param {Record<string, string>} options of CMakeLists.txt
  */
-async function configure(root, libtorch, binaryDir, outputs, verbose) {
-  const definitions = {
-    ALAMBIC_LIBTORCH: libtorch.root,
-    ALAMBIC_OUTPUT: outputs,
-    ALAMBIC_WERROR: warningsAreErrors() ? 'ON' : 'OFF',
-    CMAKE_EXPORT_COMPILE_COMMANDS: 'ON',
-  }
+export async function configure(root, libtorch, binaryDir, options) {
+  const definitions = { ALAMBIC_LIBTORCH: libtorch.root, CMAKE_EXPORT_COMPILE_COMMANDS: 'ON', ...options }
   const args = Object.entries(definitions).map(([name, value]) => `--CD${name}=${value}`)
   const wasConfigured = existsSync(join(binaryDir, 'CMakeCache.txt'))
   try {
-    await cmakeJs(root, ['configure', '--out', binaryDir, ...args], { verbose })
+    await cmakeJs(root, ['configure', '--out', binaryDir, ...args], {})
   } catch (error) {
     // A folder that another CMake or generator configured cannot be taken over.
     if (!wasConfigured || !(error instanceof SetupError)) throw error
     rmSync(binaryDir, { recursive: true })
-    await cmakeJs(root, ['configure', '--out', binaryDir, ...args], { verbose })
+    await cmakeJs(root, ['configure', '--out', binaryDir, ...args], {})
   }
 }
 
