@@ -10,9 +10,11 @@ namespace alambic {
 
 namespace {
 
-// libtorch appends where it threw: "Exception raised from … (most recent call first):" and frames.
+// libtorch appends where it threw, with frames; and for an operator without a kernel advice to its own developers and
+// the list of all kernels.
 std::string without_backtrace(std::string message) {
-  for (const char* mark : {"\nException raised from", "\nframe #0", "\nC++ CapturedTraceback"}) {
+  for (const char* mark : {"\nException raised from", "\nframe #0", "\nC++ CapturedTraceback",
+                           " This could be because the operator doesn't exist for this backend"}) {
     auto at = message.find(mark);
     if (at != std::string::npos) message.resize(at);
   }
@@ -27,6 +29,7 @@ const char* code_of(const c10::Error& error, const std::string& message) {
   if (message.find("not enough memory") != std::string::npos ||
       message.find("DefaultCPUAllocator") != std::string::npos)
     return "ERR_OUT_OF_MEMORY";
+  if (message.find("leaf Variable that requires grad") != std::string::npos) return "ERR_AUTOGRAD";
   return "ERR_OPERATOR";
 }
 

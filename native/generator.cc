@@ -12,6 +12,16 @@ namespace alambic {
 
 namespace {
 
+// Seeds are 64 bits without a sign; negative ones stand for their two's complement, as in PyTorch.
+uint64_t to_seed(const Napi::Value& value) {
+  if (value.IsBigInt()) {
+    bool lossless = false;
+    auto seed = value.As<Napi::BigInt>().Uint64Value(&lossless);
+    if (lossless) return seed;
+  }
+  return static_cast<uint64_t>(to_integer(value, "seed"));
+}
+
 // new Generator(seed, device)
 class GeneratorObject : public Napi::ObjectWrap<GeneratorObject> {
  public:
@@ -20,7 +30,7 @@ class GeneratorObject : public Napi::ObjectWrap<GeneratorObject> {
       auto device = parse_device(to_text(info[1], "device"));
       generator = at::globalContext().defaultGenerator(device).clone();
       std::lock_guard<std::mutex> lock(generator.mutex());
-      generator.set_current_seed(static_cast<uint64_t>(to_integer(info[0], "seed")));
+      generator.set_current_seed(to_seed(info[0]));
     });
   }
   at::Generator generator;
@@ -28,7 +38,7 @@ class GeneratorObject : public Napi::ObjectWrap<GeneratorObject> {
 
 // Seeds the default generators of all devices.
 Napi::Value manual_seed(const Napi::CallbackInfo& info) {
-  at::manual_seed(static_cast<uint64_t>(to_integer(info[0], "seed")));
+  at::manual_seed(to_seed(info[0]));
   return info.Env().Undefined();
 }
 

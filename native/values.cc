@@ -1,5 +1,8 @@
 #include "values.h"
 
+#include <ATen/Context.h>
+#include <ATen/detail/CUDAHooksInterface.h>
+
 #include <algorithm>
 #include <sstream>
 
@@ -120,14 +123,27 @@ std::vector<std::string> dtype_names() {
   return names;
 }
 
+// A device that is not there would be reported by each operator in its own words.
+static void check_present(const at::Device& device) {
+  if (!device.is_cuda()) return;
+  if (!at::hasCUDA())
+    fail("ERR_DEVICE", "device: expected a device that is there, got \"", device.str(),
+         "\", but this libtorch finds no CUDA device (no GPU, no driver, or a CPU build; `alambic doctor` tells)");
+  auto count = static_cast<int64_t>(at::detail::getCUDAHooks().getNumGPUs());
+  if (device.has_index() && device.index() >= count)
+    fail("ERR_DEVICE", "device: expected one of ", count, " CUDA devices (cuda:0 to cuda:", count - 1, "), got \"",
+         device.str(), "\"");
+}
+
 at::Device parse_device(const std::string& text) {
-  std::string problem;
+  optional<at::Device> device;
   try {
-    return at::Device(text);
-  } catch (const c10::Error& error) {
-    problem = error.what_without_backtrace();
+    device = at::Device(text);
+  } catch (const c10::Error&) {
+    fail("ERR_DEVICE", "device: expected a device such as \"cpu\", \"cuda\" or \"cuda:0\", got \"", text, "\"");
   }
-  fail("ERR_DEVICE", "device: expected a device such as \"cpu\", \"cuda\" or \"cuda:0\", got \"", text, "\"");
+  check_present(*device);
+  return *device;
 }
 
 at::MemoryFormat parse_memory_format(const std::string& name) {

@@ -142,6 +142,13 @@ describe('recording', () => {
     expect(y.gradFn).toBe('ExpBackward0')
   })
 
+  it('refuses to change a leaf that requires a gradient in place, except in noGrad()', () => {
+    const x = leaf([1, 2])
+    expect(codeOf(() => x.add_(1))).toBe('ERR_AUTOGRAD')
+    noGrad(() => x.add_(1))
+    expect(x.tolist()).toEqual([2, 3])
+  })
+
   it('refuses a gradient of another shape', () => {
     const x = leaf([1, 2])
     expect(codeOf(() => (x.grad = ones([3], { dtype: 'float64' })))).toBe('ERR_SHAPE_MISMATCH')

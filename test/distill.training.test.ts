@@ -92,10 +92,10 @@ describe('trainClassifier() and evaluate()', () => {
 
   it('leave no tensors behind', async () => {
     const net = new Net(4)
-    const loader = train()
-    await trainClassifier(net, loader, validation(), { ...quiet, epochs: 1 })
+    const [loader, held] = [train(), validation()]
+    await trainClassifier(net, loader, held, { ...quiet, epochs: 1 })
     const before = memory()
-    await trainClassifier(net, loader, validation(), { ...quiet, epochs: 2 })
+    await trainClassifier(net, loader, held, { ...quiet, epochs: 2 })
     expect(memory().tensors).toBe(before.tensors)
   })
 
@@ -134,6 +134,7 @@ describe('trainWithFeatureDistillation()', () => {
     manualSeed(0)
     const [teacher, student] = [new Net(8), new Net(4)]
     await trainClassifier(teacher, train(), null, { ...quiet, epochs: 8, lr: 1e-2 })
+    teacher.zeroGrad()
     const taught = teacher.fc.weight.tolist()
     const statistics = teacher.stateDict()['stage1.1.running_mean']!.tolist()
     const { adaptation, history } = await trainWithFeatureDistillation(
