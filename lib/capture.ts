@@ -60,7 +60,8 @@ export function attachFeatures<Output, const Options extends CaptureOptions = Ca
 
 /** Made by {@link attachFeatures}. */
 export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOptions> {
-  private calls = new Map<string, Tensor[]>()
+  /** Of the forward that is running: what others make the model compute is not recorded. */
+  private calls: Map<string, Tensor[]> | null = null
   private readonly restore: (() => void)[] = []
 
   /** @internal */
@@ -73,20 +74,22 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     const { io = 'output', calls = 'last' } = options
     if (io !== 'output' && io !== 'input') throw argumentError('io', "'output' or 'input'", io)
     if (calls !== 'last' && calls !== 'all') throw argumentError('calls', "'last' or 'all'", calls)
-    const targets = paths.map(path => [path, model.getSubmodule(path)] as const) // all are known before one is hooked
+    // All are known before one is hooked.
+    const targets = Array.from(new Set(paths), path => [path, model.getSubmodule(path)] as const)
     for (const [path, module] of targets)
       this.restore.push(hookForward(module, (inputs, output) => this.record(path, inputs, output)))
   }
 
   /** @throws AlambicError `ERR_UNKNOWN_LAYER` when the forward did not call one of the layers */
   forward(input: Tensor | readonly unknown[]): Captured<Output, Options> {
-    this.calls = new Map()
+    const calls = new Map<string, Tensor[]>()
+    this.calls = calls
     try {
       const inputs = input instanceof Tensor ? [input] : input
       const output = this.model.forward(...inputs)
-      return { output, features: this.collect() }
+      return { output, features: this.collect(calls) }
     } finally {
-      this.calls = new Map()
+      this.calls = null
     }
   }
 
@@ -100,6 +103,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   }
 
   private record(path: string, inputs: unknown[], output: unknown): void {
+    if (this.calls === null) return
     const value = this.options.io === 'input' ? inputs.find(each => each instanceof Tensor) : output
     if (!(value instanceof Tensor))
       throw new AlambicError(
@@ -112,10 +116,10 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     else this.calls.set(path, [value])
   }
 
-  private collect(): Features<Options> {
+  private collect(calls: Map<string, Tensor[]>): Features<Options> {
     const features: Record<string, Tensor | Tensor[]> = {}
     for (const path of this.paths) {
-      const list = this.calls.get(path)
+      const list = calls.get(path)
       if (!list)
         throw new AlambicError(
           'ERR_UNKNOWN_LAYER',

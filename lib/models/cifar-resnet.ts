@@ -63,9 +63,9 @@ class BasicBlock extends Module<[Tensor], Tensor> {
 export class CifarResNet extends Module<[Tensor], Tensor> {
   readonly conv1: Conv2d
   readonly bn1: BatchNorm2d
-  readonly layer1: Sequential<[Tensor], Tensor>
-  readonly layer2: Sequential<[Tensor], Tensor>
-  readonly layer3: Sequential<[Tensor], Tensor>
+  readonly layer1: Sequential
+  readonly layer2: Sequential
+  readonly layer3: Sequential
   readonly linear: Linear
 
   /**
@@ -106,12 +106,7 @@ export class CifarResNet extends Module<[Tensor], Tensor> {
   }
 }
 
-function stage(
-  blocks: number,
-  inChannels: number,
-  channels: number,
-  stride: number,
-): Sequential<[Tensor], Tensor> {
+function stage(blocks: number, inChannels: number, channels: number, stride: number): Sequential {
   return new Sequential(
     ...Array.from({ length: blocks }, (_, i) =>
       i === 0 ? new BasicBlock(inChannels, channels, stride) : new BasicBlock(channels, channels, 1),

@@ -1,5 +1,6 @@
 import { AlambicError, argumentError } from '../errors.js'
 import { isPlainObject } from '../memory.js'
+import type { Tensor } from '../tensor.js'
 import { Module } from './module.js'
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a module takes and gives is its own matter
@@ -69,8 +70,10 @@ abstract class NumberedModules<
  * @example new nn.Sequential(new nn.Conv2d(3, 8, 3), new nn.ReLU())           // paths '0', '1'
  * @example new nn.Sequential({ conv: new nn.Conv2d(3, 8, 3), relu: new nn.ReLU() })
  */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any -- the first module's inputs, the last one's output
-export class Sequential<Inputs extends any[] = [any], Output = any> extends NumberedModules<Inputs, Output> {
+export class Sequential<Inputs extends unknown[] = [Tensor], Output = Tensor> extends NumberedModules<
+  Inputs,
+  Output
+> {
   constructor(...modules: AnyModule[] | [Record<string, AnyModule>]) {
     super()
     const [first] = modules
@@ -117,7 +120,7 @@ export class ModuleDict extends Module<[], never> {
   constructor(modules: Record<string, AnyModule> | Iterable<readonly [string, AnyModule]> = {}) {
     super()
     const entries = Symbol.iterator in modules ? modules : Object.entries(modules)
-    for (const [name, module] of entries as Iterable<readonly [string, AnyModule]>) this.set(name, module)
+    for (const [name, module] of entries) this.set(name, module)
   }
 
   /** The module of that name, or undefined. */

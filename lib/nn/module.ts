@@ -126,15 +126,15 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @throws AlambicError `ERR_UNKNOWN_LAYER`, naming the nearest paths
    */
   getSubmodule(path: string): Module {
-    let module: Module = this as unknown as Module
-    for (const name of path === '' ? [] : path.split('.')) {
-      const child = Object.hasOwn(module, name)
-        ? (module as unknown as Record<string, unknown>)[name]
-        : undefined
-      if (!(child instanceof Module)) throw this.unknownLayer(path)
-      module = child
-    }
-    return module
+    const names = path === '' ? [] : path.split('.')
+    const found = names.reduce<Module | undefined>((module, name) => module?.child(name), this)
+    if (found === undefined) throw this.unknownLayer(path)
+    return found
+  }
+
+  private child(name: string): Module | undefined {
+    const value: unknown = Object.hasOwn(this, name) ? (this as Record<string, unknown>)[name] : undefined
+    return value instanceof Module ? (value as Module) : undefined
   }
 
   private unknownLayer(path: string): AlambicError {
@@ -202,7 +202,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /** In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each name. */
   private namedState(path = ''): [string, Tensor][] {
     return [
-      ...ownParameters(path, this as unknown as Module),
+      ...ownParameters(path, this),
       ...this.ownBuffers(path, true),
       ...this.namedChildren().flatMap(([name, child]) => child.namedState(join(path, name))),
     ]
@@ -269,7 +269,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /** The tree of modules, as PyTorch prints it. */
   toString(): string {
     const children = this.namedChildren().map(([name, child]) =>
-      `(${name}): ${child}`.replaceAll('\n', '\n  '),
+      `(${name}): ${child.toString()}`.replaceAll('\n', '\n  '),
     )
     if (children.length === 0) return `${this.constructor.name}(${this.describe()})`
     return `${this.constructor.name}(\n  ${children.join('\n  ')}\n)`

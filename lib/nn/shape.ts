@@ -44,8 +44,8 @@ export class Upsample extends Module<[Tensor], Tensor> {
   }
 
   protected override describe(): string {
-    const { size, scaleFactor, mode = 'nearest' } = this.options
-    const [name, value] = size != null ? ['size', size] : ['scaleFactor', scaleFactor]
-    return `${name}=${typeof value === 'object' && value !== null ? tuple(value) : value}, mode='${mode}'`
+    const { size = null, scaleFactor = null, mode = 'nearest' } = this.options
+    const [name, value] = size === null ? ['scaleFactor', scaleFactor] : ['size', size]
+    return `${name}=${Array.isArray(value) ? tuple(value as number[]) : String(value)}, mode='${mode}'`
   }
 }

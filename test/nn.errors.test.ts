@@ -1,0 +1,274 @@
+/** What layers refuse: each with its own message and code. */
+import { describe, expect, test } from 'vitest'
+import { memory, nn, randn, tensor, zeros, type Tensor } from '../lib/index.js'
+import { errorOf, int64 } from './nn.fixtures.js'
+
+type Refusal = [what: string, body: () => unknown, code: string, message: string]
+
+const conv = () => new nn.Conv2d(3, 8, 3)
+
+const inputs: Refusal[] = [
+  [
+    'other channels',
+    () => conv().forward(randn([1, 4, 8, 8])),
+    'ERR_CHANNEL_MISMATCH',
+    'Conv2d: expected features with 3 channels (N, 3, H, W), got float32 (1, 4, 8, 8)',
+  ],
+  [
+    'other channels without a batch',
+    () => conv().forward(randn([4, 8, 8])),
+    'ERR_CHANNEL_MISMATCH',
+    'Conv2d: expected features with 3 channels (N, 3, H, W), got float32 (4, 8, 8)',
+  ],
+  [
+    'another rank',
+    () => conv().forward(randn([3, 8])),
+    'ERR_SHAPE_MISMATCH',
+    'Conv2d: expected features (N, 3, H, W) or (3, H, W), got float32 (3, 8)',
+  ],
+  [
+    'another dtype',
+    () => conv().forward(randn([1, 3, 8, 8], { dtype: 'float64' })),
+    'ERR_DTYPE',
+    "Conv2d: expected float32 as its weight is, got float64 (1, 3, 8, 8); convert the input with .to('float32') " +
+      "or the layer with .to('float64')",
+  ],
+  [
+    'an image smaller than the kernel',
+    () => conv().forward(randn([1, 3, 2, 2])),
+    'ERR_OPERATOR',
+    "Conv2d: Calculated padded input size per channel: (2 x 2). Kernel size: (3 x 3). Kernel size can't be greater " +
+      'than actual input size (float32 (1, 3, 2, 2), float32 (8, 3, 3, 3), float32 (8))',
+  ],
+  [
+    'a sequence for an image',
+    () => new nn.Conv1d(3, 8, 3).forward(randn([1, 3, 8, 8])),
+    'ERR_SHAPE_MISMATCH',
+    'Conv1d: expected features (N, 3, L) or (3, L), got float32 (1, 3, 8, 8)',
+  ],
+  [
+    'one channel less',
+    () => new nn.Conv3d(1, 2, 1).forward(randn([1, 2, 3, 3, 3])),
+    'ERR_CHANNEL_MISMATCH',
+    'Conv3d: expected features with 1 channel (N, 1, D, H, W), got float32 (1, 2, 3, 3, 3)',
+  ],
+  [
+    'other channels, transposed',
+    () => new nn.ConvTranspose2d(3, 8, 3).forward(randn([1, 8, 8, 8])),
+    'ERR_CHANNEL_MISMATCH',
+    'ConvTranspose2d: expected features with 3 channels (N, 3, H, W), got float32 (1, 8, 8, 8)',
+  ],
+  [
+    'other features',
+    () => new nn.Linear(3, 4).forward(randn([2, 5])),
+    'ERR_SHAPE_MISMATCH',
+    'Linear: expected features (…, 3), got float32 (2, 5)',
+  ],
+  [
+    'a scalar',
+    () => new nn.Linear(1, 4).forward(tensor(2)),
+    'ERR_SHAPE_MISMATCH',
+    'Linear: expected features (…, 1), got float32 ()',
+  ],
+  [
+    'other channels to normalise',
+    () => new nn.BatchNorm2d(4).forward(randn([2, 3, 5, 5])),
+    'ERR_CHANNEL_MISMATCH',
+    'BatchNorm2d: expected features with 4 channels (N, 4, H, W), got float32 (2, 3, 5, 5)',
+  ],
+  [
+    'another rank to normalise',
+    () => new nn.BatchNorm2d(4).forward(randn([2, 4, 5])),
+    'ERR_SHAPE_MISMATCH',
+    'BatchNorm2d: expected features (N, 4, H, W), got float32 (2, 4, 5)',
+  ],
+  [
+    'another width to normalise',
+    () => new nn.BatchNorm1d(4).forward(randn([2, 3])),
+    'ERR_CHANNEL_MISMATCH',
+    'BatchNorm1d: expected features with 4 channels (N, 4), got float32 (2, 3)',
+  ],
+  [
+    'one value per channel',
+    () => new nn.BatchNorm2d(4).forward(randn([1, 4, 1, 1])),
+    'ERR_SHAPE_MISMATCH',
+    'BatchNorm2d: expected more than one value per channel to normalise by, got float32 (1, 4, 1, 1); ' +
+      'use a larger batch, or eval()',
+  ],
+  [
+    'other channels for groups',
+    () => new nn.GroupNorm(2, 4).forward(randn([2, 6, 3])),
+    'ERR_CHANNEL_MISMATCH',
+    'GroupNorm: expected features with 4 channels (N, 4, …), got float32 (2, 6, 3)',
+  ],
+  [
+    'another shape of layers',
+    () => new nn.LayerNorm([2, 3]).forward(randn([2, 2, 4])),
+    'ERR_SHAPE_MISMATCH',
+    'LayerNorm: expected features (…, 2, 3), got float32 (2, 2, 4)',
+  ],
+  [
+    'no image to pool',
+    () => new nn.MaxPool2d(2).forward(randn([2, 2])),
+    'ERR_SHAPE_MISMATCH',
+    'MaxPool2d: expected features (N, C, H, W) or (C, H, W), got float32 (2, 2)',
+  ],
+  [
+    'an index out of range',
+    () =>
+      new nn.Embedding(3, 4).forward(
+        int64([
+          [0, 1],
+          [3, 0],
+        ]),
+      ),
+    'ERR_INDEX',
+    'Embedding: indices[1, 0]: expected 0 to 2, got 3',
+  ],
+  [
+    'indices that are no integers',
+    () => new nn.Embedding(3, 4).forward(tensor([0, 1])),
+    'ERR_DTYPE',
+    'Embedding: expected int64 or int32 indices, got float32 (2)',
+  ],
+  [
+    'no tensor',
+    () => conv().forward([1, 2] as unknown as Tensor),
+    'ERR_ARGUMENT',
+    'Conv2d: input: expected a tensor, got [1, 2]',
+  ],
+]
+
+describe('inputs', () => {
+  test.each(inputs)('%s', (_, body, code, message) => {
+    const error = errorOf(body)
+    expect([error.code, error.message]).toEqual([code, message])
+  })
+})
+
+const options: Refusal[] = [
+  [
+    'a mistyped option',
+    () => new nn.Conv2d(3, 8, 3, { pading: 1 } as object),
+    'ERR_ARGUMENT',
+    'Conv2d: there is no option "pading"; did you mean "padding"?',
+  ],
+  [
+    'a name of Python',
+    () => new nn.MaxPool2d(2, { ceil_mode: true } as object),
+    'ERR_ARGUMENT',
+    'MaxPool2d: there is no option "ceil_mode"; did you mean "ceilMode"?',
+  ],
+  [
+    'groups that do not divide',
+    () => new nn.Conv2d(3, 8, 3, { groups: 2 }),
+    'ERR_ARGUMENT',
+    'Conv2d: inChannels: expected a multiple of groups (2), got 3',
+  ],
+  [
+    'too few sizes',
+    () => new nn.Conv2d(3, 8, [3]),
+    'ERR_ARGUMENT',
+    'Conv2d: kernelSize: expected 2 integers of at least 1, got [3]',
+  ],
+  [
+    'a size that is no integer',
+    () => new nn.Conv2d(3, 8, 2.5),
+    'ERR_ARGUMENT',
+    'Conv2d: kernelSize: expected an integer, got 2.5',
+  ],
+  [
+    'a stride of 0',
+    () => new nn.Conv1d(3, 8, 3, { stride: 0 }),
+    'ERR_ARGUMENT',
+    'Conv1d: stride: expected 1 integer of at least 1, got [0]',
+  ],
+  [
+    'same padding with a stride',
+    () => new nn.Conv2d(3, 8, 3, { padding: 'same', stride: 2 }),
+    'ERR_ARGUMENT',
+    'Conv2d: padding: "same" needs stride 1, got stride [2, 2]',
+  ],
+  [
+    'an unknown padding',
+    () => new nn.Conv2d(3, 8, 3, { padding: 'full' as 'same' }),
+    'ERR_ARGUMENT',
+    'Conv2d: padding: expected integers, "same" or "valid", got "full"',
+  ],
+  [
+    'an unknown padding mode',
+    () => new nn.Conv2d(3, 8, 3, { paddingMode: 'mirror' as 'reflect' }),
+    'ERR_ARGUMENT',
+    'Conv2d: paddingMode: expected "zeros", "reflect", "replicate" or "circular", got "mirror"',
+  ],
+  [
+    'no channels',
+    () => new nn.Conv2d(0, 8, 3),
+    'ERR_ARGUMENT',
+    'Conv2d: inChannels: expected an integer of at least 1, got 0',
+  ],
+  [
+    'groups of other channels',
+    () => new nn.GroupNorm(3, 4),
+    'ERR_ARGUMENT',
+    'GroupNorm: numChannels: expected a multiple of numGroups (3), got 4',
+  ],
+  [
+    'too much padding',
+    () => new nn.AvgPool2d(2, { padding: 2 }),
+    'ERR_ARGUMENT',
+    'AvgPool2d: padding: expected at most half of kernelSize [2, 2], got [2, 2]',
+  ],
+  [
+    'no probability',
+    () => new nn.Dropout(1.5),
+    'ERR_ARGUMENT',
+    'Dropout: p: expected a probability from 0 to 1, got 1.5',
+  ],
+  [
+    'a padding row out of range',
+    () => new nn.Embedding(3, 2, { paddingIdx: 3 }),
+    'ERR_ARGUMENT',
+    'Embedding: paddingIdx: expected an index below numEmbeddings (3), got 3',
+  ],
+]
+
+describe('options', () => {
+  test.each(options)('%s', (_, body, code, message) => {
+    const error = errorOf(body)
+    expect([error.code, error.message]).toEqual([code, message])
+  })
+})
+
+test('a released input or parameter is no other tensor, and no missing one', () => {
+  const layer = conv()
+  const x = randn([1, 3, 8, 8])
+  layer.bias!.dispose()
+  expect(errorOf(() => layer.forward(x)).code).toBe('ERR_TENSOR_RELEASED')
+  x.dispose()
+  expect(errorOf(() => conv().forward(x)).code).toBe('ERR_TENSOR_RELEASED')
+})
+
+test('a weight of another shape is told by libtorch, with the layer and the tensors', () => {
+  const layer = conv()
+  layer.weight = new nn.Parameter(zeros([8, 5, 3, 3]))
+  const error = errorOf(() => layer.forward(randn([1, 3, 8, 8])))
+  expect(error.code).toBe('ERR_OPERATOR')
+  expect(error.message).toMatch(
+    /^Conv2d: .*\(float32 \(1, 3, 8, 8\), float32 \(8, 5, 3, 3\), float32 \(8\)\)$/,
+  )
+})
+
+test('a subclass is called by its own name', () => {
+  class Projection extends nn.Conv2d {}
+  const error = errorOf(() => new Projection(3, 8, 1).forward(randn([1, 4, 2, 2])))
+  expect(error.message).toMatch(/^Projection: /)
+})
+
+test('a forward that fails leaves nothing behind', () => {
+  const layer = conv()
+  const x = randn([1, 4, 8, 8])
+  const before = memory().tensors
+  errorOf(() => layer.forward(x))
+  expect(memory().tensors).toBe(before)
+})

@@ -1,0 +1,370 @@
+/** What a module owns, its state, its modes, and the containers. */
+import { describe, expect, test } from 'vitest'
+import { memory, nn, randn, scope, tensor, zeros, type Tensor } from '../lib/index.js'
+import { errorOf } from './nn.fixtures.js'
+
+class Head extends nn.Module<[Tensor], Tensor> {
+  norm = new nn.BatchNorm1d(4)
+  linear = new nn.Linear(4, 2)
+  scale = new nn.Parameter(tensor([2]))
+
+  override forward(x: Tensor): Tensor {
+    return this.linear.forward(this.norm.forward(x)).mul(this.scale)
+  }
+}
+
+class Net extends nn.Module<[Tensor], Tensor> {
+  first = new nn.Linear(3, 4, { bias: false })
+  head = new Head()
+  again = this.first
+
+  constructor() {
+    super()
+    this.registerBuffer('mean', tensor([1, 2, 3]))
+    this.registerBuffer('cache', zeros([2]), { persistent: false })
+  }
+
+  override forward(x: Tensor): Tensor {
+    return this.head.forward(this.first.forward(x))
+  }
+}
+
+const names = (named: [string, unknown][]) => named.map(([name]) => name)
+
+describe('what belongs to a module', () => {
+  test('modules come in the order of assignment, each once', () => {
+    expect(names(new Net().namedModules())).toEqual(['', 'first', 'head', 'head.norm', 'head.linear'])
+    expect(names(new Net().namedChildren())).toEqual(['first', 'head', 'again'])
+  })
+
+  test('parameters and buffers come by dotted path, each once', () => {
+    const net = new Net()
+    expect(names(net.namedParameters())).toEqual([
+      'first.weight',
+      'head.scale',
+      'head.norm.weight',
+      'head.norm.bias',
+      'head.linear.weight',
+      'head.linear.bias',
+    ])
+    expect(names(net.namedBuffers())).toEqual([
+      'mean',
+      'cache',
+      'head.norm.running_mean',
+      'head.norm.running_var',
+      'head.norm.num_batches_tracked',
+    ])
+    expect(net.parameterCount()).toBe(12 + 1 + 4 + 4 + 8 + 2)
+  })
+
+  test('parameters and buffers made in a scope outlive it', () => {
+    const norm = scope(() => [new nn.BatchNorm2d(3)])[0]!
+    expect(norm.forward(randn([2, 3, 2, 2])).shape).toEqual([2, 3, 2, 2])
+  })
+
+  test('a layer keeps no tensor but its parameters and buffers', () => {
+    const before = memory().tensors
+    const layers = scope(() => [
+      new nn.Conv2d(3, 4, 3),
+      new nn.BatchNorm2d(4),
+      new nn.Embedding(3, 2, { paddingIdx: 0 }),
+    ])
+    expect(memory().tensors - before).toBe(2 + 5 + 1)
+    expect(layers).toHaveLength(3)
+  })
+
+  test('a parameter can be replaced', () => {
+    const linear = new nn.Linear(2, 1, { bias: false })
+    linear.weight = new nn.Parameter(tensor([[3, 4]]))
+    expect(linear.forward(tensor([1, 1])).tolist()).toEqual([7])
+    expect(linear.parameters()).toEqual([linear.weight])
+  })
+})
+
+describe('getSubmodule', () => {
+  test('finds modules by path', () => {
+    const net = new Net()
+    expect(net.getSubmodule('')).toBe(net)
+    expect(net.getSubmodule('head.linear')).toBe(net.head.linear)
+  })
+
+  test('offers near names for a mistyped one, and all names where none is near', () => {
+    const net = new Net()
+    const near = errorOf(() => net.getSubmodule('head.liner'))
+    expect(near.code).toBe('ERR_UNKNOWN_LAYER')
+    expect(near.message).toMatch(/^Net has no layer "head\.liner"; near names: head\.linear/)
+    const far = errorOf(() => net.getSubmodule('zzzzzzzzzzzzzzzzzzzz'))
+    expect(far.message).toContain('there are: first, head, head.norm, head.linear')
+  })
+})
+
+describe('modes', () => {
+  test('train and eval reach every module', () => {
+    const net = new Net()
+    const modes = () => new Set(net.modules().map(module => module.training))
+    expect(modes()).toEqual(new Set([true]))
+    expect(net.eval()).toBe(net)
+    expect(modes()).toEqual(new Set([false]))
+    net.train()
+    expect(modes()).toEqual(new Set([true]))
+  })
+
+  test('dropout and batch norm go by them', () => {
+    const x = randn([8, 4])
+    const dropout = new nn.Dropout(0.5)
+    expect(dropout.forward(x).tolist()).not.toEqual(x.tolist())
+    expect(dropout.eval().forward(x).tolist()).toEqual(x.tolist())
+    const norm = new nn.BatchNorm1d(4).eval()
+    norm.forward(x)
+    expect(norm.num_batches_tracked!.item()).toBe(0)
+    norm.train().forward(x)
+    expect(norm.num_batches_tracked!.item()).toBe(1)
+  })
+
+  test('requiresGrad freezes, zeroGrad forgets', () => {
+    const net = new Net()
+    net.first.requiresGrad(false)
+    net
+      .forward(randn([4, 3]))
+      .sum()
+      .backward()
+    expect(net.first.weight.grad).toBeNull()
+    expect(net.head.linear.bias!.grad!.tolist()).toEqual([8, 8])
+    net.zeroGrad()
+    expect(net.head.linear.bias!.grad).toBeNull()
+  })
+})
+
+describe('to', () => {
+  test('converts floating point tensors in place and leaves counters alone', () => {
+    const net = new Net()
+    const { weight } = net.first
+    net.to('float64')
+    expect(net.first.weight).toBe(weight)
+    expect(weight.dtype).toBe('float64')
+    expect(net.head.norm.running_mean!.dtype).toBe('float64')
+    expect(net.head.norm.num_batches_tracked!.dtype).toBe('int64')
+    expect(net.forward(randn([4, 3], { dtype: 'float64' })).dtype).toBe('float64')
+  })
+
+  test('takes gradients along', () => {
+    const linear = new nn.Linear(2, 1)
+    linear
+      .forward(randn([3, 2]))
+      .sum()
+      .backward()
+    linear.to('float64')
+    expect(linear.weight.grad!.dtype).toBe('float64')
+    linear
+      .forward(randn([3, 2], { dtype: 'float64' }))
+      .sum()
+      .backward()
+    expect(linear.bias!.grad!.tolist()).toEqual([6])
+  })
+
+  test('orders images by channels where there are four dimensions', () => {
+    const model = new nn.Sequential(
+      new nn.Conv2d(3, 4, 3),
+      new nn.BatchNorm2d(4),
+      new nn.Flatten(),
+      new nn.Linear(16, 2),
+    )
+    const x = randn([2, 3, 4, 4])
+    const before = model.forward(x)
+    model.to({ memoryFormat: 'channelsLast' })
+    expect((model.at(0) as nn.Conv2d).weight.isContiguous({ memoryFormat: 'channelsLast' })).toBe(true)
+    const after = model.forward(x.to({ memoryFormat: 'channelsLast' }))
+    expect(after.sub(before).abs().max().item()).toBeLessThan(1e-5)
+  })
+
+  test('goes by device, dtype and both', () => {
+    const linear = new nn.Linear(2, 1)
+    expect(linear.to('cpu').weight.dtype).toBe('float32')
+    expect(linear.to({ device: 'cpu', dtype: 'bfloat16' }).weight.dtype).toBe('bfloat16')
+  })
+
+  test('refuses a dtype that can not learn', () => {
+    expect(errorOf(() => new nn.Linear(2, 1).to('int64')).code).toBe('ERR_DTYPE')
+  })
+})
+
+describe('state dicts', () => {
+  test('have parameters, persistent buffers and children in this order, shared ones under each name', () => {
+    expect(Object.keys(new Net().stateDict())).toEqual([
+      'mean',
+      'first.weight',
+      'head.scale',
+      'head.norm.weight',
+      'head.norm.bias',
+      'head.norm.running_mean',
+      'head.norm.running_var',
+      'head.norm.num_batches_tracked',
+      'head.linear.weight',
+      'head.linear.bias',
+      'again.weight',
+    ])
+  })
+
+  test('share the memory of the module and are detached', () => {
+    const linear = new nn.Linear(2, 1)
+    const { weight } = linear.stateDict()
+    expect(weight!.requiresGrad).toBe(false)
+    weight!.fill_(5)
+    expect(linear.weight.tolist()).toEqual([[5, 5]])
+  })
+
+  test('bring one module to the state of another, converting the dtype', () => {
+    const from = new Net().to('float64')
+    const into = new Net()
+    from.forward(randn([4, 3], { dtype: 'float64' }))
+    expect(into.loadStateDict(from.stateDict())).toEqual({ missing: [], unexpected: [] })
+    expect(into.head.norm.num_batches_tracked!.item()).toBe(1)
+    expect(into.first.weight.dtype).toBe('float32')
+    expect(into.first.weight.tolist()).toEqual(from.to('float32').first.weight.tolist())
+  })
+
+  test('are loaded under other names by prefix and rename', () => {
+    const linear = new nn.Linear(2, 1)
+    const dict = { 'module.fc.weight': tensor([[1, 2]]), 'module.fc.bias': tensor([3]) }
+    linear.loadStateDict(dict, { prefix: 'module.', rename: key => key.replace('fc.', '') })
+    expect(linear.forward(tensor([1, 1])).tolist()).toEqual([6])
+  })
+
+  test('all that does not fit is reported at once, and nothing is changed', () => {
+    const net = new nn.Sequential(new nn.Linear(2, 3), new nn.Linear(3, 1))
+    const before = JSON.stringify(net.parameters().map(each => each.tolist()))
+    const { '0.weight': _, ...dict } = net.stateDict()
+    const wrong = { ...dict, '0.bias': zeros([4]), '1.bias': zeros([1]), '2.bias': zeros([1]) }
+    const error = errorOf(() => net.loadStateDict(wrong))
+    expect(error.code).toBe('ERR_STATE_DICT')
+    expect(error.message).toBe(
+      [
+        'loadStateDict into Sequential:',
+        '  missing keys: 0.weight',
+        '  unexpected keys: 2.bias',
+        '  wrong shapes: 0.bias: expected (3), got (4)',
+      ].join('\n'),
+    )
+    expect(JSON.stringify(net.parameters().map(each => each.tolist()))).toBe(before)
+  })
+
+  test('missing and unexpected keys are only told with strict: false, wrong shapes stay errors', () => {
+    const linear = new nn.Linear(2, 1)
+    expect(linear.loadStateDict({ weight: zeros([1, 2]), extra: zeros([1]) }, { strict: false })).toEqual({
+      missing: ['bias'],
+      unexpected: ['extra'],
+    })
+    expect(linear.weight.tolist()).toEqual([[0, 0]])
+    expect(errorOf(() => linear.loadStateDict({ weight: zeros([2]) }, { strict: false })).code).toBe(
+      'ERR_STATE_DICT',
+    )
+  })
+
+  test('of old files have no count of batches: the module keeps its own', () => {
+    const norm = new nn.BatchNorm2d(2)
+    norm.forward(randn([2, 2, 2, 2]))
+    const { num_batches_tracked: _, ...old } = new nn.BatchNorm2d(2).stateDict()
+    expect(norm.loadStateDict(old)).toEqual({ missing: [], unexpected: [] })
+    expect(norm.num_batches_tracked!.item()).toBe(1)
+    expect(norm.running_mean!.tolist()).toEqual([0, 0])
+  })
+})
+
+describe('Sequential', () => {
+  test('runs its modules one after the other', () => {
+    const model = new nn.Sequential(new nn.Flatten(), new nn.Linear(4, 2), new nn.ReLU())
+    const x = randn([3, 2, 2])
+    const linear = model.at(1) as nn.Linear
+    expect(model.forward(x).tolist()).toEqual(
+      linear
+        .forward(x.flatten({ startDim: 1 }))
+        .relu()
+        .tolist(),
+    )
+    expect(model.length).toBe(3)
+    expect(model.at(-1)).toBeInstanceOf(nn.ReLU)
+    expect([...model]).toEqual(model.children())
+  })
+
+  test('passes its input on when it is empty', () => {
+    const x = randn([1])
+    expect(new nn.Sequential().forward(x)).toBe(x)
+  })
+
+  test('takes names from an object', () => {
+    const model = new nn.Sequential({ conv: new nn.Conv2d(3, 2, 1), relu: new nn.ReLU() })
+    expect(names(model.namedModules())).toEqual(['', 'conv', 'relu'])
+    expect(Object.keys(model.stateDict())).toEqual(['conv.weight', 'conv.bias'])
+  })
+
+  test('keeps its order beyond ten modules', () => {
+    const model = new nn.Sequential(...Array.from({ length: 12 }, () => new nn.Identity())).append(
+      new nn.ReLU(),
+    )
+    expect(model.at(12)).toBeInstanceOf(nn.ReLU)
+    expect(names(model.namedChildren()).at(-1)).toBe('12')
+  })
+
+  test('refuses what is no module, and an index out of range', () => {
+    expect(errorOf(() => new nn.Sequential(3 as unknown as nn.ReLU)).code).toBe('ERR_ARGUMENT')
+    const error = errorOf(() => new nn.Sequential(new nn.ReLU()).at(1))
+    expect([error.code, error.message]).toEqual([
+      'ERR_INDEX',
+      'Sequential: expected an index from -1 to 0, got 1',
+    ])
+  })
+
+  test('prints as a tree', () => {
+    const model = new nn.Sequential(new nn.Sequential(new nn.ReLU()), new nn.Linear(2, 1))
+    expect(String(model)).toBe(
+      [
+        'Sequential(',
+        '  (0): Sequential(',
+        '    (0): ReLU()',
+        '  )',
+        '  (1): Linear(inFeatures=2, outFeatures=1, bias=true)',
+        ')',
+      ].join('\n'),
+    )
+  })
+})
+
+describe('ModuleList', () => {
+  test('numbers its modules, which belong to it', () => {
+    const list = new nn.ModuleList<nn.Module>([new nn.Linear(1, 1)])
+      .append(new nn.Linear(1, 2))
+      .extend([new nn.ReLU()])
+    expect(list.length).toBe(3)
+    expect(Object.keys(list.stateDict())).toEqual(['0.weight', '0.bias', '1.weight', '1.bias'])
+    expect([...list].map(each => each.constructor.name)).toEqual(['Linear', 'Linear', 'ReLU'])
+  })
+
+  test('has no forward of its own', () => {
+    expect(errorOf(() => new nn.ModuleList().forward()).code).toBe('ERR_NOT_IMPLEMENTED')
+  })
+})
+
+describe('ModuleDict', () => {
+  test('names its modules, which belong to it', () => {
+    const dict = new nn.ModuleDict({ a: new nn.Linear(1, 1) }).set('b', new nn.ReLU())
+    expect(dict.keys()).toEqual(['a', 'b'])
+    expect(dict.size).toBe(2)
+    expect(dict.get('b')).toBeInstanceOf(nn.ReLU)
+    expect(dict.get('c')).toBeUndefined()
+    expect(dict.has('training')).toBe(false)
+    expect([...dict]).toEqual(dict.entries())
+    expect(Object.keys(dict.stateDict())).toEqual(['a.weight', 'a.bias'])
+    expect([dict.delete('a'), dict.delete('a'), dict.delete('training')]).toEqual([true, false, false])
+    expect(dict.keys()).toEqual(['b'])
+    expect(dict.values()).toEqual(dict.children())
+  })
+
+  test('replaces a module of the same name', () => {
+    const relu = new nn.ReLU()
+    expect(new nn.ModuleDict([['a', new nn.Tanh()]]).set('a', relu).values()).toEqual([relu])
+  })
+
+  test.each(['a.b', '', 'train', 'training', 'keys'])('refuses the name %j', name => {
+    expect(errorOf(() => new nn.ModuleDict({ [name]: new nn.ReLU() })).code).toBe('ERR_ARGUMENT')
+  })
+})
