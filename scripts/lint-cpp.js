@@ -22,7 +22,15 @@ async function lint() {
   const named = process.argv.slice(2)
   const files = named.length > 0 ? named : filesIn(root, 'native', /\.cc$/)
   // Without OpenMP: its header is the other compiler's too, and the loops read the same.
-  const args = ['-p', folder, '--quiet', '--extra-arg=-fno-openmp', ...files]
+  const include = join(root, 'native', 'precompiled.h')
+  const args = [
+    '-p',
+    folder,
+    '--quiet',
+    '--extra-arg=-fno-openmp',
+    `--extra-arg=-include${include}`,
+    ...files,
+  ]
   return spawnSync(program, args, { cwd: root, stdio: 'inherit' }).status ?? 1
 }
 

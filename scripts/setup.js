@@ -52,7 +52,7 @@ function examine(root, { onlyAddon }) {
     dependencies: addonIsAll || dependenciesInstalled(root),
     libtorch,
     remembered: libtorch !== null && readChoice(root)?.root === libtorch.root,
-    native: libtorch !== null && (nativeBuilt(root, libtorch) || prebuiltWorks(root, libtorch)),
+    native: libtorch !== null && addonWorks(root, libtorch),
     typescript: addonIsAll || typescriptBuilt(root),
   }
 }
@@ -62,14 +62,27 @@ function examine(root, { onlyAddon }) {
  * @returns {Libtorch | null} null when one has to be installed
  */
 function chooseLibtorch(root) {
-  const { libtorch, lookedAt } = findLibtorch({
-    accept: ({ headers, version }) =>
-      headers || minorVersion(version) in prebuiltCores(root) ? null : 'it has no headers to compile against',
-  })
+  const { libtorch, lookedAt } = findLibtorch({ accept: libtorch => reasonToPassOver(root, libtorch) })
   if (libtorch === null && process.env['LIBTORCH']) {
     throw new SetupError(`LIBTORCH names no usable libtorch:\n${describeSearch(lookedAt)}`)
   }
   return libtorch
+}
+
+/**
+ * An installed package that brought binaries prefers a libtorch that they are for, and compiles only for one that the
+ * user names.
+ *
+ * @param {string} root
+ * @param {Libtorch} libtorch
+ * @returns {string | null}
+ */
+function reasonToPassOver(root, { source, version, headers }) {
+  const prebuilt = prebuiltCores(root)
+  if (minorVersion(version) in prebuilt) return null
+  if (!headers) return 'it has no headers to compile against'
+  const mayCompile = source === 'LIBTORCH' || Object.keys(prebuilt).length === 0
+  return mayCompile ? null : 'there is no binary for it'
 }
 
 /**
@@ -84,6 +97,15 @@ function prebuiltCores(root) {
 /** @param {string} root */
 function prebuiltFolder(root) {
   return join(root, 'prebuilds', `${process.platform}-${process.arch}`)
+}
+
+/**
+ * @param {string} root
+ * @param {Libtorch} libtorch
+ * @returns {boolean}
+ */
+function addonWorks(root, libtorch) {
+  return nativeBuilt(root, libtorch) || prebuiltWorks(root, libtorch)
 }
 
 /**
@@ -122,14 +144,15 @@ function isComplete(done) {
 async function doWhatIsMissing(root, options) {
   const { yes, verbose, progress } = options
   const done = examine(root, options)
-  const tools = [...(done.native ? [] : BUILD_TOOLS), ...(done.libtorch ? [] : INSTALL_TOOLS)]
-  await requireTools(tools, { yes, progress })
+  const mayUsePrebuilt = done.libtorch === null && Object.keys(prebuiltCores(root)).length > 0
+  const buildTools = done.native || mayUsePrebuilt ? [] : BUILD_TOOLS
+  await requireTools([...buildTools, ...(done.libtorch ? [] : INSTALL_TOOLS)], { yes, progress })
 
   if (!done.dependencies) {
     await progress.step('npm packages', () => installDependencies(root, { verbose }))
   }
   const libtorch = done.libtorch ?? (await installLibtorch({ yes, progress }))
-  if (!done.native) {
+  if (!addonWorks(root, libtorch)) {
     progress.note(`libtorch ${libtorch.version} (${libtorch.source}) in ${libtorch.root}`)
     const title = `addon for libtorch ${minorVersion(libtorch.version)}`
     await progress.step(title, detail => buildNative(root, libtorch, { verbose, detail }))
