@@ -1,5 +1,7 @@
 #include "labels.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "errors.h"
 #include "values.h"
 

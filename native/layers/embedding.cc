@@ -1,5 +1,7 @@
 #include "layers/embedding.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "labels.h"
 #include "values.h"
 
