@@ -9,11 +9,51 @@ import type { Tensor } from './tensor.js'
 
 let current: Tensor[] | null = null
 
-const backstop = new FinalizationRegistry<Handle>(handle => native.release(handle))
+// Read once: a member of the lazily loaded addon costs more than it.
+let releaseHandle: typeof native.release = handle => {
+  releaseHandle = native.release
+  return releaseHandle(handle)
+}
+
+/** What {@link Tensor.dispose} does. @internal */
+export function release(tensor: Tensor): void {
+  if (tensor.handle !== 0) releaseHandle(tensor.handle)
+  tensor.handle = 0
+}
+
+const backstop = new FinalizationRegistry<Handle>(handle => releaseHandle(handle))
+
+/**
+ * Tensors that the backstop does not know yet. Registering costs as much as a small operator, and most tensors are
+ * disposed of soon. No finalizer runs before the event loop turns, and by then they are registered.
+ */
+const young: (Tensor | null)[] = new Array<null>(256).fill(null)
+let youngCount = 0
+let isScheduled = false
+
+function watch(tensor: Tensor): void {
+  if (youngCount === young.length) registerYoung()
+  young[youngCount++] = tensor
+  if (isScheduled) return
+  isScheduled = true
+  queueMicrotask(() => {
+    isScheduled = false
+    registerYoung()
+  })
+}
+
+function registerYoung(): void {
+  for (let i = 0; i < youngCount; i++) {
+    const tensor = young[i]!
+    if (tensor.handle !== 0) backstop.register(tensor, tensor.handle)
+    young[i] = null
+  }
+  youngCount = 0
+}
 
 /** Every new tensor comes by here once. */
 export function track(tensor: Tensor, scoped = true): void {
-  if (current === null || !scoped) backstop.register(tensor, tensor.handle)
+  if (current === null || !scoped) watch(tensor)
   else current.push(tensor)
 }
 
@@ -64,7 +104,7 @@ export function keep<T extends Tensor>(tensor: T): T {
     const position = current.indexOf(tensor)
     if (position >= 0) {
       current.splice(position, 1)
-      backstop.register(tensor, tensor.handle)
+      watch(tensor)
     }
   }
   return tensor

@@ -2,7 +2,7 @@ import { inspect } from 'node:util'
 import { AlambicError, argumentError } from './errors.js'
 import { formatTensor } from './format.js'
 import { indexTensor, setIndexed, type Index } from './indexing.js'
-import { track } from './memory.js'
+import { release, track } from './memory.js'
 import type { Handle } from './native/contract.js'
 import { native } from './native/loader.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
@@ -262,8 +262,7 @@ export class Tensor {
 
   /** Releases the memory now (unless other tensors share it). Using the tensor afterwards is an error. */
   dispose(): void {
-    if (this.handle !== 0) native.release(this.handle)
-    this.handle = 0
+    release(this)
   }
 
   [Symbol.dispose](): void {

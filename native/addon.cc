@@ -9,11 +9,13 @@
 #include "layers/layers.h"
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
+#include "small_blocks.h"
 #include "system.h"
 #include "tensors.h"
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
+  recycle_small_blocks();
   env.SetInstanceData(new Environment(env));
   export_system(env, exports);
   export_tensors(env, exports);

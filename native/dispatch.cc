@@ -24,6 +24,8 @@ struct Argument {
 };
 
 constexpr size_t most_arguments = 64;
+// Node fills the rest of the list with `undefined`: a short one is asked for first.
+constexpr size_t usual_arguments = 6;
 
 // ---- Reading JavaScript values
 // --------------------------------------------------------------------------------
@@ -130,18 +132,18 @@ class Reader {
     return value.IsString() ? '"' + shown + '"' : shown;
   }
 
- private:
   double raw_number(napi_value value) const {
     double number = 0;
     napi_get_value_double(env_, value, &number);
     return number;
   }
-  static bool is_integer(double number) { return std::trunc(number) == number && std::abs(number) <= 9.2e18; }
-
   Handle to_handle_raw(napi_value value) const { return static_cast<Handle>(raw_number(value)); }
   const at::Tensor& tensor_at(napi_value value) const {
     return environment_.tensors.get(to_handle_raw(value));
   }
+
+ private:
+  static bool is_integer(double number) { return std::trunc(number) == number && std::abs(number) <= 9.2e18; }
 
   napi_value element(napi_value array, uint32_t index) const {
     napi_value value;
@@ -411,9 +413,9 @@ const Candidate& choose(const Plan& plan, const Argument* arguments, size_t coun
 
 // A tensor becomes its handle; one that is an argument of the call becomes -(index + 1), so that the caller
 // returns the object that it has.
-double encode_tensor(Environment& environment, const at::Tensor& tensor, int returned_value) {
+double encode_tensor(Environment& environment, at::Tensor tensor, int returned_value) {
   if (returned_value >= 0) return -(returned_value + 1);
-  return tensor.defined() ? static_cast<double>(environment.adopt(tensor)) : 0;
+  return tensor.defined() ? static_cast<double>(environment.adopt(std::move(tensor))) : 0;
 }
 
 template <typename List, typename Encode>
@@ -518,9 +520,34 @@ class BorrowedStack {
   }
 };
 
+// The result, or an undefined tensor where there is no shortcut for these arguments.
+at::Tensor take_shortcut(Environment& environment, const Plan& plan, const Reader& reader,
+                         const Argument* arguments, size_t count) {
+  if (count == 0 || count > 2 || arguments[0].tag != Tag::Tensor) return {};
+  if (count == 1)
+    return plan.of_tensors.takes_one() ? plan.of_tensors.call(reader.tensor_at(arguments[0].value))
+                                       : at::Tensor();
+  if (arguments[1].tag == Tag::Tensor) {
+    if (!plan.of_tensors.takes_two()) return {};
+    return plan.of_tensors.call(reader.tensor_at(arguments[0].value), reader.tensor_at(arguments[1].value));
+  }
+  if (arguments[1].type != napi_number || !plan.of_number.takes_two()) return {};
+  const auto& tensor = reader.tensor_at(arguments[0].value);
+  const auto* number = environment.numbers.get(reader.raw_number(arguments[1].value), tensor.scalar_type());
+  return number != nullptr ? plan.of_number.call(tensor, *number) : at::Tensor();
+}
+
+napi_value to_handle_value(Environment& environment, double handle) {
+  napi_value value;
+  napi_create_double(environment.env, handle, &value);
+  return value;
+}
+
 napi_value run(Environment& environment, const Plan& plan, const Argument* arguments, size_t count) {
   Reader reader(environment);
   try {
+    if (auto result = take_shortcut(environment, plan, reader, arguments, count); result.defined())
+      return to_handle_value(environment, static_cast<double>(environment.adopt(std::move(result))));
     const auto& candidate =
         plan.candidates.size() == 1 && accepts(plan.candidates[0], arguments, reader, true)
             ? plan.candidates[0]
@@ -538,11 +565,8 @@ napi_value run(Environment& environment, const Plan& plan, const Argument* argum
     overload.handle.callBoxed(stack);
 
     if (overload.returns.size() == 1 && overload.returns[0] == Kind::Tensor && !stack[0].isNone()) {
-      napi_value result;
-      napi_create_double(environment.env,
-                         encode_tensor(environment, stack[0].toTensor(), candidate.returned_value[0]),
-                         &result);
-      return result;
+      return to_handle_value(environment, encode_tensor(environment, std::move(stack[0]).toTensor(),
+                                                        candidate.returned_value[0]));
     }
     return encode_results(environment.env, environment, candidate, stack);
   } catch (const Napi::Error&) {
@@ -559,12 +583,8 @@ napi_value run(Environment& environment, const Plan& plan, const Argument* argum
 
 // call(plan, tags, ...values): `tags` holds two bits per value (see Tag), for up to 16 values; for more it is
 // a string with a digit per value.
-napi_value call(napi_env env, napi_callback_info info) {
-  napi_value values[most_arguments + 2];
-  size_t count = most_arguments + 2;
-  void* data;
-  napi_get_cb_info(env, info, &count, values, nullptr, &data);
-  auto& environment = *static_cast<Environment*>(data);
+napi_value call_with(Environment& environment, const napi_value* values, size_t count) {
+  auto* env = environment.env;
   if (count < 2 || count > most_arguments + 2) fail("ERR_ARGUMENT", "call: expected (plan, tags, ...values)");
   uint32_t plan_id = 0, tag_bits = 0;
   if (napi_get_value_uint32(env, values[0], &plan_id) != napi_ok || !environment.operators.has(plan_id))
@@ -593,6 +613,19 @@ napi_value call(napi_env env, napi_callback_info info) {
       argument.type = napi_object;
   }
   return run(environment, plan, arguments, count);
+}
+
+napi_value call(napi_env env, napi_callback_info info) {
+  napi_value few[usual_arguments];
+  size_t count = usual_arguments;
+  void* data;
+  napi_get_cb_info(env, info, &count, few, nullptr, &data);
+  auto& environment = *static_cast<Environment*>(data);
+  if (count <= usual_arguments) return call_with(environment, few, count);
+  napi_value many[most_arguments + 2];
+  count = most_arguments + 2;
+  napi_get_cb_info(env, info, &count, many, nullptr, nullptr);
+  return call_with(environment, many, count);
 }
 
 // ---- Plans and the catalogue

@@ -32,6 +32,7 @@ struct Environment {
   napi_env env;
   HandleTable tensors;
   OperatorTable operators;
+  NumberTensors numbers;
   Napi::FunctionReference error_class;
 
  private:

@@ -108,7 +108,7 @@ void HandleTable::count_storage(Slot& slot) {
   if (!slot.tensor.has_storage()) return;
   const auto& storage = slot.tensor.storage();
   slot.storage = storage.unsafeGetStorageImpl();
-  auto [entry, is_new] = storages_.try_emplace(slot.storage, Storage{0, 0});
+  auto [entry, is_new] = storages_.emplace(slot.storage, Storage{0, 0});
   if (is_new) {
     entry->second.bytes = storage.nbytes();
     bytes_ += entry->second.bytes;

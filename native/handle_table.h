@@ -2,9 +2,9 @@
 // (thread).
 #pragma once
 #include <ATen/ATen.h>
+#include <c10/util/flat_hash_map.h>
 
 #include <cstdint>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -70,7 +70,7 @@ class HandleTable {
   uint32_t free_ = 0;
   size_t live_ = 0, bytes_ = 0;
   int64_t change_ = 0;
-  std::unordered_map<const void*, Storage> storages_;
+  ska::flat_hash_map<const void*, Storage> storages_;  // inserts and erases without allocating
 };
 
 }  // namespace alambic

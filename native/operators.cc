@@ -185,6 +185,36 @@ optional<Candidate> fit(const Overload& overload, int positional, const std::vec
   return candidate;
 }
 
+// The overload that is chosen for tensors only, without looking at them; none when the form leaves that open.
+const Overload* chosen_for_tensors(const Plan& plan) {
+  for (const auto& candidate : plan.candidates) {
+    bool fits = true;
+    for (size_t i = 0; i < candidate.source.size(); i++)
+      if (candidate.source[i] >= 0 && candidate.overload->parameters[i].kind != Kind::Tensor) fits = false;
+    if (fits) return candidate.overload;
+  }
+  return nullptr;
+}
+
+// The same for a tensor and a number.
+const Overload* chosen_for_number(const Plan& plan) {
+  for (const auto& candidate : plan.candidates) {
+    const auto& parameters = candidate.overload->parameters;
+    if (parameters.size() < 2 || parameters[0].kind != Kind::Tensor || parameters[1].kind == Kind::Tensor)
+      continue;
+    return parameters[1].kind == Kind::Scalar ? candidate.overload : nullptr;
+  }
+  return nullptr;
+}
+
+void find_shortcuts(Plan& plan, int positional, const std::vector<std::string>& options) {
+  if (!options.empty() || positional > 2) return;
+  if (const auto* overload = chosen_for_tensors(plan))
+    if (overload->positional == positional) plan.of_tensors = Shortcut::for_tensors(overload->handle);
+  if (const auto* overload = positional == 2 ? chosen_for_number(plan) : nullptr)
+    plan.of_number = Shortcut::for_number(overload->handle);
+}
+
 std::string join(const std::vector<std::string>& parts, const char* separator) {
   std::ostringstream text;
   for (size_t i = 0; i < parts.size(); i++) text << (i ? separator : "") << parts[i];
@@ -290,6 +320,7 @@ uint32_t OperatorTable::plan(const std::string& qualified_name, const std::strin
   plan->value_names.resize(positional + options.size());
   for (size_t i = 0; i < first.source.size(); i++)
     if (first.source[i] >= 0) plan->value_names[first.source[i]] = first.overload->parameters[i].js_name;
+  find_shortcuts(*plan, positional, options);
   plans_.push_back(std::move(plan));
   return static_cast<uint32_t>(plans_.size() - 1);
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compat.h"
+#include "shortcut.h"
 
 namespace alambic {
 
@@ -79,6 +80,8 @@ struct Plan {
   const Operator* op;
   std::vector<std::string> value_names;  // for errors: parameter names, as far as all candidates agree
   std::vector<Candidate> candidates;
+  // What the call comes to when all its values are tensors, and when they are a tensor and a number.
+  Shortcut of_tensors, of_number;
 };
 
 std::string camel_case(const std::string& name);

@@ -197,15 +197,26 @@ export function operatorNames(namespace: string): OperatorName[] {
   return names
 }
 
+/** V8 keeps objects with more than 1020 properties as hash tables, where every read is a search. */
+const methodsPerPrototype = 500
+
 /** Gives the class a method for every ATen operator on tensors that it does not define itself. */
 export function installMethods(constructor: typeof TensorClass): void {
   Tensor = constructor
-  const prototype = Tensor.prototype as unknown as Record<string, unknown>
-  for (const { jsName, name, isMethod } of operatorNames('aten'))
-    if (isMethod && !(jsName in prototype))
+  const names = operatorNames('aten').filter(
+    ({ jsName, isMethod }) => isMethod && !(jsName in Tensor.prototype),
+  )
+  // A chain of prototypes; the methods of the first are found as fast as those of the last.
+  let last: object = Tensor.prototype
+  for (let start = 0; start < names.length; start += methodsPerPrototype) {
+    const prototype: object = Object.create(Object.prototype)
+    for (const { jsName, name } of names.slice(start, start + methodsPerPrototype))
       Object.defineProperty(prototype, jsName, {
         value: toMethod(new Operator(`aten::${name}`, null)),
         configurable: true,
         writable: true,
       })
+    Object.setPrototypeOf(last, prototype)
+    last = prototype
+  }
 }
