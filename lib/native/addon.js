@@ -58,10 +58,29 @@ export function coresIn(folder) {
  */
 export function openAddon({ loader, core, libtorch }) {
   const { open } = createRequire(import.meta.url)(loader)
-  const skipped = openLibtorch(open, libtorch)
+  const skipped = withPatientThreads(() => openLibtorch(open, libtorch))
   const module = { exports: {} }
   process.dlopen(module, core, constants.dlopen.RTLD_NOW)
   return { addon: module.exports, skipped }
+}
+
+/**
+ * GNU OpenMP reads its settings when it is loaded, here with libtorch. Left alone, its threads burn milliseconds at
+ * every barrier before they sleep: next to any other busy process a training step takes four to seven times as long.
+ *
+ * @template T
+ * @param {() => T} body
+ * @returns {T}
+ */
+function withPatientThreads(body) {
+  const { env } = process
+  if (env.GOMP_SPINCOUNT !== undefined || env.OMP_WAIT_POLICY !== undefined) return body()
+  env.GOMP_SPINCOUNT = '1000'
+  try {
+    return body()
+  } finally {
+    delete env.GOMP_SPINCOUNT // child processes decide for themselves
+  }
 }
 
 /**
