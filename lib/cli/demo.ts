@@ -50,7 +50,7 @@ function trainingCommand(name: string, methods: Method[], plot?: string): Comman
     .option('--teacher-epochs <n>', 'epochs of the teacher', count)
     .option('--epochs <n>', 'epochs of each student', count)
     .option('--batch-size <n>', 'images per step', count, 64)
-    .option('--lr <rate>', 'learning rate of Adam', rate, 1e-3)
+    .option('--lr <rate>', 'highest learning rate of Adam (one cycle)', rate, 4e-3)
     .option('--seed <n>', 'of the data, the initial weights and the order', wholeNumber, 1)
     .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
     .option('--plot <file.svg>', 'draw accuracy over epochs', plot)

@@ -52,8 +52,10 @@ export interface FitOptions {
   lr?: number
   /** Makes another optimizer for the parameters that are trained. */
   optimizer?: (parameters: Tensor[]) => Optimizer
-  /** Makes a learning rate schedule; its `step()` is called after each epoch. */
+  /** Makes a learning rate schedule. */
   scheduler?: (optimizer: Optimizer) => { step(): void }
+  /** When the schedule's `step()` is called. Default: `'epoch'`. */
+  schedulerInterval?: 'epoch' | 'step'
   /** Clip the gradients to this L2 norm. Default: no clipping. */
   clipGradNorm?: number
   /** Where batches are moved. Default: the student's device. */
@@ -93,7 +95,8 @@ export async function fit(
   valLoader: Batches | null,
   options: FitOptions,
 ): Promise<TrainingResult> {
-  const { epochs = 50, lr = 1e-3, clipGradNorm, signal, onStep, onEpoch, logEvery = 10 } = options
+  const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
+  const { signal, onStep, onEpoch, logEvery = 10 } = options
   const log = options.log === undefined ? console.log : options.log
   const device = options.device ?? student.parameters()[0]?.device
   const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
@@ -118,6 +121,7 @@ export async function fit(
     parts.total.backward()
     if (clipGradNorm !== undefined) clipGradNorm_(parameters, clipGradNorm)
     optimizer.step()
+    if (schedulerInterval === 'step') scheduler?.step()
     return values
   }
 
@@ -156,7 +160,7 @@ export async function fit(
     if (signal?.aborted)
       return { history: accuracy === undefined ? history : [...history, report], stopped: true }
     history.push(report)
-    scheduler?.step()
+    if (schedulerInterval === 'epoch') scheduler?.step()
     onEpoch?.(report)
     if ((epoch - 1) % logEvery === 0) log?.(formatEpoch(report))
   }

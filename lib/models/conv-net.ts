@@ -5,6 +5,7 @@ import { Conv2d } from '../nn/conv.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import { BatchNorm2d } from '../nn/normalization.js'
+import { MaxPool2d } from '../nn/pooling.js'
 import type { Tensor } from '../tensor.js'
 
 export interface ConvNetOptions {
@@ -12,6 +13,8 @@ export interface ConvNetOptions {
   widths?: readonly number[]
   /** Convolutions per stage. Default: 1. */
   depth?: number
+  /** How each stage but the first halves height and width: by stride, or by max pooling first. Default: `'stride'`. */
+  downsample?: 'stride' | 'pool'
   /** Default: 10. */
   classes?: number
   /** Default: 3. */
@@ -31,7 +34,13 @@ export class ConvNet extends Module<[Tensor], Tensor> {
   declare readonly classifier: Linear // a field of its own would come before the stages
 
   /** @throws AlambicError `ERR_ARGUMENT` without a stage, or for a depth below 1 */
-  constructor({ widths = [16, 32, 64], depth = 1, classes = 10, inChannels = 3 }: ConvNetOptions = {}) {
+  constructor({
+    widths = [16, 32, 64],
+    depth = 1,
+    downsample = 'stride',
+    classes = 10,
+    inChannels = 3,
+  }: ConvNetOptions = {}) {
     super()
     const lastWidth = widths.at(-1)
     if (lastWidth === undefined || !(Number.isInteger(depth) && depth >= 1))
@@ -41,7 +50,7 @@ export class ConvNet extends Module<[Tensor], Tensor> {
       )
     this.featureLayers = widths.map((_, i) => `stage${i + 1}`)
     widths.forEach((width, i) => {
-      const stage = makeStage(widths[i - 1] ?? inChannels, width, depth, i === 0 ? 1 : 2)
+      const stage = makeStage(widths[i - 1] ?? inChannels, width, depth, i === 0 ? 'none' : downsample)
       Object.assign(this, { [`stage${i + 1}`]: stage })
     })
     this.classifier = new Linear(lastWidth, classes)
@@ -56,12 +65,16 @@ export class ConvNet extends Module<[Tensor], Tensor> {
   }
 }
 
-function makeStage(inChannels: number, width: number, depth: number, stride: number): Sequential {
-  return new Sequential(
-    ...Array.from({ length: depth }, (_, i) =>
-      i === 0 ? makeUnit(inChannels, width, stride) : makeUnit(width, width, 1),
-    ),
+function makeStage(
+  inChannels: number,
+  width: number,
+  depth: number,
+  downsample: 'none' | 'stride' | 'pool',
+): Sequential {
+  const units = Array.from({ length: depth }, (_, i) =>
+    i === 0 ? makeUnit(inChannels, width, downsample === 'stride' ? 2 : 1) : makeUnit(width, width, 1),
   )
+  return downsample === 'pool' ? new Sequential(new MaxPool2d(2), ...units) : new Sequential(...units)
 }
 
 function makeUnit(inChannels: number, outChannels: number, stride: number): Sequential {

@@ -8,11 +8,11 @@ const widths = { teacher: [32, 64, 128, 128], student: [8, 16, 32, 32] }
 export const featureLayers = ['stage2', 'stage3', 'stage4']
 
 export function makeTeacher({ channels, classes }: DemoData): ConvNet {
-  return new ConvNet({ inChannels: channels, classes, widths: widths.teacher })
+  return new ConvNet({ inChannels: channels, classes, widths: widths.teacher, downsample: 'pool' })
 }
 
 export function makeStudent({ channels, classes }: DemoData): ConvNet {
-  return new ConvNet({ inChannels: channels, classes, widths: widths.student })
+  return new ConvNet({ inChannels: channels, classes, widths: widths.student, downsample: 'pool' })
 }
 
 /** What is trained, for the head of the report. */

@@ -12,6 +12,7 @@ import {
   type TrainingResult,
 } from '../../distill/index.js'
 import type { StateDict } from '../../nn/module.js'
+import * as optim from '../../optim/index.js'
 import { manualSeed } from '../../random.js'
 import type { Device } from '../../types.js'
 import type { DemoData } from './data.js'
@@ -66,6 +67,11 @@ export async function runDemo(
       const options: FitOptions = {
         epochs,
         lr: settings.lr,
+        scheduler: optimizer =>
+          new optim.lrScheduler.OneCycleLR(optimizer, settings.lr, {
+            totalSteps: epochs * loaders.train.length,
+          }),
+        schedulerInterval: 'step',
         device,
         signal,
         log: null,
