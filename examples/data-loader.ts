@@ -27,9 +27,7 @@ for (let epoch = 0; epoch < 2; epoch++) {
     labels.dispose()
   }
   const speed = Math.round(train.length / ((performance.now() - start) / 1000))
-  console.log(
-    `epoch ${epoch}: mean brightness ${(brightness / loader.length).toFixed(4)}, ${speed} images/s`,
-  )
+  console.log(`epoch ${epoch}: mean brightness ${(brightness / loader.length).toFixed(4)}, ${speed} images/s`)
 }
 
 // ---- A dataset of one's own: a length, and batches by index --------------------------------------------------------
