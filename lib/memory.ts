@@ -3,6 +3,7 @@
  * the backstop, which runs only when the event loop turns: a synchronous loop must not depend on it.
  */
 import { AlambicError } from './errors.js'
+import { listBuffer } from './native/lists.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
@@ -91,11 +92,23 @@ export function scope<T>(body: () => T): T {
     return result
   } finally {
     current = outer
-    for (const tensor of made) {
-      if (!leaving.has(tensor)) tensor.dispose()
-      else if (tensor.handle !== 0) track(tensor)
+    settle(made, leaving)
+  }
+}
+
+/** Releases tensors in one native call, and hands those that leave to the scope around. */
+function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>): void {
+  const handles = listBuffer(made.length)
+  let count = 0
+  for (const tensor of made) {
+    if (tensor.handle === 0) continue
+    if (leaving.has(tensor)) track(tensor)
+    else {
+      handles[count++] = tensor.handle
+      tensor.handle = 0
     }
   }
+  if (count > 0) native.releaseAll(count)
 }
 
 /** Lets a tensor outlive the scope it was made in; whoever holds it disposes of it. Returns the tensor. */

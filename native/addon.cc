@@ -7,6 +7,7 @@
 #include "generator.h"
 #include "labels.h"
 #include "layers/layers.h"
+#include "list_buffer.h"
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
 #include "small_blocks.h"
@@ -23,6 +24,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_dispatch(env, exports);
   export_generator(env, exports);
   export_labels(env, exports);
+  export_list_buffer(env, exports);
   export_layers(env, exports);
   export_losses(env, exports);
   export_optimizers(env, exports);

@@ -5,6 +5,7 @@
 #include "environment.h"
 #include "errors.h"
 #include "generator.h"
+#include "list_buffer.h"
 #include "scalars.h"
 #include "values.h"
 
@@ -14,13 +15,18 @@ namespace {
 
 using torch::jit::Stack;
 
-// What the TypeScript side says about a value, two bits each: a bare number could be a handle or a scalar.
-enum class Tag : uint8_t { Plain = 0, Tensor = 1, TensorList = 2, Generator = 3 };
+// What the TypeScript side says about a value, three bits each: a bare number could be a handle or a scalar.
+// Lists of tensors and of numbers lie in the environment's list buffer; their value is their length.
+enum class Tag : uint8_t { Plain = 0, Tensor = 1, TensorList = 2, Generator = 3, NumberList = 4 };
+constexpr int tag_bits_per_value = 3;
+constexpr size_t most_packed_tags = 10;
 
 struct Argument {
   napi_value value;
   napi_valuetype type;
   Tag tag;
+  const double* list;  // the elements of a TensorList or NumberList
+  size_t length;
 };
 
 constexpr size_t most_arguments = 64;
@@ -41,6 +47,7 @@ class Reader {
     if (argument.tag == Tag::TensorList)
       return parameter.kind == Kind::TensorList || parameter.kind == Kind::OptionalTensorList;
     if (argument.tag == Tag::Generator) return parameter.kind == Kind::Generator;
+    if (argument.tag == Tag::NumberList) return number_list_matches(parameter, argument);
     switch (argument.type) {
       case napi_undefined:
       case napi_null:
@@ -74,7 +81,7 @@ class Reader {
       case Kind::Scalar:
         return scalar(argument.value, argument.type);
       case Kind::ScalarList:
-        return scalar_list(argument.value);
+        return scalar_list(argument);
       case Kind::Int:
         return integer(argument.value, argument.type);
       case Kind::Float:
@@ -113,18 +120,13 @@ class Reader {
   // For messages: "float32 (2, 3)", "[1, 2]", "true" …
   std::string show(const Argument& argument) const {
     if (argument.tag == Tag::Tensor) return describe(tensor_at(argument.value));
-    if (argument.tag == Tag::TensorList) {
-      std::ostringstream list;
-      list << "[";
-      auto length = array_length(argument.value);
-      for (uint32_t i = 0; i < std::min(length, 4u); i++) {
-        auto handle = to_handle_raw(element(argument.value, i));
-        list << (i ? ", " : "") << (handle ? describe(environment_.tensors.get(handle)) : "null");
-      }
-      if (length > 4) list << ", … " << length << " in all";
-      list << "]";
-      return list.str();
-    }
+    if (argument.tag == Tag::TensorList)
+      return show_list(argument, 4, [&](double each) {
+        auto handle = static_cast<Handle>(each);
+        return handle ? describe(environment_.tensors.get(handle)) : "null";
+      });
+    if (argument.tag == Tag::NumberList)
+      return show_list(argument, 16, [](double each) { return c10::str(each); });
     if (argument.tag == Tag::Generator) return "a Generator";
     Napi::Value value(env_, argument.value);
     auto shown = value.ToString().Utf8Value();
@@ -183,6 +185,29 @@ class Reader {
       default:
         return false;
     }
+  }
+
+  static bool number_list_matches(const Parameter& parameter, const Argument& argument) {
+    switch (parameter.kind) {
+      case Kind::IntList:
+        return std::all_of(argument.list, argument.list + argument.length, is_integer);
+      case Kind::FloatList:
+      case Kind::ScalarList:
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  template <typename Show>
+  static std::string show_list(const Argument& argument, size_t most, Show show_element) {
+    std::ostringstream list;
+    list << "[";
+    for (size_t i = 0; i < std::min(argument.length, most); i++)
+      list << (i ? ", " : "") << show_element(argument.list[i]);
+    if (argument.length > most) list << ", … " << argument.length << " in all";
+    list << "]";
+    return list.str();
   }
 
   bool string_matches(const Parameter& parameter, napi_value value) const {
@@ -251,10 +276,9 @@ class Reader {
 
   c10::List<at::Tensor> tensor_list(const Argument& argument) const {
     c10::List<at::Tensor> list;
-    auto length = array_length(argument.value);
-    list.reserve(length);
-    for (uint32_t i = 0; i < length; i++) {
-      auto handle = to_handle_raw(element(argument.value, i));
+    list.reserve(argument.length);
+    for (size_t i = 0; i < argument.length; i++) {
+      auto handle = static_cast<Handle>(argument.list[i]);
       if (handle == 0) fail("ERR_ARGUMENT", "a list of tensors holds null at index ", i);
       list.push_back(environment_.tensors.get(handle));
     }
@@ -263,9 +287,8 @@ class Reader {
 
   c10::List<optional<at::Tensor>> optional_tensor_list(const Argument& argument) const {
     c10::List<optional<at::Tensor>> list;
-    auto length = array_length(argument.value);
-    for (uint32_t i = 0; i < length; i++) {
-      auto handle = to_handle_raw(element(argument.value, i));
+    for (size_t i = 0; i < argument.length; i++) {
+      auto handle = static_cast<Handle>(argument.list[i]);
       list.push_back(handle == 0 ? optional<at::Tensor>()
                                  : optional<at::Tensor>(environment_.tensors.get(handle)));
     }
@@ -276,11 +299,8 @@ class Reader {
   // not whole.
   at::Scalar scalar(napi_value value, napi_valuetype type) const {
     switch (type) {
-      case napi_number: {
-        double number = raw_number(value);
-        if (is_integer(number) && !(number == 0 && std::signbit(number))) return static_cast<int64_t>(number);
-        return number;
-      }
+      case napi_number:
+        return scalar(raw_number(value));
       case napi_bigint:
         return integer(value, type);
       case napi_boolean:
@@ -300,10 +320,19 @@ class Reader {
          Napi::Value(env_, value).ToString().Utf8Value());
   }
 
-  c10::List<at::Scalar> scalar_list(napi_value array) const {
+  static at::Scalar scalar(double number) {
+    if (is_integer(number) && !(number == 0 && std::signbit(number))) return static_cast<int64_t>(number);
+    return number;
+  }
+
+  c10::List<at::Scalar> scalar_list(const Argument& argument) const {
     c10::List<at::Scalar> list;
-    for (uint32_t i = 0, length = array_length(array); i < length; i++) {
-      auto value = element(array, i);
+    if (argument.tag == Tag::NumberList) {
+      for (size_t i = 0; i < argument.length; i++) list.push_back(scalar(argument.list[i]));
+      return list;
+    }
+    for (uint32_t i = 0, length = array_length(argument.value); i < length; i++) {
+      auto value = element(argument.value, i);
       list.push_back(scalar(value, type_of(value)));
     }
     return list;
@@ -336,6 +365,8 @@ class Reader {
   std::vector<int64_t> integer_list(const Parameter& parameter, const Argument& argument) const {
     if (argument.type == napi_number)
       return std::vector<int64_t>(parameter.broadcast, integer(argument.value, napi_number));
+    if (argument.tag == Tag::NumberList)
+      return std::vector<int64_t>(argument.list, argument.list + argument.length);
     auto length = array_length(argument.value);
     std::vector<int64_t> list(length);
     for (uint32_t i = 0; i < length; i++) {
@@ -346,6 +377,8 @@ class Reader {
   }
   std::vector<double> float_list(const Parameter& parameter, const Argument& argument) const {
     if (argument.type == napi_number) return std::vector<double>(parameter.broadcast, number(argument.value));
+    if (argument.tag == Tag::NumberList)
+      return std::vector<double>(argument.list, argument.list + argument.length);
     auto length = array_length(argument.value);
     std::vector<double> list(length);
     for (uint32_t i = 0; i < length; i++) list[i] = number(element(argument.value, i));
@@ -581,12 +614,32 @@ napi_value run(Environment& environment, const Plan& plan, const Argument* argum
   }
 }
 
-// call(plan, tags, ...values): `tags` holds two bits per value (see Tag), for up to 16 values; for more it is
-// a string with a digit per value.
+// The tags of a call: packed into a number, or as a string with a digit each where there are many.
+class Tags {
+ public:
+  Tags(napi_env env, napi_value value, size_t count) : is_packed_(count <= most_packed_tags) {
+    if (is_packed_) {
+      napi_get_value_uint32(env, value, &bits_);
+      return;
+    }
+    digits_ = to_text(Napi::Value(env, value), "tags");
+    if (digits_.size() != count) fail("ERR_ARGUMENT", "call: expected ", count, " tags");
+  }
+  Tag operator[](size_t i) const {
+    return static_cast<Tag>((is_packed_ ? bits_ >> (tag_bits_per_value * i) : digits_[i] - '0') & 7);
+  }
+
+ private:
+  bool is_packed_;
+  uint32_t bits_ = 0;
+  std::string digits_;
+};
+
+// call(plan, tags, ...values)
 napi_value call_with(Environment& environment, const napi_value* values, size_t count) {
   auto* env = environment.env;
   if (count < 2 || count > most_arguments + 2) fail("ERR_ARGUMENT", "call: expected (plan, tags, ...values)");
-  uint32_t plan_id = 0, tag_bits = 0;
+  uint32_t plan_id = 0;
   if (napi_get_value_uint32(env, values[0], &plan_id) != napi_ok || !environment.operators.has(plan_id))
     fail("ERR_ARGUMENT", "call: expected a plan of this thread");
   const auto& plan = environment.operators.at(plan_id);
@@ -595,22 +648,18 @@ napi_value call_with(Environment& environment, const napi_value* values, size_t 
     fail("ERR_ARGUMENT", "call: ", plan.op->js_name, " was planned with ", plan.value_names.size(),
          " values, got ", count);
 
-  std::string tag_text;
-  if (count > 16)
-    tag_text = to_text(Napi::Value(env, values[1]), "tags");
-  else
-    napi_get_value_uint32(env, values[1], &tag_bits);
-  if (count > 16 && tag_text.size() != count) fail("ERR_ARGUMENT", "call: expected ", count, " tags");
-
+  Tags tags(env, values[1], count);
+  ListReader lists(environment.lists);
   Argument arguments[most_arguments];
   for (size_t i = 0; i < count; i++) {
     auto& argument = arguments[i];
     argument.value = values[i + 2];
-    argument.tag = static_cast<Tag>(count > 16 ? (tag_text[i] - '0') & 3 : (tag_bits >> (2 * i)) & 3);
+    argument.tag = tags[i];
+    argument.type = napi_object;
     if (argument.tag == Tag::Plain)
       napi_typeof(env, argument.value, &argument.type);
-    else
-      argument.type = napi_object;
+    else if (argument.tag == Tag::TensorList || argument.tag == Tag::NumberList)
+      std::tie(argument.list, argument.length) = lists.next(env, argument.value);
   }
   return run(environment, plan, arguments, count);
 }

@@ -4,6 +4,7 @@
 #include <napi.h>
 
 #include "handle_table.h"
+#include "list_buffer.h"
 #include "operators.h"
 
 namespace alambic {
@@ -33,6 +34,7 @@ struct Environment {
   HandleTable tensors;
   OperatorTable operators;
   NumberTensors numbers;
+  ListBuffer lists;
   Napi::FunctionReference error_class;
 
  private:

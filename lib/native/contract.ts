@@ -20,10 +20,12 @@ export const Tag = {
   plain: 0,
   /** a {@link Handle} */
   tensor: 1,
-  /** an array of handles, 0 for null */
+  /** the length of a list of handles, 0 for null, in the {@link NativeAddon.listBuffer} */
   tensorList: 2,
   /** a {@link NativeGenerator} */
   generator: 3,
+  /** the length of a list of numbers in the {@link NativeAddon.listBuffer} */
+  numberList: 4,
 } as const
 
 /**
@@ -226,7 +228,7 @@ export interface NativeAddon extends NativeLayers {
   /** A second handle for the same tensor. */
   alias(tensor: Handle): Handle
   /** False when it was released before. */
-  release(tensor: Handle): boolean
+  release: (tensor: Handle) => boolean
   memory(): { tensors: number; storages: number; bytes: number }
   dtypes(): string[]
 
@@ -263,14 +265,23 @@ export interface NativeAddon extends NativeLayers {
    * `overload` null leaves the choice of the overload to the arguments of each call.
    */
   plan(qualifiedName: string, overload: string | null, positional: number, options: readonly string[]): PlanId
-  /** `tags`: two bits per value ({@link Tag}), from the lowest; a string with a digit each beyond 16 values. */
-  call(plan: PlanId, tags: number | string, ...values: unknown[]): CallResult
+  /** `tags`: three bits per value ({@link Tag}), from the lowest; a string with a digit each beyond 10 values. */
+  call: (plan: PlanId, tags: number | string, ...values: unknown[]) => CallResult
   /** Triples: the name in JavaScript, the schema's name, whether the first argument is a tensor. */
   operatorNames(namespace: string): (string | boolean)[]
   operatorNamespaces(): string[]
   overloadNames(qualifiedName: string): string[]
   operatorSchemas(namespace: string): string[]
   operatorCounts(namespace: string): { names: number; overloads: number; reachable: number }
+
+  // ---- list_buffer.cc
+  /**
+   * Where lists are put for a call, one after the other in the order of the values. A new one, of that length, takes
+   * the place of the one before.
+   */
+  listBuffer(length: number): Float64Array<ArrayBuffer>
+  /** Releases the handles at the start of the list buffer. */
+  releaseAll(count: number): void
 
   // ---- generator.cc
   Generator: new (seed: number | bigint, device: string) => NativeGenerator

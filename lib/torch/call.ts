@@ -6,6 +6,7 @@
 import { AlambicError } from '../errors.js'
 import { isPlainObject } from '../memory.js'
 import { Tag, type CallResult, type PlanId } from '../native/contract.js'
+import { listBuffer } from '../native/lists.js'
 import { native } from '../native/loader.js'
 import { Generator } from '../random.js'
 import type { Tensor as TensorClass } from '../tensor.js'
@@ -45,8 +46,12 @@ let nativeCall: typeof native.call = (...args) => {
   return nativeCall(...args)
 }
 
+const tagBits = 3
+
 /** The tag of the value that {@link encode} returned last. */
 let tag: number = Tag.plain
+/** How much of the list buffer the values of this call take so far. */
+let listed = 0
 
 function encode(value: unknown): unknown {
   if (value instanceof Tensor) {
@@ -55,17 +60,40 @@ function encode(value: unknown): unknown {
   }
   tag = Tag.plain
   if (typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) {
-    if (!value.some(each => each instanceof Tensor)) return value
-    tag = Tag.tensorList
-    return value.map(toHandle)
-  }
-  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as Iterable<number>)
+  if (Array.isArray(value)) return encodeList(value)
+  if (ArrayBuffer.isView(value)) return encodeList(Array.from(value as unknown as Iterable<number>))
   if (value instanceof Generator) {
     tag = Tag.generator
     return value.native
   }
   return value
+}
+
+/** Lists of numbers and of tensors go into the list buffer, their length takes their place; others stay as they are. */
+function encodeList(list: readonly unknown[]): unknown {
+  if (list.length === 0) return list
+  if (typeof list[0] === 'number') return encodeNumbers(list)
+  return list.some(each => each instanceof Tensor) ? encodeTensors(list) : list
+}
+
+function encodeNumbers(list: readonly unknown[]): unknown {
+  const buffer = listBuffer(listed + list.length)
+  for (let i = 0; i < list.length; i++) {
+    const value = list[i]
+    if (typeof value !== 'number') return list
+    buffer[listed + i] = value
+  }
+  tag = Tag.numberList
+  listed += list.length
+  return list.length
+}
+
+function encodeTensors(list: readonly unknown[]): number {
+  const buffer = listBuffer(listed + list.length)
+  list.forEach((value, i) => (buffer[listed + i] = toHandle(value, i)))
+  tag = Tag.tensorList
+  listed += list.length
+  return list.length
 }
 
 function toHandle(value: unknown, index: number): number {
@@ -102,6 +130,7 @@ function decodeTensor(result: number, args: readonly unknown[]): unknown {
 
 function call1(operator: Operator, a: unknown): unknown {
   const plan = operator.plain[1] ?? operator.plainPlan(1)
+  listed = 0
   const va = encode(a)
   const result = nativeCall(plan, tag, va)
   return typeof result === 'number' && result > 0 ? new Tensor(result) : decode(result, [a])
@@ -109,28 +138,30 @@ function call1(operator: Operator, a: unknown): unknown {
 
 function call2(operator: Operator, a: unknown, b: unknown): unknown {
   const plan = operator.plain[2] ?? operator.plainPlan(2)
+  listed = 0
   const va = encode(a)
   let tags = tag
   const vb = encode(b)
-  tags |= tag << 2
+  tags |= tag << tagBits
   const result = nativeCall(plan, tags, va, vb)
   return typeof result === 'number' && result > 0 ? new Tensor(result) : decode(result, [a, b])
 }
 
 /** Values beyond this have their tags in a string. */
-const mostTagBits = 16
+const mostPackedTags = 10
 
 function callWith(plan: PlanId, values: readonly unknown[]): unknown {
   const encoded: unknown[] = []
   const tags: number[] = []
+  listed = 0
   for (const value of values) {
     encoded.push(encode(value))
     tags.push(tag)
   }
   const packed =
-    tags.length > mostTagBits
+    tags.length > mostPackedTags
       ? tags.join('')
-      : tags.reduce((bits, each, i) => (bits | (each << (2 * i))) >>> 0, 0)
+      : tags.reduce((bits, each, i) => bits | (each << (tagBits * i)), 0)
   return decode(nativeCall(plan, packed, ...encoded), values)
 }
 
@@ -209,7 +240,7 @@ export function installMethods(constructor: typeof TensorClass): void {
   // A chain of prototypes; the methods of the first are found as fast as those of the last.
   let last: object = Tensor.prototype
   for (let start = 0; start < names.length; start += methodsPerPrototype) {
-    const prototype: object = Object.create(Object.prototype)
+    const prototype = Object.create(Object.prototype) as object
     for (const { jsName, name } of names.slice(start, start + methodsPerPrototype))
       Object.defineProperty(prototype, jsName, {
         value: toMethod(new Operator(`aten::${name}`, null)),
