@@ -25,5 +25,5 @@ export function describeNets(): [role: string, text: string][] {
 
 /** Enough to tell the methods apart; on real data a few epochs of many images, on procedural more of fewer. */
 export function defaultEpochs(data: DataName): { teacherEpochs: number; epochs: number } {
-  return data === 'procedural' ? { teacherEpochs: 8, epochs: 8 } : { teacherEpochs: 4, epochs: 4 }
+  return data === 'procedural' ? { teacherEpochs: 8, epochs: 12 } : { teacherEpochs: 4, epochs: 4 }
 }

@@ -139,7 +139,7 @@ function trainStudent(
       return trainWithFeatureDistillation(teacher, student, train, validation, {
         ...options,
         featureLayers,
-        loss: new FeatureDistillationLoss({ alpha: 0.5, criterion: 'mse' }),
+        loss: new FeatureDistillationLoss({ alpha: 0.5, criterion: 'cosine' }),
         adapt: 'student',
       })
     case 'attention':
