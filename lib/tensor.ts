@@ -371,7 +371,7 @@ function dtypeOfArray(array: TypedArray): DType {
 
 function shapeOf(data: NestedData): number[] {
   const shape: number[] = []
-  for (let level: NestedData | undefined = data; Array.isArray(level); level = level[0])
+  for (let level: unknown = data; Array.isArray(level); level = (level as unknown[])[0])
     shape.push(level.length)
   return shape
 }

@@ -169,7 +169,7 @@ describe('trainWithFeatureDistillation()', () => {
       adaptKernelSize: 3,
       epochs: 1,
     })
-    expect(((adaptation.at(0) as AdaptationLayer).adapt as nn.Conv2d).weight.shape).toEqual([8, 4, 3, 3])
+    expect((adaptation.at(0).adapt as nn.Conv2d).weight.shape).toEqual([8, 4, 3, 3])
   })
 
   it('transfers attention without adaptation', async () => {

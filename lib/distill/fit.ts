@@ -81,8 +81,8 @@ export interface Method {
   /** The model in training; evaluated after each epoch. */
   student: Module<[Tensor], Tensor>
   /** Called once with the first batch, before its step: what must see data to be made. Returns what is trained. */
-  prepare(batch: Batch): Tensor[]
-  loss(batch: Batch): LossParts
+  prepare: (batch: Batch) => Tensor[]
+  loss: (batch: Batch) => LossParts
 }
 
 /**

@@ -54,36 +54,42 @@ function makePacket(qualifiedName: string): OperatorPacket {
 
 function makeNamespace(namespace: string): Record<string, OperatorPacket> {
   const packets = new Map<string, OperatorPacket>()
-  return new Proxy({} as Record<string, OperatorPacket>, {
-    get(_, name) {
-      if (typeof name === 'symbol' || probed.has(name)) return undefined
-      let packet = packets.get(name)
-      if (packet === undefined) {
-        packet = makePacket(`${namespace}::${name}`)
-        packets.set(name, packet)
-      }
-      return packet
+  return new Proxy<Record<string, OperatorPacket>>(
+    {},
+    {
+      get(_, name) {
+        if (typeof name === 'symbol' || probed.has(name)) return undefined
+        let packet = packets.get(name)
+        if (packet === undefined) {
+          packet = makePacket(`${namespace}::${name}`)
+          packets.set(name, packet)
+        }
+        return packet
+      },
+      ownKeys: () => operatorNames(namespace).map(entry => entry.name),
+      getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
     },
-    ownKeys: () => operatorNames(namespace).map(entry => entry.name),
-    getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
-  })
+  )
 }
 
 function makeNamespaces(): Torch['ops'] {
   const namespaces = new Map<string, Record<string, OperatorPacket>>()
-  return new Proxy({} as Torch['ops'], {
-    get(_, name) {
-      if (typeof name === 'symbol' || probed.has(name)) return undefined
-      let table = namespaces.get(name)
-      if (table === undefined) {
-        table = makeNamespace(name)
-        namespaces.set(name, table)
-      }
-      return table
+  return new Proxy<Torch['ops']>(
+    {},
+    {
+      get(_, name) {
+        if (typeof name === 'symbol' || probed.has(name)) return undefined
+        let table = namespaces.get(name)
+        if (table === undefined) {
+          table = makeNamespace(name)
+          namespaces.set(name, table)
+        }
+        return table
+      },
+      ownKeys: () => native.operatorNamespaces(),
+      getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
     },
-    ownKeys: () => native.operatorNamespaces(),
-    getOwnPropertyDescriptor: () => ({ enumerable: true, configurable: true }),
-  })
+  )
 }
 
 function makeTable(): Torch {

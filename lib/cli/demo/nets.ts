@@ -4,8 +4,8 @@ import type { DataName, DemoData } from './data.js'
 
 const widths = { teacher: [32, 64, 128, 128], student: [8, 16, 32, 32] }
 
-/** Stages whose output the student learns to reproduce. */
-export const featureLayers = ['stage2', 'stage3', 'stage4']
+/** The pooled outputs of the first three stages: what the student learns to reproduce. */
+export const featureLayers = ['stage2.0', 'stage3.0', 'stage4.0']
 
 export function makeTeacher({ channels, classes }: DemoData): ConvNet {
   return new ConvNet({ inChannels: channels, classes, widths: widths.teacher, downsample: 'pool' })
