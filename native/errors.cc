@@ -10,8 +10,8 @@ namespace alambic {
 
 namespace {
 
-// libtorch appends where it threw, with frames; and for an operator without a kernel advice to its own developers and
-// the list of all kernels.
+// libtorch appends where it threw, with frames; and for an operator without a kernel advice to its own
+// developers and the list of all kernels.
 std::string without_backtrace(std::string message) {
   for (const char* mark : {"\nException raised from", "\nframe #0", "\nC++ CapturedTraceback",
                            " This could be because the operator doesn't exist for this backend"}) {

@@ -128,11 +128,12 @@ static void check_present(const at::Device& device) {
   if (!device.is_cuda()) return;
   if (!at::hasCUDA())
     fail("ERR_DEVICE", "device: expected a device that is there, got \"", device.str(),
-         "\", but this libtorch finds no CUDA device (no GPU, no driver, or a CPU build; `alambic doctor` tells)");
+         "\", but this libtorch finds no CUDA device (no GPU, no driver, or a CPU build; `alambic doctor` "
+         "tells)");
   auto count = static_cast<int64_t>(at::detail::getCUDAHooks().getNumGPUs());
   if (device.has_index() && device.index() >= count)
-    fail("ERR_DEVICE", "device: expected one of ", count, " CUDA devices (cuda:0 to cuda:", count - 1, "), got \"",
-         device.str(), "\"");
+    fail("ERR_DEVICE", "device: expected one of ", count, " CUDA devices (cuda:0 to cuda:", count - 1,
+         "), got \"", device.str(), "\"");
 }
 
 at::Device parse_device(const std::string& text) {
@@ -140,7 +141,8 @@ at::Device parse_device(const std::string& text) {
   try {
     device = at::Device(text);
   } catch (const c10::Error&) {
-    fail("ERR_DEVICE", "device: expected a device such as \"cpu\", \"cuda\" or \"cuda:0\", got \"", text, "\"");
+    fail("ERR_DEVICE", "device: expected a device such as \"cpu\", \"cuda\" or \"cuda:0\", got \"", text,
+         "\"");
   }
   check_present(*device);
   return *device;
