@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { AlambicError } from '../lib/errors.js'
+import { tryInChild } from '../lib/native/addon.js'
 import { minorVersion } from '../lib/native/libtorch.js'
 import { loadAddon, locateBinaries, native, packageRoot } from '../lib/native/loader.js'
 import {
@@ -69,6 +70,19 @@ describe('the addon', () => {
     expect(await Promise.all([threads(), threads()])).toEqual([native.numThreads(), native.numThreads()])
     expect(await threads()).toBe(native.numThreads())
     expect(native.numThreads()).toBeGreaterThan(0)
+  })
+
+  it('accepts libraries that are links to another place, as package managers make them', () => {
+    const { libDir, version, root: _root, ...rest } = libtorchOfThisRun()
+    const root = temporaryFolder()
+    mkdirSync(join(root, 'lib'))
+    for (const name of readdirSync(libDir).filter(file => /^lib(c10|torch|gomp)/.test(file))) {
+      symlinkSync(join(libDir, name), join(root, 'lib', name))
+    }
+    const { loader, cores } = locateBinaries()
+    const libtorch = { ...rest, version, root, libDir: join(root, 'lib') }
+    const report = tryInChild({ loader, core: cores[minorVersion(version)]!, libtorch })
+    expect(report).toMatchObject({ skipped: [] })
   })
 
   it('is loaded on first use, not on import', () => {

@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { constants } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { libraryPath } from './libtorch.js'
 
@@ -35,6 +35,8 @@ import { libraryPath } from './libtorch.js'
 /** In the order of their dependencies. CUDA's must be open before ATen first asks whether CUDA is there. */
 const REQUIRED_LIBRARIES = ['c10', 'torch_cpu']
 const CUDA_LIBRARIES = ['c10_cuda', 'torch_cuda']
+
+const TORCH_LIBRARY = /^lib(c10|torch)(_cpu|_cuda)?\.(so|dylib)/
 
 /**
  * The addons in a folder by the minor version of libtorch that they are for.
@@ -135,8 +137,21 @@ export function tryInChild(files) {
   if (child.status !== 0) return child.stderr.trim() || `the trial process ended with ${child.status}`
   /** @type {TrialReport} */
   const report = JSON.parse(child.stdout.slice(child.stdout.lastIndexOf('\n{') + 1))
-  const stray = report.libraries.filter(path => dirname(path) !== realpathSync(files.libtorch.libDir))
+  const stray = strayLibraries(report.libraries, files.libtorch.libDir)
   return stray.length === 0 ? report : `bound to ${stray.join(', ')} instead of ${files.libtorch.libDir}`
+}
+
+/**
+ * Those that are not in the folder, be it as links.
+ *
+ * @param {string[]} libraries real paths
+ * @param {string} folder
+ * @returns {string[]}
+ */
+function strayLibraries(libraries, folder) {
+  const own = readdirSync(folder).filter(name => TORCH_LIBRARY.test(name))
+  const real = new Set(own.map(name => realpathSync(join(folder, name))))
+  return libraries.filter(path => !real.has(path))
 }
 
 /**
@@ -152,7 +167,7 @@ function tryHere(files) {
   const open = /** @type {any} */ (process.report.getReport()).sharedObjects
   const paths = [...new Set(open.filter(path => existsSync(path)).map(path => realpathSync(path)))]
   return {
-    libraries: paths.filter(path => /^lib(c10|torch)(_cpu|_cuda)?\.(so|dylib)/.test(basename(path))),
+    libraries: paths.filter(path => TORCH_LIBRARY.test(basename(path))),
     openMp: paths.filter(path => /^lib(gomp|omp|iomp5)\b/.test(basename(path))),
     skipped,
   }
