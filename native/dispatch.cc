@@ -553,21 +553,31 @@ class BorrowedStack {
   }
 };
 
-// The result, or an undefined tensor where there is no shortcut for these arguments.
-at::Tensor take_shortcut(Environment& environment, const Plan& plan, const Reader& reader,
-                         const Argument* arguments, size_t count) {
-  if (count == 0 || count > 2 || arguments[0].tag != Tag::Tensor) return {};
-  if (count == 1)
-    return plan.of_tensors.takes_one() ? plan.of_tensors.call(reader.tensor_at(arguments[0].value))
-                                       : at::Tensor();
-  if (arguments[1].tag == Tag::Tensor) {
-    if (!plan.of_tensors.takes_two()) return {};
-    return plan.of_tensors.call(reader.tensor_at(arguments[0].value), reader.tensor_at(arguments[1].value));
+double call_shortcut(Environment& environment, const Shortcut& shortcut, const at::Tensor& a,
+                     const at::Tensor& b) {
+  if (!shortcut.is_in_place()) return encode_tensor(environment, shortcut.call(a, b), -1);
+  shortcut.call_in_place(a, b);
+  return -1;  // the first value
+}
+
+// The encoded result, or nothing where there is no shortcut for these arguments.
+optional<double> take_shortcut(Environment& environment, const Plan& plan, const Reader& reader,
+                               const Argument* arguments, size_t count) {
+  if (count == 0 || count > 2 || arguments[0].tag != Tag::Tensor) return nullopt;
+  if (count == 1) {
+    if (!plan.of_tensors.takes_one()) return nullopt;
+    return encode_tensor(environment, plan.of_tensors.call(reader.tensor_at(arguments[0].value)), -1);
   }
-  if (arguments[1].type != napi_number || !plan.of_number.takes_two()) return {};
+  if (arguments[1].tag == Tag::Tensor) {
+    if (!plan.of_tensors.takes_two()) return nullopt;
+    return call_shortcut(environment, plan.of_tensors, reader.tensor_at(arguments[0].value),
+                         reader.tensor_at(arguments[1].value));
+  }
+  if (arguments[1].type != napi_number || !plan.of_number.takes_two()) return nullopt;
   const auto& tensor = reader.tensor_at(arguments[0].value);
   const auto* number = environment.numbers.get(reader.raw_number(arguments[1].value), tensor.scalar_type());
-  return number != nullptr ? plan.of_number.call(tensor, *number) : at::Tensor();
+  if (number == nullptr) return nullopt;
+  return call_shortcut(environment, plan.of_number, tensor, *number);
 }
 
 napi_value to_handle_value(Environment& environment, double handle) {
@@ -579,8 +589,8 @@ napi_value to_handle_value(Environment& environment, double handle) {
 napi_value run(Environment& environment, const Plan& plan, const Argument* arguments, size_t count) {
   Reader reader(environment);
   try {
-    if (auto result = take_shortcut(environment, plan, reader, arguments, count); result.defined())
-      return to_handle_value(environment, static_cast<double>(environment.adopt(std::move(result))));
+    if (auto result = take_shortcut(environment, plan, reader, arguments, count))
+      return to_handle_value(environment, *result);
     const auto& candidate =
         plan.candidates.size() == 1 && accepts(plan.candidates[0], arguments, reader, true)
             ? plan.candidates[0]

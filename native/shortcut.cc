@@ -19,15 +19,32 @@ bool is_functional(const c10::FunctionSchema& schema) {
          schema.returns()[0].type()->kind() == c10::TypeKind::TensorType;
 }
 
+// Nothing is written to but the first argument, which is the result.
+bool changes_first(const c10::FunctionSchema& schema) {
+  const auto& arguments = schema.arguments();
+  for (size_t i = 0; i < arguments.size(); i++)
+    if ((arguments[i].alias_info() != nullptr) != (i == 0)) return false;
+  return !arguments.empty() && arguments[0].alias_info()->isWrite() && schema.returns().size() == 1 &&
+         schema.returns()[0].alias_info() && *schema.returns()[0].alias_info() == *arguments[0].alias_info();
+}
+
 bool is_tensor(const c10::Argument& argument) { return argument.type()->kind() == c10::TypeKind::TensorType; }
 bool has_number_default(const c10::Argument& argument) {
   return argument.type()->kind() == c10::TypeKind::NumberType && argument.default_value();
 }
 
+// `ScalarType? dtype=None`
+bool is_optional_dtype(const c10::Argument& argument) {
+  const auto& type = argument.real_type();
+  return type->kind() == c10::TypeKind::OptionalType && argument.default_value() &&
+         argument.default_value()->isNone() &&
+         type->castRaw<c10::OptionalType>()->getElementType()->kind() == c10::TypeKind::ScalarTypeType;
+}
+
 // Operators whose overload Scalar is their overload Tensor with the number as a tensor.
 const std::set<std::string> with_numbers_as_tensors = {
-    "aten::add", "aten::sub", "aten::mul", "aten::div", "aten::eq",
-    "aten::ne",  "aten::lt",  "aten::le",  "aten::gt",  "aten::ge",
+    "aten::add",  "aten::add_", "aten::sub", "aten::sub_", "aten::mul", "aten::mul_", "aten::div",
+    "aten::div_", "aten::eq",   "aten::ne",  "aten::lt",   "aten::le",  "aten::gt",   "aten::ge",
 };
 
 // Neither it nor what it is a view of can require a gradient: autograd would find nothing to record.
@@ -61,21 +78,33 @@ const at::Tensor* NumberTensors::get(double value, at::ScalarType beside) {
 }
 
 Shortcut Shortcut::for_tensors(const c10::OperatorHandle& op) {
+  const auto& schema = op.schema();
+  const auto& arguments = schema.arguments();
+  bool is_new = is_functional(schema);
+  if (!is_new && !changes_first(schema)) return {};
+  bool takes_one = arguments.size() == 1 && is_tensor(arguments[0]);
+  bool takes_dtype = arguments.size() == 2 && is_tensor(arguments[0]) && is_optional_dtype(arguments[1]);
+  bool takes_two = arguments.size() >= 2 && is_tensor(arguments[0]) && is_tensor(arguments[1]);
+  bool is_scaled = arguments.size() == 3 && has_number_default(arguments[2]);
+
   Shortcut shortcut;
-  const auto& arguments = op.schema().arguments();
-  if (!is_functional(op.schema()) || arguments.empty() || !is_tensor(arguments[0])) return shortcut;
+  if (is_scaled) shortcut.scale_ = arguments[2].default_value()->toScalar();
   try {
-    if (arguments.size() == 1) {
-      shortcut.target_ = op.typed<at::Tensor(const at::Tensor&)>();
-    } else if (is_tensor(arguments[1]) && arguments.size() == 2) {
-      shortcut.target_ = op.typed<at::Tensor(const at::Tensor&, const at::Tensor&)>();
-    } else if (is_tensor(arguments[1]) && arguments.size() == 3 && has_number_default(arguments[2])) {
-      shortcut.target_ = op.typed<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>();
-      shortcut.scale_ = arguments[2].default_value()->toScalar();
-    }
+    if (takes_one && is_new)
+      shortcut.target_ = op.typed<New<>>();
+    else if (takes_dtype && is_new)
+      shortcut.target_ = op.typed<New<optional<at::ScalarType>>>();
+    else if (takes_two && arguments.size() == 2 && is_new)
+      shortcut.target_ = op.typed<New<const at::Tensor&>>();
+    else if (takes_two && arguments.size() == 2)
+      shortcut.target_ = op.typed<InPlace<const at::Tensor&>>();
+    else if (takes_two && is_scaled && is_new)
+      shortcut.target_ = op.typed<New<const at::Tensor&, const at::Scalar&>>();
+    else if (takes_two && is_scaled)
+      shortcut.target_ = op.typed<InPlace<const at::Tensor&, const at::Scalar&>>();
   } catch (const c10::Error&) {
     // An operator of a custom library that takes its tensors in another way than by reference.
-    return Shortcut();
+    return {};
   }
   return shortcut;
 }
@@ -88,7 +117,10 @@ Shortcut Shortcut::for_number(const c10::OperatorHandle& op) {
 }
 
 at::Tensor Shortcut::call(const at::Tensor& a) const {
-  return without_autograd_if(is_unknown_to_autograd(a), [&] { return std::get<Unary>(target_).call(a); });
+  return without_autograd_if(is_unknown_to_autograd(a), [&] {
+    if (const auto* unary = std::get_if<Unary>(&target_)) return unary->call(a);
+    return std::get<UnaryTyped>(target_).call(a, nullopt);
+  });
 }
 
 at::Tensor Shortcut::call(const at::Tensor& a, const at::Tensor& b) const {
@@ -96,6 +128,13 @@ at::Tensor Shortcut::call(const at::Tensor& a, const at::Tensor& b) const {
     if (const auto* binary = std::get_if<Binary>(&target_)) return binary->call(a, b);
     return std::get<BinaryScaled>(target_).call(a, b, scale_);
   });
+}
+
+void Shortcut::call_in_place(at::Tensor a, const at::Tensor& b) const {
+  if (const auto* binary = std::get_if<BinaryInPlace>(&target_))
+    binary->call(a, b);
+  else
+    std::get<BinaryScaledInPlace>(target_).call(a, b, scale_);
 }
 
 }  // namespace alambic

@@ -1,5 +1,6 @@
-// Calls of the commonest form: one tensor, two, or a tensor and a number, to an operator that returns a new
-// tensor. They do without a boxed stack and, where no tensor has to do with autograd, without its kernels.
+// Calls of the commonest forms: one tensor, two, or a tensor and a number, to an operator that returns a new
+// tensor or changes its first. They do without a boxed stack and, for a new tensor made of such as have
+// nothing to do with autograd, without its kernels.
 #pragma once
 #include <ATen/core/dispatch/Dispatcher.h>
 
@@ -35,18 +36,28 @@ class Shortcut {
   // `Tensor`.
   static Shortcut for_number(const c10::OperatorHandle& op);
 
-  bool takes_one() const { return std::holds_alternative<Unary>(target_); }
-  bool takes_two() const { return target_.index() > 1; }
+  bool takes_one() const { return target_.index() == 1 || target_.index() == 2; }
+  bool takes_two() const { return target_.index() > 2; }
+  bool is_in_place() const { return target_.index() > 4; }
   at::Tensor call(const at::Tensor& a) const;
   at::Tensor call(const at::Tensor& a, const at::Tensor& b) const;
+  void call_in_place(at::Tensor a, const at::Tensor& b) const;
 
  private:
-  using Unary = c10::TypedOperatorHandle<at::Tensor(const at::Tensor&)>;
-  using Binary = c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&)>;
-  using BinaryScaled =
-      c10::TypedOperatorHandle<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Scalar&)>;
+  template <typename... Others>
+  using New = at::Tensor(const at::Tensor&, Others...);
+  template <typename... Others>
+  using InPlace = at::Tensor&(at::Tensor&, Others...);
 
-  std::variant<std::monostate, Unary, Binary, BinaryScaled> target_;
+  using Unary = c10::TypedOperatorHandle<New<>>;
+  using UnaryTyped = c10::TypedOperatorHandle<New<optional<at::ScalarType>>>;  // sum, mean
+  using Binary = c10::TypedOperatorHandle<New<const at::Tensor&>>;
+  using BinaryScaled = c10::TypedOperatorHandle<New<const at::Tensor&, const at::Scalar&>>;
+  using BinaryInPlace = c10::TypedOperatorHandle<InPlace<const at::Tensor&>>;
+  using BinaryScaledInPlace = c10::TypedOperatorHandle<InPlace<const at::Tensor&, const at::Scalar&>>;
+
+  std::variant<std::monostate, Unary, UnaryTyped, Binary, BinaryScaled, BinaryInPlace, BinaryScaledInPlace>
+      target_;
   at::Scalar scale_;  // the default of the third argument: alpha
 };
 

@@ -14,11 +14,27 @@ import type { Tensor as TensorClass } from '../tensor.js'
 let Tensor: typeof TensorClass
 type Tensor = TensorClass
 
+/** Plans of calls with options, by the options' names in the order in which they are given. */
+class PlanTree {
+  plan: PlanId | undefined
+  private readonly branches = new Map<string, PlanTree>()
+
+  branch(name: string): PlanTree {
+    let branch = this.branches.get(name)
+    if (branch === undefined) {
+      branch = new PlanTree()
+      this.branches.set(name, branch)
+    }
+    return branch
+  }
+}
+
 /** An operator, or one overload of it, and the plans made so far. */
 export class Operator {
   /** By number of positional arguments, for calls without options. */
   readonly plain: (PlanId | undefined)[] = []
-  private readonly withOptions = new Map<string, PlanId>()
+  /** By number of positional arguments. */
+  private readonly trees: (PlanTree | undefined)[] = []
 
   constructor(
     readonly qualifiedName: string,
@@ -26,17 +42,15 @@ export class Operator {
   ) {}
 
   plainPlan(count: number): PlanId {
-    return (this.plain[count] ??= native.plan(this.qualifiedName, this.overload, count, []))
+    return (this.plain[count] ??= this.plan(count, []))
+  }
+
+  planTree(positional: number): PlanTree {
+    return (this.trees[positional] ??= new PlanTree())
   }
 
   plan(positional: number, options: readonly string[]): PlanId {
-    const form = `${positional}:${options.join()}`
-    let plan = this.withOptions.get(form)
-    if (plan === undefined) {
-      plan = native.plan(this.qualifiedName, this.overload, positional, options)
-      this.withOptions.set(form, plan)
-    }
-    return plan
+    return native.plan(this.qualifiedName, this.overload, positional, options)
   }
 }
 
@@ -147,24 +161,6 @@ function call2(operator: Operator, a: unknown, b: unknown): unknown {
   return typeof result === 'number' && result > 0 ? new Tensor(result) : decode(result, [a, b])
 }
 
-/** Values beyond this have their tags in a string. */
-const mostPackedTags = 10
-
-function callWith(plan: PlanId, values: readonly unknown[]): unknown {
-  const encoded: unknown[] = []
-  const tags: number[] = []
-  listed = 0
-  for (const value of values) {
-    encoded.push(encode(value))
-    tags.push(tag)
-  }
-  const packed =
-    tags.length > mostPackedTags
-      ? tags.join('')
-      : tags.reduce((bits, each, i) => bits | (each << (tagBits * i)), 0)
-  return decode(nativeCall(plan, packed, ...encoded), values)
-}
-
 /** The trailing options object; `{ re, im }` is a complex number. */
 function isOptions(value: unknown): value is Record<string, unknown> {
   return (
@@ -177,17 +173,77 @@ function isOptions(value: unknown): value is Record<string, unknown> {
   )
 }
 
-function callMany(operator: Operator, args: readonly unknown[]): unknown {
-  const last = args[args.length - 1]
-  if (!isOptions(last)) return callWith(operator.plainPlan(args.length), args)
-  const values = args.slice(0, -1)
-  const names: string[] = []
-  for (const [name, value] of Object.entries(last)) {
-    if (value === undefined) continue
-    names.push(name)
-    values.push(value)
+/** Values beyond this have their tags in a string. */
+const mostPackedTags = 10
+
+/** The values of a call with options or many arguments. */
+class Values {
+  readonly given: unknown[] = []
+  readonly encoded: unknown[] = []
+  private readonly tags: number[] = []
+
+  constructor() {
+    listed = 0
   }
-  return callWith(operator.plan(args.length - 1, names), values)
+
+  add(value: unknown): void {
+    this.given.push(value)
+    this.encoded.push(encode(value))
+    this.tags.push(tag)
+  }
+
+  packedTags(): number | string {
+    const { tags } = this
+    if (tags.length > mostPackedTags) return tags.join('')
+    let packed = 0
+    for (let i = 0; i < tags.length; i++) packed |= tags[i]! << (tagBits * i)
+    return packed
+  }
+}
+
+/** `self` is the first argument of a method. */
+function callMany(operator: Operator, self: Tensor | null, args: ArrayLike<unknown>): unknown {
+  const last = args[args.length - 1]
+  const options = isOptions(last) ? last : null
+  const positional = options === null ? args.length : args.length - 1
+  const values = new Values()
+  if (self !== null) values.add(self)
+  for (let i = 0; i < positional; i++) values.add(args[i])
+  const count = values.given.length
+  const plan = options === null ? operator.plainPlan(count) : addOptions(operator, values, options)
+  return decode(spreadCall(plan, values.packedTags(), values.encoded), values.given)
+}
+
+/** V8 calls native code by a slow path when arguments are spread. */
+function spreadCall(plan: PlanId, tags: number | string, values: readonly unknown[]): CallResult {
+  switch (values.length) {
+    case 2:
+      return nativeCall(plan, tags, values[0], values[1])
+    case 3:
+      return nativeCall(plan, tags, values[0], values[1], values[2])
+    case 4:
+      return nativeCall(plan, tags, values[0], values[1], values[2], values[3])
+    case 5:
+      return nativeCall(plan, tags, values[0], values[1], values[2], values[3], values[4])
+    default:
+      return nativeCall(plan, tags, ...values)
+  }
+}
+
+/** Adds the options that are not undefined, and returns the plan for this choice of them. */
+function addOptions(operator: Operator, values: Values, options: Record<string, unknown>): PlanId {
+  const positional = values.given.length
+  let tree = operator.planTree(positional)
+  for (const name in options) {
+    const value = options[name]
+    if (value === undefined) continue
+    values.add(value)
+    tree = tree.branch(name)
+  }
+  return (tree.plan ??= operator.plan(
+    positional,
+    Object.keys(options).filter(name => options[name] !== undefined),
+  ))
 }
 
 export function toFunction(operator: Operator): (...args: unknown[]) => unknown {
@@ -196,7 +252,7 @@ export function toFunction(operator: Operator): (...args: unknown[]) => unknown 
     const args = arguments
     if (args.length === 1 && !isOptions(a)) return call1(operator, a)
     if (args.length === 2 && !isOptions(b)) return call2(operator, a, b)
-    return callMany(operator, Array.from(args as ArrayLike<unknown>))
+    return callMany(operator, null, args)
   }
 }
 
@@ -206,7 +262,7 @@ function toMethod(operator: Operator): (this: Tensor, ...args: unknown[]) => unk
     const args = arguments
     if (args.length === 0) return call1(operator, this)
     if (args.length === 1 && !isOptions(a)) return call2(operator, this, a)
-    return callMany(operator, [this, ...Array.from(args as ArrayLike<unknown>)])
+    return callMany(operator, this, args)
   }
 }
 
