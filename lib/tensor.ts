@@ -41,7 +41,7 @@ export type TypedArray =
   | BigInt64Array
   | BigUint64Array
 
-// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- the operator table adds the methods
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type -- operators are methods
 export interface Tensor extends TensorMethods {}
 
 /**
