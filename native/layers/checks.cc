@@ -39,8 +39,12 @@ void check_images(const std::string& name, const at::Tensor& x) {
 void check_dtype(const std::string& name, const at::Tensor& x, const at::Tensor& weight) {
   if (x.scalar_type() == weight.scalar_type()) return;
   auto own = dtype_name(weight.scalar_type()), given = dtype_name(x.scalar_type());
+  // No layer computes in integers.
+  auto or_the_layer = at::isIntegralType(x.scalar_type(), /*includeBool=*/true)
+                          ? std::string()
+                          : c10::str(" or the layer with .to('", given, "')");
   fail("ERR_DTYPE", name, ": expected ", own, " as its weight is, got ", describe(x),
-       "; convert the input with .to('", own, "') or the layer with .to('", given, "')");
+       "; convert the input with .to('", own, "')", or_the_layer);
 }
 
 }  // namespace alambic
