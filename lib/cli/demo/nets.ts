@@ -4,8 +4,11 @@ import type { DataName, DemoData } from './data.js'
 
 const widths = { teacher: [32, 64, 128, 128], student: [8, 16, 32, 32] }
 
-/** The pooled outputs of the first three stages: what the student learns to reproduce. */
-export const featureLayers = ['stage2.0', 'stage3.0', 'stage4.0']
+/** What the student learns to reproduce: the features that the teacher classifies by. */
+export const featureLayers = ['stage4']
+
+/** Where it learns to look: the pooled outputs of the first three stages. */
+export const attentionLayers = ['stage2.0', 'stage3.0', 'stage4.0']
 
 export function makeTeacher({ channels, classes }: DemoData): ConvNet {
   return new ConvNet({ inChannels: channels, classes, widths: widths.teacher, downsample: 'pool' })

@@ -16,7 +16,7 @@ import * as optim from '../../optim/index.js'
 import { manualSeed } from '../../random.js'
 import type { Device } from '../../types.js'
 import type { DemoData } from './data.js'
-import { featureLayers, makeStudent, makeTeacher } from './nets.js'
+import { attentionLayers, featureLayers, makeStudent, makeTeacher } from './nets.js'
 import type { Progress } from './progress.js'
 import type { Row } from './table.js'
 
@@ -139,14 +139,14 @@ function trainStudent(
       return trainWithFeatureDistillation(teacher, student, train, validation, {
         ...options,
         featureLayers,
-        loss: new FeatureDistillationLoss({ alpha: 0.5, criterion: 'cosine' }),
+        loss: new FeatureDistillationLoss({ alpha: 0.9, criterion: 'cosine' }),
         adapt: 'student',
       })
     case 'attention':
       // Maps of unit norm have small differences: alpha is near 1 where both parts should weigh alike.
       return trainWithFeatureDistillation(teacher, student, train, validation, {
         ...options,
-        featureLayers,
+        featureLayers: attentionLayers,
         loss: new AttentionTransfer({ alpha: 0.99 }),
       })
   }
