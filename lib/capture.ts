@@ -135,6 +135,11 @@ type Observer = (inputs: unknown[], output: unknown) => void
 
 const observers = new WeakMap<Module, Set<Observer>>()
 
+/** Whether someone captures what the module is given or gives: then it must not be overwritten. */
+export function isObserved(module: Module): boolean {
+  return observers.has(module)
+}
+
 /** Shows every call of a module's forward to `observer`, until the returned function is called. */
 function hookForward(module: Module, observer: Observer): () => void {
   let set = observers.get(module)

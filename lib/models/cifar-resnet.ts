@@ -7,6 +7,7 @@ import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
+import { globalAverage, overwritable } from './parts.js'
 
 export interface CifarResNetOptions {
   /** Default: 10. */
@@ -36,10 +37,9 @@ class BasicBlock extends Module<[Tensor], Tensor> {
     this.#stride = stride
   }
 
-  // Only the sum is changed in place: the other tensors are layers' outputs, which may have been captured.
   override forward(x: Tensor): Tensor {
-    const hidden = this.bn1.forward(this.conv1.forward(x)).relu()
-    return this.bn2.forward(this.conv2.forward(hidden)).add(this.shortcut(x)).relu_()
+    const hidden = overwritable(this.bn1, this.conv1.forward(x)).relu_()
+    return overwritable(this.bn2, this.conv2.forward(hidden)).add_(this.shortcut(x)).relu_()
   }
 
   /** Option A of the paper: every second pixel, and zeros for the channels that x lacks. */
@@ -100,9 +100,9 @@ export class CifarResNet extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const stem = this.bn1.forward(this.conv1.forward(x)).relu()
+    const stem = overwritable(this.bn1, this.conv1.forward(x)).relu_()
     const features = this.layer3.forward(this.layer2.forward(this.layer1.forward(stem)))
-    return this.linear.forward(features.mean([2, 3]))
+    return this.linear.forward(globalAverage(features))
   }
 }
 

@@ -1,0 +1,45 @@
+/** What the networks share. */
+import { isObserved } from '../capture.js'
+import { BatchNorm2d, Conv2d, init, Sequential } from '../nn/index.js'
+import type { Module } from '../nn/module.js'
+import type { Tensor } from '../tensor.js'
+
+/**
+ * What `layer` makes of `x`, to be overwritten by what follows: a copy where it was captured. Batch norm and residual
+ * sums need no second buffer this way, and captured features stay what they were.
+ */
+export function overwritable(layer: Module<[Tensor], Tensor>, x: Tensor): Tensor {
+  const output = layer.forward(x)
+  return showsItsOutput(layer) ? output.clone() : output
+}
+
+/** A container's output is its last layer's. */
+function showsItsOutput(layer: Module): boolean {
+  if (isObserved(layer)) return true
+  return layer instanceof Sequential && layer.length > 0 && showsItsOutput(layer.at(-1))
+}
+
+/** A 3×3 convolution that keeps the size, or divides it by the stride. */
+export function conv3x3(inChannels: number, outChannels: number, stride = 1): Conv2d {
+  return new Conv2d(inChannels, outChannels, 3, { stride, padding: 1, bias: false })
+}
+
+export function conv1x1(inChannels: number, outChannels: number, stride = 1): Conv2d {
+  return new Conv2d(inChannels, outChannels, 1, { stride, bias: false })
+}
+
+/** Shortcut option B: a 1×1 convolution with batch norm. */
+export function projection(inChannels: number, outChannels: number, stride: number): Sequential {
+  return new Sequential(conv1x1(inChannels, outChannels, stride), new BatchNorm2d(outChannels))
+}
+
+/** He et al., "Delving deep into rectifiers" (2015), by the gradient's variance, for every convolution. */
+export function resetConvolutions(model: Module): void {
+  for (const module of model.modules())
+    if (module instanceof Conv2d) init.kaimingNormal_(module.weight, { mode: 'fanOut', nonlinearity: 'relu' })
+}
+
+/** Mean over each feature map: (N, C, H, W) → (N, C). */
+export function globalAverage(features: Tensor): Tensor {
+  return features.mean([2, 3])
+}
