@@ -5,7 +5,7 @@ export type { BackwardOptions, NestedData, ToOptions, TypedArray } from './tenso
 export * from './factories.js'
 export { slice, Slice, type Index } from './indexing.js'
 export { enableGrad, grad, isGradEnabled, noGrad, type GradOptions } from './autograd.js'
-export { keep, memory, scope, unscoped, type Memory } from './memory.js'
+export { keep, limitIdleMemory, memory, releaseIdleMemory, scope, unscoped, type Memory } from './memory.js'
 export { Generator, getRngState, manualSeed, setRngState } from './random.js'
 export { torch, type OperatorPacket, type Torch } from './torch/index.js'
 export * as data from './data/index.js'

@@ -2,7 +2,7 @@
  * Who releases a tensor. In order of preference: `using` or `dispose()`, {@link scope}, and a FinalizationRegistry as
  * the backstop, which runs only when the event loop turns: a synchronous loop must not depend on it.
  */
-import { AlambicError } from './errors.js'
+import { AlambicError, argumentError } from './errors.js'
 import { listBuffer } from './native/lists.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
@@ -66,11 +66,32 @@ export interface Memory {
   storages: number
   /** Bytes of these storages, each counted once, on all devices. */
   bytes: number
+  /** Bytes of CPU memory that no tensor uses, kept for later ones: of the whole process. */
+  idle: number
 }
 
-/** Tensors alive in this thread, and their bytes. */
+/** Tensors alive in this thread, their bytes, and what is kept for later ones. */
 export function memory(): Memory {
   return native.memory()
+}
+
+/**
+ * How much freed CPU memory is kept for later tensors, in bytes: a training step asks for the same sizes again and
+ * again, and memory fresh from the system costs more than many an operator. What has been idle longest goes first; 0
+ * keeps nothing. For all threads. Default: an eighth of the machine's (or container's) memory, at most 4 GiB; or the
+ * environment variable `ALAMBIC_IDLE_MEMORY`, in MiB.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for anything but an integer of at least 0
+ */
+export function limitIdleMemory(bytes: number): void {
+  if (!Number.isSafeInteger(bytes) || bytes < 0)
+    throw argumentError('limitIdleMemory: bytes', 'an integer of at least 0', bytes)
+  native.limitIdleMemory(bytes)
+}
+
+/** Gives the idle memory of {@link memory} back to the system, as when a training is over. */
+export function releaseIdleMemory(): void {
+  native.releaseIdleMemory()
 }
 
 /**

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "autograd.h"
+#include "cpu_memory.h"
 #include "dispatch.h"
 #include "environment.h"
 #include "generator.h"
@@ -10,17 +11,17 @@
 #include "list_buffer.h"
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
-#include "small_blocks.h"
 #include "system.h"
 #include "tensors.h"
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
-  recycle_small_blocks();
+  recycle_cpu_memory();
   env.SetInstanceData(new Environment(env));
   export_system(env, exports);
   export_tensors(env, exports);
   export_autograd(env, exports);
+  export_cpu_memory(env, exports);
   export_dispatch(env, exports);
   export_generator(env, exports);
   export_labels(env, exports);

@@ -1,11 +1,13 @@
-// Memory of small tensors on the CPU.
+// Memory of small tensors on the CPU: an aligned allocation from the C library costs as much as a third of a
+// small operator.
 #pragma once
+#include <c10/core/Allocator.h>
 
 namespace alambic {
 
-// Makes libtorch take small CPU blocks from lists of recycled ones, kept by each thread: an aligned
-// allocation from the C library costs as much as a third of a small operator. Once per process; leaves an
-// allocator set by others alone.
-void recycle_small_blocks();
+constexpr size_t largest_small_block = 4096;
+
+// At least so many bytes, from blocks that the thread kept. Up to `largest_small_block`.
+c10::DataPtr take_small_block(size_t bytes);
 
 }  // namespace alambic

@@ -6,6 +6,7 @@
 
 #include "environment.h"
 #include "errors.h"
+#include "large_blocks.h"
 #include "scalars.h"
 #include "values.h"
 
@@ -113,6 +114,7 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
   object.Set("tensors", static_cast<double>(tensors.live()));
   object.Set("storages", static_cast<double>(tensors.storages()));
   object.Set("bytes", static_cast<double>(tensors.bytes()));
+  object.Set("idle", static_cast<double>(idle_block_bytes()));
   return object;
 }
 

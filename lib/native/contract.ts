@@ -229,8 +229,13 @@ export interface NativeAddon extends NativeLayers {
   alias(tensor: Handle): Handle
   /** False when it was released before. */
   release: (tensor: Handle) => boolean
-  memory(): { tensors: number; storages: number; bytes: number }
+  memory(): { tensors: number; storages: number; bytes: number; idle: number }
   dtypes(): string[]
+
+  // ---- cpu_memory.cc
+  /** Of freed CPU memory, how much is kept for later tensors, in all threads. */
+  limitIdleMemory(bytes: number): void
+  releaseIdleMemory(): void
 
   // ---- autograd.cc
   backward(

@@ -1,0 +1,91 @@
+#include "cpu_memory.h"
+
+#include <c10/core/CPUAllocator.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <mutex>
+
+#include "errors.h"
+#include "large_blocks.h"
+#include "small_blocks.h"
+#include "values.h"
+
+namespace alambic {
+
+namespace {
+
+// Some members are const in some versions of libtorch, or not there: `override` would bind this to one of
+// them.
+class RecyclingAllocator final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) { return take_block(bytes); }
+  c10::DataPtr allocate(size_t bytes) const { return take_block(bytes); }
+  c10::DeleterFnPtr raw_deleter() const { return c10::GetDefaultCPUAllocator()->raw_deleter(); }
+  void copy_data(void* to, const void* from, std::size_t count) const { std::memcpy(to, from, count); }
+
+ private:
+  static c10::DataPtr take_block(size_t bytes) {
+    if (bytes > 0 && bytes <= largest_small_block) return take_small_block(bytes);
+    if (bytes >= smallest_large_block && idle_block_limit() > 0) return take_large_block(bytes);
+    return c10::GetDefaultCPUAllocator()->allocate(bytes);
+  }
+};
+
+// What this process may use, in bytes: the machine's memory, or less in a container.
+double usable_memory() {
+  double usable = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    double limit = 0;
+    if (std::ifstream(path) >> limit && limit > 0) usable = std::min(usable, limit);
+  }
+  return usable;
+}
+
+constexpr auto limit_variable = "ALAMBIC_IDLE_MEMORY";  // in MiB
+constexpr double mebibyte = 1 << 20;
+
+// An eighth of the memory, at most 4 GiB: the activations of a training step, not all the machine has.
+size_t default_limit() {
+  char* end = nullptr;
+  const char* given = std::getenv(limit_variable);
+  double limit = given ? std::strtod(given, &end) : 0;
+  bool is_valid = given && end != given && *end == 0 && limit >= 0;
+  return static_cast<size_t>(is_valid ? limit * mebibyte : std::min(usable_memory() / 8, 4096 * mebibyte));
+}
+
+// (bytes)
+Napi::Value limit_idle_memory(const Napi::CallbackInfo& info) {
+  auto bytes = to_integer(info[0], "bytes");
+  if (bytes < 0) fail("ERR_ARGUMENT", "limitIdleMemory: expected 0 or more bytes, got ", bytes);
+  limit_idle_blocks(static_cast<size_t>(bytes));
+  return info.Env().Undefined();
+}
+
+Napi::Value release_idle_memory(const Napi::CallbackInfo& info) {
+  release_idle_blocks();
+  return info.Env().Undefined();
+}
+
+}  // namespace
+
+void recycle_cpu_memory() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    if (c10::GetCPUAllocator() != c10::GetDefaultCPUAllocator()) return;
+    static auto* allocator =
+        new RecyclingAllocator();  // never destroyed: storages refer to it to the very end
+    c10::SetCPUAllocator(allocator);
+    limit_idle_blocks(default_limit());
+  });
+}
+
+void export_cpu_memory(Napi::Env env, Napi::Object exports) {
+  exports.Set("limitIdleMemory", Napi::Function::New<guarded<limit_idle_memory>>(env));
+  exports.Set("releaseIdleMemory", Napi::Function::New<guarded<release_idle_memory>>(env));
+}
+
+}  // namespace alambic
