@@ -22,7 +22,6 @@ export interface CaptureOptions {
    * Sees each value before the model goes on, and may return another tensor for it to go on with; that is then the
    * feature. Gradients flow through what it computes.
    */
-  // eslint-disable-next-line @typescript-eslint/no-invalid-void-type -- a callback that only looks returns nothing
   replace?: (value: Tensor, site: FeatureSite) => Tensor | void
   /** The method to run, for a TorchScript model. Default: `'forward'`. */
   method?: string
@@ -83,6 +82,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   /** Of the forward that is running: what others make the model compute is not recorded. */
   private calls: Map<string, Tensor[]> | null = null
   private readonly restore: (() => void)[] = []
+  private readonly hooked: Module
 
   /** @internal */
   constructor(
@@ -91,7 +91,8 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     readonly paths: readonly string[],
     private readonly options: Options,
   ) {
-    checkOptions(model, options)
+    this.hooked = model as Module
+    checkOptions(this.hooked, options)
     try {
       this.attach()
     } catch (error) {
@@ -105,7 +106,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     const scripts = new Set<ScriptModule>()
     for (const [path, place] of Array.from(
       new Set(this.paths),
-      path => [path, find(this.model, path)] as const,
+      path => [path, find(this.hooked, path)] as const,
     )) {
       if (place.script) scripts.add(place.script)
       const observer = this.observer(path)
@@ -170,7 +171,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
 
   private observer(path: string): Observer {
     const { steps } = parseFeaturePath(path)
-    const inScript = find(this.model, path).script !== null
+    const inScript = find(this.hooked, path).script !== null
     const { io = 'output' } = this.options
     return {
       replaces: this.options.replace !== undefined,
@@ -205,7 +206,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
       if (!list)
         throw new AlambicError(
           'ERR_UNKNOWN_LAYER',
-          `captureFeatures: the ${this.options.method ?? 'forward'} of ${nameOf(this.model)} did not call the layer ` +
+          `captureFeatures: the ${this.options.method ?? 'forward'} of ${nameOf(this.hooked)} did not call the layer ` +
             JSON.stringify(path),
         )
       features[path] = this.options.calls === 'all' ? list : list.at(-1)!
@@ -238,19 +239,15 @@ type Place = { script: null; module: Module; steps: string[] } | { script: Scrip
 function find(model: Module, path: string): Place {
   const { layer, steps } = parseFeaturePath(path)
   const names = layer === '' ? [] : layer.split('.')
-  // The model itself may be TorchScript, or one of its parts.
-  for (let i = 0; i < names.length; i++) {
-    const parent = names.slice(0, i).join('.')
-    const module = i === 0 ? model : submodule(model, parent)
+  // The model itself may be TorchScript, or a part of it on the way.
+  let module: Module | undefined = model
+  for (const [i, name] of names.entries()) {
     if (module instanceof ScriptModule)
-      return { script: module, rest: path.slice(i === 0 ? 0 : parent.length + 1) }
+      return { script: module, rest: path.slice(names.slice(0, i).join('.').length + (i > 0 ? 1 : 0)) }
+    module = new Map(module.namedChildren()).get(name)
+    if (module === undefined) break
   }
   return { script: null, module: model.getSubmodule(layer), steps }
-}
-
-/** Undefined where there is none: the error about the whole path is the better one. */
-function submodule(model: Module, path: string): Module | undefined {
-  return new Map(model.namedChildren()).has(path.split('.')[0]!) ? model.getSubmodule(path) : undefined
 }
 
 // ---- Modules in TypeScript ---------------------------------------------------------------------------------------------
@@ -272,7 +269,7 @@ const hooks = new WeakMap<Module, Set<Hook>>()
 
 /** Whether someone captures what the module is given or gives: then it must not be overwritten. */
 export function isObserved(module: Module): boolean {
-  return observers.has(module)
+  return hooks.has(module)
 }
 
 /** Shows every call of a module's forward to `observer`, until the returned function is called. */

@@ -24,14 +24,14 @@ const names = [
   'structured',
   'delegating',
 ]
-const traceable = new Set(names.filter(name => !name.startsWith('branches')))
+/** What tracing flattens is compared in a test of its own. */
+const traceable = new Set(['residual', 'inception', 'shared', 'stages', 'delegating'])
 const files = names.flatMap(name =>
   traceable.has(name)
     ? [[name, 'scripted'] as const, [name, 'traced'] as const]
     : [[name, 'scripted'] as const],
 )
 
-/** Of a scripted LSTM and of functions, the values that the code does not hand to a module. */
 function hookedPaths(expected: Expectation, kind: 'outputs' | 'given'): string[] {
   return Object.entries(expected[kind]).flatMap(([path, calls]) =>
     Object.keys(calls[0]!).map(steps => path + steps),
@@ -115,6 +115,25 @@ describe.skipIf(reason)(`taps of TorchScript${reason}`, () => {
       for (const [steps, entry] of Object.entries(expected.output))
         expect(bytesOf(valueAt(output, stepsIn(steps)) as Tensor).equals(expected.bytes(entry))).toBe(true)
     })
+  })
+
+  test('tuples and dicts that tracing flattened hold what the hooks saw', async () => {
+    const expected = new Expectation(folder, 'structured')
+    const model = await loadTorchScript(expected.file('traced'))
+    const calls = model.calls()
+    expect(calls.map(({ path }) => path)).toEqual(['lstm', 'halves', 'joined', 'scores', 'scores.fc'])
+    const paths = calls.flatMap(({ path, outputs }) => outputs.map(steps => path + steps))
+    expect(paths).toHaveLength(9)
+    const { features } = captureFeatures(model, paths, expected.makeInputs('traced'))
+    for (const path of paths) {
+      const hooked = Object.values(expected.outputs[splitPath(path)[0]]![0]!).map(each =>
+        expected.bytes(each),
+      )
+      expect(
+        hooked.some(bytes => bytes.equals(bytesOf(features[path]!))),
+        path,
+      ).toBe(true)
+    }
   })
 })
 

@@ -17,6 +17,7 @@ export class Parameter extends Tensor {
 
   /** Takes over a handle: the parameter is that very tensor, not another one with its data. @internal */
   static adopt(handle: Handle): Parameter {
-    return Reflect.construct(Tensor, [handle, false], Parameter) as Parameter
+    const parameter: unknown = Reflect.construct(Tensor, [handle, false], Parameter)
+    return parameter as Parameter
   }
 }

@@ -27,6 +27,10 @@ export function encode(
           return Array.from(each as unknown as Iterable<number | bigint>)
         if (each instanceof Map) return entries(Array.from(each as Map<unknown, unknown>), depth)
         if (isPlainObject(each)) return entries(Object.entries(each), depth)
+        break
+      case 'function':
+      case 'symbol':
+        break
     }
     throw argumentError(
       where,
@@ -46,6 +50,6 @@ export function decode(value: NativeValue): unknown {
   if (typeof value !== 'object' || value === null) return value
   if (Array.isArray(value)) return value.map(decode)
   if ('tensor' in value) return new Tensor(value.tensor)
-  const pairs = value.keys.map((key, i) => [decode(key), decode(value.values[i]!)] as [string, unknown])
+  const pairs = value.keys.map((key, i) => [decode(key), decode(value.values[i])] as [string, unknown])
   return value.isMap ? new Map(pairs) : Object.fromEntries(pairs)
 }

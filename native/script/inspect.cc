@@ -39,8 +39,10 @@ class Tree {
       const auto& name = type->getAttributeName(i);
       auto value = module.attr(name);
       if (value.isTensor() && value.toTensor().defined()) {
-        if (type->is_parameter(i)) push(parameters, name, add_tensor(value.toTensor()));
-        else if (type->is_buffer(i)) push(buffers, name, add_tensor(value.toTensor()));
+        if (type->is_parameter(i))
+          push(parameters, name, add_tensor(value.toTensor()));
+        else if (type->is_buffer(i))
+          push(buffers, name, add_tensor(value.toTensor()));
       } else if (value.isModule()) {
         push(children, name, add(value.toModule()));
       }
@@ -115,7 +117,8 @@ Napi::Value code(const Napi::CallbackInfo& info) {
   std::vector<c10::IValue> constants;
   torch::jit::PrintDepsTable dependencies;
   torch::jit::PythonPrint printer(constants, dependencies);
-  if (info[1].IsUndefined()) printer.printNamedType(module.type());
+  if (info[1].IsUndefined())
+    printer.printNamedType(module.type());
   else {
     auto name = to_text(info[1], "method");
     auto method = module.find_method(name);

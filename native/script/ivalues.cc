@@ -148,11 +148,12 @@ IValue to_enum(const Napi::Value& value, const TypePtr& type, const std::string&
   std::string names;
   for (const auto& [name, member] : enum_type->enumNamesValues()) {
     bool is_name = value.IsString() && value.As<Napi::String>().Utf8Value() == name;
-    bool is_value =
-        (value.IsNumber() && member.isScalar() &&
-         member.toScalar().toDouble() == value.As<Napi::Number>().DoubleValue()) ||
-        (value.IsString() && member.isString() && member.toStringRef() == value.As<Napi::String>().Utf8Value());
-    if (is_name || is_value) return IValue(c10::make_intrusive<c10::ivalue::EnumHolder>(enum_type, name, member));
+    bool is_value = (value.IsNumber() && member.isScalar() &&
+                     member.toScalar().toDouble() == value.As<Napi::Number>().DoubleValue()) ||
+                    (value.IsString() && member.isString() &&
+                     member.toStringRef() == value.As<Napi::String>().Utf8Value());
+    if (is_name || is_value)
+      return IValue(c10::make_intrusive<c10::ivalue::EnumHolder>(enum_type, name, member));
     names += (names.empty() ? "" : ", ") + name;
   }
   fail("ERR_ARGUMENT", where, ": expected one of ", names, ", got ", show(value));
@@ -264,7 +265,8 @@ void check_form(const IValue& value, const std::string& where) {
   } else if (value.isGenericDict()) {
     for (const auto& entry : value.toGenericDict()) check_form(entry.value(), where);
   } else
-    fail("ERR_NOT_IMPLEMENTED", where, ": values of type ", type_name(value.type()), " have no JavaScript form");
+    fail("ERR_NOT_IMPLEMENTED", where, ": values of type ", type_name(value.type()),
+         " have no JavaScript form");
 }
 
 Napi::Value decode(Napi::Env env, const IValue& value);

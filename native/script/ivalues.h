@@ -2,7 +2,8 @@
 //
 // lib/script/values.ts encodes what is no plain value, so that nothing is ambiguous:
 //   a tensor   { tensor: handle }                  a list or tuple   an array
-//   an object  { keys: [...], values: [...] }      and back also { …, isMap: true } for keys that are not strings
+//   an object  { keys: [...], values: [...] }      and back also { …, isMap: true } for keys that are not
+//   strings
 #pragma once
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>

@@ -13,8 +13,8 @@
 
 namespace alambic {
 
-// `work()` runs on a thread of Node's pool, with the grad mode and the number of threads of the thread that asked;
-// `finish(env, result)` runs back in JavaScript and makes the promise's value.
+// `work()` runs on a thread of Node's pool, with the grad mode and the number of threads of the thread that
+// asked; `finish(env, result)` runs back in JavaScript and makes the promise's value.
 template <typename Result>
 class Job : public Napi::AsyncWorker {
  public:

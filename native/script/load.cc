@@ -62,8 +62,10 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   auto reader = std::make_shared<MemoryReader>(bytes.Data(), bytes.ByteLength());
   auto name = to_text(info[1], "name");
   optional<at::Device> device;
-  if (!info[2].IsUndefined()) device = parse_device(to_text(info[2], "device"));
-  else if (!at::hasCUDA()) device = at::kCPU;  // what was saved from a GPU loads all the same
+  if (!info[2].IsUndefined())
+    device = parse_device(to_text(info[2], "device"));
+  else if (!at::hasCUDA())
+    device = at::kCPU;  // what was saved from a GPU loads all the same
   optional<at::ScalarType> dtype;
   if (!info[3].IsUndefined()) dtype = parse_dtype(to_text(info[3], "dtype"));
   if (dtype && !at::isFloatingType(*dtype))
@@ -77,7 +79,8 @@ Napi::Value load(const Napi::CallbackInfo& info) {
     } catch (...) {
       auto error = describe_exception(std::current_exception());
       if (std::string_view(error.code()) == "ERR_OUT_OF_MEMORY") throw error;
-      throw CodedError("ERR_FILE_FORMAT", c10::str(name, ": libtorch can't read it as TorchScript: ", reason_of(error)));
+      throw CodedError("ERR_FILE_FORMAT",
+                       c10::str(name, ": libtorch can't read it as TorchScript: ", reason_of(error)));
     }
   };
   return Job<Module>::start(info.Env(), work, [kept](Napi::Env env, Module& module) {
@@ -102,15 +105,15 @@ Napi::Value freeze(const Napi::CallbackInfo& info) {
   std::vector<std::string> preserved;
   auto names = info[2].As<Napi::Array>();
   for (uint32_t i = 0; i < names.Length(); i++) preserved.push_back(to_text(names.Get(i), "preserve"));
-  bool optimize_numerics = to_bool(info[3], "optimizeNumerics"), for_inference = to_bool(info[4], "forInference");
+  bool optimize_numerics = to_bool(info[3], "optimizeNumerics"),
+       for_inference = to_bool(info[4], "forInference");
   auto work = [=] {
     auto frozen = torch::jit::freeze(tapped_copy(module, taps), preserved, optimize_numerics);
     if (for_inference) frozen = torch::jit::optimize_for_inference(frozen, preserved);
     return frozen;
   };
-  return Job<Module>::start(info.Env(), work, [](Napi::Env env, Module& frozen) {
-    return from_module(env, std::move(frozen));
-  });
+  return Job<Module>::start(
+      info.Env(), work, [](Napi::Env env, Module& frozen) { return from_module(env, std::move(frozen)); });
 }
 
 // saveScript(module, path) -> promise

@@ -43,8 +43,8 @@ Napi::Value tap(const Napi::CallbackInfo& info) {
 Tapped to_tapped(const Napi::Value& value) {
   if (value.IsUndefined()) return nullptr;
   bool is_tapped = false;
-  if (!value.IsExternal() || napi_check_object_type_tag(value.Env(), value, &tapped_tag, &is_tapped) != napi_ok ||
-      !is_tapped)
+  if (!value.IsExternal() ||
+      napi_check_object_type_tag(value.Env(), value, &tapped_tag, &is_tapped) != napi_ok || !is_tapped)
     fail("ERR_ARGUMENT", "taps: expected what tapScript returned");
   return *value.As<Napi::External<Tapped>>().Data();
 }
@@ -82,11 +82,13 @@ Run read_run(const Napi::CallbackInfo& info) {
   for (uint32_t i = 0; i + 1 < schema.arguments().size(); i++) {
     const auto& argument = schema.arguments()[i + 1];
     auto value = given.Get(i);
-    if (value.IsUndefined() && argument.default_value()) stack.push_back(*argument.default_value());
+    if (value.IsUndefined() && argument.default_value())
+      stack.push_back(*argument.default_value());
     else if (value.IsUndefined() && argument.type()->kind() != c10::TypeKind::OptionalType)
       fail("ERR_ARGUMENT", name, ": expected ", argument.name(), ": ", type_name(argument.type()),
            " as argument ", i + 1, ", got nothing");
-    else stack.push_back(to_ivalue(value, argument.type(), name + ": " + argument.name()));
+    else
+      stack.push_back(to_ivalue(value, argument.type(), name + ": " + argument.name()));
   }
   return {c10::str(name, " of ", class_name(module)),
           module,
@@ -119,8 +121,9 @@ std::string readable(std::string message) {
     throw;
   } catch (const torch::jit::JITException& error) {
     auto message = error.getOriginalMsg().value_or("");
-    throw CodedError("ERR_SCRIPT", c10::str(what, " raised ", error.getPythonClassName().value_or("an exception"),
-                                            message.empty() ? "" : ": " + message));
+    throw CodedError("ERR_SCRIPT",
+                     c10::str(what, " raised ", error.getPythonClassName().value_or("an exception"),
+                              message.empty() ? "" : ": " + message));
   } catch (...) {
     auto error = describe_exception(std::current_exception());
     auto message = readable(error.what());
@@ -150,8 +153,8 @@ Outcome execute_listening(Run& run) {
   return outcome;
 }
 
-// Shows each value to JavaScript, which may answer with another one. The interpreter would make its own error of what
-// a callback throws.
+// Shows each value to JavaScript, which may answer with another one. The interpreter would make its own error
+// of what a callback throws.
 Outcome execute_with_callback(Run& run, const Napi::Function& callback) {
   auto env = callback.Env();
   Napi::Error thrown;
@@ -159,8 +162,8 @@ Outcome execute_with_callback(Run& run, const Napi::Function& callback) {
   TapListener listener([&](int64_t tap, IValue value) -> IValue {
     try {
       Napi::HandleScope scope(env);
-      auto answer = callback.Call({Napi::Number::New(env, static_cast<double>(tap)),
-                                   from_ivalue(env, value, "captureFeatures")});
+      auto answer = callback.Call(
+          {Napi::Number::New(env, static_cast<double>(tap)), from_ivalue(env, value, "captureFeatures")});
       return answer.IsUndefined() ? value : to_ivalue(answer, value.type(), "replace");
     } catch (const Napi::Error& error) {
       thrown = error;
@@ -181,7 +184,8 @@ Outcome execute_with_callback(Run& run, const Napi::Function& callback) {
 
 Outcome execute_here(Run& run) {
   if (run.listens) return execute_listening(run);
-  TapListener nobody([](int64_t, IValue value) { return value; });  // those of a run around this one are not meant
+  TapListener nobody(
+      [](int64_t, IValue value) { return value; });  // those of a run around this one are not meant
   return {execute(run), {}};
 }
 

@@ -20,8 +20,8 @@ Napi::Value from_module(Napi::Env env, torch::jit::Module module) {
 
 const torch::jit::Module& to_module(const Napi::Value& value) {
   bool is_module = false;
-  if (!value.IsExternal() || napi_check_object_type_tag(value.Env(), value, &module_tag, &is_module) != napi_ok ||
-      !is_module)
+  if (!value.IsExternal() ||
+      napi_check_object_type_tag(value.Env(), value, &module_tag, &is_module) != napi_ok || !is_module)
     fail("ERR_ARGUMENT", "module: expected a TorchScript module");
   return *value.As<Napi::External<torch::jit::Module>>().Data();
 }

@@ -1,4 +1,5 @@
-// TorchScript modules in JavaScript: opaque objects, and functions that take them. `lib/script/` makes a class of it.
+// TorchScript modules in JavaScript: opaque objects, and functions that take them. `lib/script/` makes a
+// class of it.
 #pragma once
 #include <napi.h>
 #include <torch/csrc/jit/api/module.h>

@@ -32,8 +32,8 @@ namespace {
 
 thread_local TapListener* listener = nullptr;
 
-// It returns what it is given, so autograd and every later node see the same tensor. Conservative alias analysis
-// makes it a side effect that may write anywhere: no pass removes it, reorders it, or fuses over it.
+// It returns what it is given, so autograd and every later node see the same tensor. Conservative alias
+// analysis makes it a side effect that may write anywhere: no pass removes it, reorders it, or fuses over it.
 torch::jit::RegisterOperators tap_operator({torch::jit::Operator(
     "alambic::tap(t value, int tap) -> t",
     [](torch::jit::Stack& stack) {
@@ -44,7 +44,9 @@ torch::jit::RegisterOperators tap_operator({torch::jit::Operator(
 
 }  // namespace
 
-TapListener::TapListener(OnValue on_value) : on_value_(std::move(on_value)), outer_(listener) { listener = this; }
+TapListener::TapListener(OnValue on_value) : on_value_(std::move(on_value)), outer_(listener) {
+  listener = this;
+}
 TapListener::~TapListener() { listener = outer_; }
 TapListener* TapListener::current() { return listener; }
 
@@ -66,7 +68,8 @@ TypePtr without_optional(const TypePtr& type) {
 }
 
 bool is_number(const std::string& text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c); });
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isdigit(c); });
 }
 
 // The type after one step, or null.
@@ -126,8 +129,8 @@ std::string join_path(const std::string& parent, const std::string& name) {
   return parent.empty() ? name : parent + "." + name;
 }
 
-// `forward`, and its other names: forward1, forward2 … for the further calls in a traced file; forward__0 … for the
-// overloads of a scripted one.
+// `forward`, and its other names: forward1, forward2 … for the further calls in a traced file; forward__0 …
+// for the overloads of a scripted one.
 bool is_forward(const std::string& method) {
   constexpr std::string_view forward = "forward";
   if (method.compare(0, forward.size(), forward) != 0) return false;
@@ -136,9 +139,9 @@ bool is_forward(const std::string& method) {
   return rest.empty() ? method == forward : is_number(rest);
 }
 
-// Walks a method's graph through the calls of submodules, which it takes apart while it knows the dotted path of each.
-// `insertGraph` of the callee's own graph leaves nested calls as they are, so that their turn comes; libtorch's
-// inliner would dissolve them all and with them their names.
+// Walks a method's graph through the calls of submodules, which it takes apart while it knows the dotted path
+// of each. `insertGraph` of the callee's own graph leaves nested calls as they are, so that their turn comes;
+// libtorch's inliner would dissolve them all and with them their names.
 class Walker {
  public:
   Walker(Graph& graph, const Module& root) : graph_(graph), root_(root), self_(graph.inputs().at(0)) {}
@@ -187,7 +190,8 @@ class Walker {
     if (!function) return;
     function->ensure_defined();
     // An attribute may be declared by an interface; what is inlined is compiled for the class that is there.
-    if (call->input(0)->type()->kind() == c10::TypeKind::InterfaceType) call->input(0)->setType(callee.type());
+    if (call->input(0)->type()->kind() == c10::TypeKind::InterfaceType)
+      call->input(0)->setType(callee.type());
     torch::jit::WithInsertPoint guard(call);
     std::unordered_map<Value*, Value*> map;
     auto outputs = torch::jit::insertGraph(graph_, *function->graph(), call->inputs(), map);
@@ -195,8 +199,8 @@ class Walker {
     call->destroy();
   }
 
-  // The dotted path of a module, following attributes to the module whose method this is; none for one that comes
-  // another way: out of a list by an index known when it runs, or as an argument.
+  // The dotted path of a module, following attributes to the module whose method this is; none for one that
+  // comes another way: out of a list by an index known when it runs, or as an argument.
   optional<std::string> path_of(Value* value) {
     if (value == self_) return std::string();
     auto captured = captured_.find(value);
@@ -394,7 +398,8 @@ std::string simple_name(const Module& module) {
 }
 
 bool lies_in(const std::string& path, const std::string& container) {
-  return container.empty() || path == container || path.compare(0, container.size() + 1, container + ".") == 0;
+  return container.empty() || path == container ||
+         path.compare(0, container.size() + 1, container + ".") == 0;
 }
 
 template <typename Paths>
@@ -417,10 +422,12 @@ bool any_holds(const Paths& containers, const std::string& path) {
     fail("ERR_UNKNOWN_LAYER", what, " runs inside a torch.jit.fork, in another thread: it can't be captured");
   if (any_holds(walker.dynamic(), tap.path))
     fail("ERR_UNKNOWN_LAYER", what,
-         " is picked by an index that is known only when the model runs, so its calls have no path: it can't be "
+         " is picked by an index that is known only when the model runs, so its calls have no path: it can't "
+         "be "
          "captured");
   if (all.empty())
-    fail("ERR_UNKNOWN_LAYER", what, " can't be captured: ", method, " calls no module (was the file frozen?)");
+    fail("ERR_UNKNOWN_LAYER", what, " can't be captured: ", method,
+         " calls no module (was the file frozen?)");
   if (!inside.empty())
     fail("ERR_UNKNOWN_LAYER", what, " only holds others, ", method, " does not call it; it calls ",
          joined(inside));
@@ -429,7 +436,8 @@ bool any_holds(const Paths& containers, const std::string& path) {
 
 }  // namespace
 
-void insert_taps(Graph& graph, const Module& module, const std::string& method, const std::vector<Tap>& taps) {
+void insert_taps(Graph& graph, const Module& module, const std::string& method,
+                 const std::vector<Tap>& taps) {
   TapInserter inserter(graph, module, taps);
   inserter.insert();
   for (size_t i = 0; i < taps.size(); i++)

@@ -1,5 +1,5 @@
-// Hooks inside a TorchScript method: a copy of its graph in which the values at given module paths pass through
-// `alambic::tap`, an operator that shows them to whoever listens and hands on what it gets back.
+// Hooks inside a TorchScript method: a copy of its graph in which the values at given module paths pass
+// through `alambic::tap`, an operator that shows them to whoever listens and hands on what it gets back.
 #pragma once
 #include <torch/csrc/jit/api/function_impl.h>
 #include <torch/csrc/jit/api/module.h>
@@ -41,10 +41,11 @@ class TapListener {
   TapListener* outer_;
 };
 
-// Puts the taps into the graph of `method`, number by number. `graph` belongs to `module`'s method and is changed.
+// Puts the taps into the graph of `method`, number by number. `graph` belongs to `module`'s method and is
+// changed.
 //
-// Throws ERR_UNKNOWN_LAYER for a path that the method doesn't call, saying why; ERR_ARGUMENT for a value that is no
-// tensor, naming the tensors inside of it.
+// Throws ERR_UNKNOWN_LAYER for a path that the method doesn't call, saying why; ERR_ARGUMENT for a value that
+// is no tensor, naming the tensors inside of it.
 void insert_taps(torch::jit::Graph& graph, const torch::jit::Module& module, const std::string& method,
                  const std::vector<Tap>& taps);
 
@@ -55,8 +56,8 @@ std::unique_ptr<torch::jit::GraphFunction> with_taps(const torch::jit::Module& m
 // A module that a method calls.
 struct Call {
   std::string path;
-  int64_t count = 0;                // how often it is called in the code
-  c10::TypePtr output;              // of its first call
+  int64_t count = 0;                 // how often it is called in the code
+  c10::TypePtr output;               // of its first call
   std::vector<c10::TypePtr> inputs;  // of its first call
 };
 
