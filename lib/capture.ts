@@ -1,13 +1,30 @@
 /** Intermediate features of a model, by the dotted path of the layer that makes them. */
 import { AlambicError, argumentError, show } from './errors.js'
+import { parseFeaturePath, valueAt, withValueAt } from './feature-path.js'
 import { Module } from './nn/module.js'
+import { ScriptModule } from './script/script-module.js'
 import { Tensor } from './tensor.js'
+
+/** Which value a {@link CaptureOptions.replace} is shown. */
+export interface FeatureSite {
+  /** As it was given. */
+  path: string
+  /** Of the layer within this forward, from 0. */
+  call: number
+}
 
 export interface CaptureOptions {
   /** A layer's output (default), or the first tensor it is given. */
   io?: 'output' | 'input'
   /** For a layer that runs several times in a forward: its last call (default), or a list with one tensor per call. */
   calls?: 'last' | 'all'
+  /**
+   * Sees each value before the model goes on, and may return another tensor for it to go on with; that is then the
+   * feature. Gradients flow through what it computes.
+   */
+  replace?: (value: Tensor, site: FeatureSite) => Tensor | void
+  /** The method to run, for a TorchScript model. Default: `'forward'`. */
+  method?: string
 }
 
 /** A feature per path: a tensor, or with `calls: 'all'` one tensor per call. */
@@ -22,9 +39,11 @@ export interface Captured<Output, Options extends CaptureOptions = CaptureOption
 }
 
 /**
- * Runs a forward and returns with its output the features at the given paths, gradients included.
+ * Runs a forward and returns with its output the features at the given paths, gradients included. Modules written in
+ * TypeScript and those of TorchScript are served alike, also one inside the other.
  *
- * @param paths of layers, such as `layer1` or `layer2.0.conv1`
+ * @param paths of layers, such as `layer1` or `layer2.0.conv1`; for a layer whose output is no tensor with the way to
+ *   one in it: `lstm[0]`, `head[logits]`. With `io: 'input'` the first bracket is the argument.
  * @param input the model's input; several as an array
  * @throws AlambicError `ERR_UNKNOWN_LAYER` for a path that names no layer, or a layer that the forward did not call
  * @example const { output, features } = captureFeatures(model, ['layer1'], x); features.layer1
@@ -63,6 +82,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   /** Of the forward that is running: what others make the model compute is not recorded. */
   private calls: Map<string, Tensor[]> | null = null
   private readonly restore: (() => void)[] = []
+  private readonly hooked: Module
 
   /** @internal */
   constructor(
@@ -71,26 +91,62 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     readonly paths: readonly string[],
     private readonly options: Options,
   ) {
-    const { io = 'output', calls = 'last' } = options
-    if (io !== 'output' && io !== 'input') throw argumentError('io', "'output' or 'input'", io)
-    if (calls !== 'last' && calls !== 'all') throw argumentError('calls', "'last' or 'all'", calls)
-    // All are known before one is hooked.
-    const targets = Array.from(new Set(paths), path => [path, model.getSubmodule(path)] as const)
-    for (const [path, module] of targets)
-      this.restore.push(hookForward(module, (inputs, output) => this.record(path, inputs, output)))
+    this.hooked = model as Module
+    checkOptions(this.hooked, options)
+    try {
+      this.attach()
+    } catch (error) {
+      this.detach()
+      throw error
+    }
+  }
+
+  private attach(): void {
+    const { io = 'output', method = 'forward' } = this.options
+    const scripts = new Set<ScriptModule>()
+    for (const [path, place] of Array.from(
+      new Set(this.paths),
+      path => [path, find(this.hooked, path)] as const,
+    )) {
+      if (place.script) scripts.add(place.script)
+      const observer = this.observer(path)
+      this.restore.push(
+        place.script
+          ? place.script.addTap(method, place.rest, io, observer)
+          : hookForward(place.module, io, place.steps, observer),
+      )
+    }
+    for (const script of scripts) script.prepareTaps(method)
   }
 
   /** @throws AlambicError `ERR_UNKNOWN_LAYER` when the forward did not call one of the layers */
   forward(input: Tensor | readonly unknown[]): Captured<Output, Options> {
-    const calls = new Map<string, Tensor[]>()
-    this.calls = calls
-    try {
-      const inputs = input instanceof Tensor ? [input] : input
-      const output = this.model.forward(...inputs)
-      return { output, features: this.collect(calls) }
-    } finally {
-      this.calls = null
-    }
+    const inputs = input instanceof Tensor ? [input] : input
+    return this.collecting(() => {
+      const { method = 'forward' } = this.options
+      if (method !== 'forward')
+        return (this.model as unknown as ScriptModule).call(method, ...inputs) as Output
+      return this.model.forward(...inputs)
+    })
+  }
+
+  /**
+   * {@link forward} off the event loop, for a TorchScript model.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for other models, and together with `replace`
+   */
+  async forwardAsync(input: Tensor | readonly unknown[]): Promise<Captured<Output, Options>> {
+    const { model } = this
+    if (!(model instanceof ScriptModule)) throw argumentError('forwardAsync', 'a TorchScript model', model)
+    if (this.options.replace)
+      throw new AlambicError('ERR_ARGUMENT', 'forwardAsync: replace runs in this thread; use forward()')
+    const { method = 'forward' } = this.options
+    const inputs = input instanceof Tensor ? [input] : input
+    const { output, show } = await model.runAsync(method, [...inputs], true)
+    return this.collecting(() => {
+      show()
+      return output as Output
+    })
   }
 
   /** Takes the hooks off again. */
@@ -102,18 +158,45 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     this.detach()
   }
 
-  private record(path: string, inputs: unknown[], output: unknown): void {
-    if (this.calls === null) return
-    const value = this.options.io === 'input' ? inputs.find(each => each instanceof Tensor) : output
-    if (!(value instanceof Tensor))
+  private collecting(run: () => Output): Captured<Output, Options> {
+    const calls = new Map<string, Tensor[]>()
+    this.calls = calls
+    try {
+      const output = run()
+      return { output, features: this.collect(calls) }
+    } finally {
+      this.calls = null
+    }
+  }
+
+  private observer(path: string): Observer {
+    const { steps } = parseFeaturePath(path)
+    const inScript = find(this.hooked, path).script !== null
+    const { io = 'output' } = this.options
+    return {
+      replaces: this.options.replace !== undefined,
+      isActive: () => this.calls !== null,
+      see: (value, at) =>
+        this.record(path, value, at ?? (inScript && io === 'input' ? steps.slice(1) : steps)),
+    }
+  }
+
+  /** Returns the value with which the model goes on. */
+  private record(path: string, value: unknown, steps: readonly string[]): unknown {
+    const feature = valueAt(value, steps)
+    if (!(feature instanceof Tensor))
       throw new AlambicError(
         'ERR_ARGUMENT',
         `captureFeatures: expected the ${this.options.io ?? 'output'} of ${JSON.stringify(path)} to be a tensor, ` +
-          `got ${show(value)}; name a layer inside of it`,
+          `got ${show(feature)}; name a layer inside of it, or a tensor such as ${path}[0] or ${path}[key]`,
       )
-    const list = this.calls.get(path)
-    if (list) list.push(value)
-    else this.calls.set(path, [value])
+    const list = this.calls!.get(path) ?? []
+    this.calls!.set(path, list)
+    const replacement = this.options.replace?.(feature, { path, call: list.length })
+    if (replacement !== undefined && !(replacement instanceof Tensor))
+      throw argumentError('replace', 'a function that returns a tensor or nothing', replacement)
+    list.push(replacement ?? feature)
+    return replacement === undefined ? value : withValueAt(value, steps, replacement)
   }
 
   private collect(calls: Map<string, Tensor[]>): Features<Options> {
@@ -123,7 +206,8 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
       if (!list)
         throw new AlambicError(
           'ERR_UNKNOWN_LAYER',
-          `captureFeatures: the forward of ${this.model.constructor.name} did not call the layer ${JSON.stringify(path)}`,
+          `captureFeatures: the ${this.options.method ?? 'forward'} of ${nameOf(this.hooked)} did not call the layer ` +
+            JSON.stringify(path),
         )
       features[path] = this.options.calls === 'all' ? list : list.at(-1)!
     }
@@ -131,31 +215,85 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   }
 }
 
-type Observer = (inputs: unknown[], output: unknown) => void
+function nameOf(model: Module): string {
+  return model instanceof ScriptModule ? model.typeName : model.constructor.name
+}
 
-const observers = new WeakMap<Module, Set<Observer>>()
+function checkOptions(
+  model: Module,
+  { io = 'output', calls = 'last', replace, method }: CaptureOptions,
+): void {
+  if (io !== 'output' && io !== 'input') throw argumentError('io', "'output' or 'input'", io)
+  if (calls !== 'last' && calls !== 'all') throw argumentError('calls', "'last' or 'all'", calls)
+  if (replace !== undefined && typeof replace !== 'function')
+    throw argumentError('replace', 'a function', replace)
+  if (method !== undefined && method !== 'forward' && !(model instanceof ScriptModule))
+    throw argumentError('method', "'forward' for a model that is not TorchScript", method)
+}
+
+// ---- Where a path leads ----------------------------------------------------------------------------------------------
+
+/** A module whose forward JavaScript calls, or a path inside a TorchScript module. */
+type Place = { script: null; module: Module; steps: string[] } | { script: ScriptModule; rest: string }
+
+function find(model: Module, path: string): Place {
+  const { layer, steps } = parseFeaturePath(path)
+  const names = layer === '' ? [] : layer.split('.')
+  // The model itself may be TorchScript, or a part of it on the way.
+  let module: Module | undefined = model
+  for (const [i, name] of names.entries()) {
+    if (module instanceof ScriptModule)
+      return { script: module, rest: path.slice(names.slice(0, i).join('.').length + (i > 0 ? 1 : 0)) }
+    module = new Map(module.namedChildren()).get(name)
+    if (module === undefined) break
+  }
+  return { script: null, module: model.getSubmodule(layer), steps }
+}
+
+// ---- Modules in TypeScript ---------------------------------------------------------------------------------------------
+
+interface Observer {
+  isActive(): boolean
+  readonly replaces: boolean
+  /** `steps` to the tensor that is meant, where they are not the path's own. */
+  see(value: unknown, steps?: readonly string[]): unknown
+}
+
+interface Hook {
+  io: 'output' | 'input'
+  steps: readonly string[]
+  observer: Observer
+}
+
+const hooks = new WeakMap<Module, Set<Hook>>()
 
 /** Whether someone captures what the module is given or gives: then it must not be overwritten. */
 export function isObserved(module: Module): boolean {
-  return observers.has(module)
+  return hooks.has(module)
 }
 
 /** Shows every call of a module's forward to `observer`, until the returned function is called. */
-function hookForward(module: Module, observer: Observer): () => void {
-  let set = observers.get(module)
-  if (!set) observers.set(module, (set = watchForward(module)))
-  set.add(observer)
+function hookForward(
+  module: Module,
+  io: Hook['io'],
+  steps: readonly string[],
+  observer: Observer,
+): () => void {
+  const hook = { io, steps, observer }
+  let set = hooks.get(module)
+  if (!set) hooks.set(module, (set = watchForward(module)))
+  set.add(hook)
   return () => {
-    set.delete(observer)
-    if (set.size > 0 || observers.get(module) !== set) return
-    observers.delete(module)
+    set.delete(hook)
+    if (set.size > 0 || hooks.get(module) !== set) return
+    hooks.delete(module)
     delete (module as { forward?: unknown }).forward
   }
 }
 
-/** Puts a forward that tells its observers before the class's own. */
-function watchForward(module: Module): Set<Observer> {
-  const set = new Set<Observer>()
+/** Puts a forward that tells its hooks before the class's own. */
+function watchForward(module: Module): Set<Hook> {
+  const set = new Set<Hook>()
   const prototype = Object.getPrototypeOf(module) as Module
   const own = Object.getOwnPropertyDescriptor(module, 'forward')
   if (own)
@@ -166,11 +304,24 @@ function watchForward(module: Module): Set<Observer> {
   Object.defineProperty(module, 'forward', {
     configurable: true,
     enumerable: false,
-    value: (...inputs: unknown[]): unknown => {
-      const output: unknown = prototype.forward.apply(module, inputs)
-      for (const observer of set) observer(inputs, output)
-      return output
+    value: (...given: unknown[]): unknown => {
+      const inputs = showAll(set, 'input', given) as unknown[]
+      return showAll(set, 'output', prototype.forward.apply(module, inputs))
     },
   })
   return set
+}
+
+/** Returns the value with which the model goes on. */
+function showAll(set: Set<Hook>, io: Hook['io'], value: unknown): unknown {
+  for (const hook of [...set])
+    if (hook.io === io && hook.observer.isActive())
+      value = hook.observer.see(value, io === 'input' ? stepsOfInput(hook, value as unknown[]) : hook.steps)
+  return value
+}
+
+/** Without brackets an input is the first tensor. */
+function stepsOfInput({ steps }: Hook, inputs: unknown[]): readonly string[] {
+  if (steps.length > 0) return steps
+  return [String(inputs.findIndex(each => each instanceof Tensor))]
 }

@@ -11,6 +11,7 @@
 #include "list_buffer.h"
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
+#include "script/script_module.h"
 #include "system.h"
 #include "tensors.h"
 
@@ -29,6 +30,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_layers(env, exports);
   export_losses(env, exports);
   export_optimizers(env, exports);
+  export_script(env, exports);
   return exports;
 }
 

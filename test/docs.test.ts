@@ -7,6 +7,7 @@ import {
   captureFeatures,
   data,
   FeatureDistillationLoss,
+  loadTorchScript,
   models,
   nn,
   ones,
@@ -18,6 +19,7 @@ import {
   type ErrorCode,
   type Tensor,
 } from '../lib/index.js'
+import { handmadeScript } from './script.handmade.js'
 import { chooseLibtorch, locateBinaries, packageRoot } from '../lib/native/loader.js'
 
 function read(path: string): string {
@@ -104,6 +106,14 @@ const reproductions: Record<Reproducible, () => unknown> = {
   ERR_UNKNOWN_OPERATOR: () => (torch as unknown as Record<string, (x: Tensor) => void>)['conv2']!(ones([1])),
   ERR_NO_OVERLOAD: () => torch.add(ones([2]), 'a' as never),
   ERR_OPERATOR: () => torch.matmul(ones([2, 3]), ones([2, 3])),
+  ERR_SCRIPT: async () => {
+    const body = `  def forward(self: __torch__.Net,
+    x: Tensor) -> Tensor:
+    return torch.mm(x, x)
+`
+    const net = await loadTorchScript(handmadeScript({ body }))
+    net.forward(ones([2, 3]))
+  },
   ERR_NOT_IMPLEMENTED: () => new nn.ModuleList([]).forward(),
   ERR_AUTOGRAD: () => ones([2], { requiresGrad: true }).mul(2).backward(),
   ERR_UNKNOWN_LAYER: () => captureFeatures(models.resnet20(), ['layer2.0.con1'], zeros([1, 3, 32, 32])),

@@ -196,6 +196,69 @@ export interface NativeLayers {
   >
 }
 
+/** A TorchScript module. */
+export interface NativeScript {
+  readonly __script: unique symbol
+}
+
+/** A method of a TorchScript module with taps inside. */
+export interface NativeTappedMethod {
+  readonly __tapped: unique symbol
+}
+
+/** A TorchScript value on its way: see `native/script/ivalues.h`. */
+export type NativeValue =
+  | undefined
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | NativeValue[]
+  | { tensor: Handle }
+  | { keys: NativeValue[]; values: NativeValue[]; isMap?: boolean }
+
+/** Output, and tap and value in turn. */
+export type NativeRunResult = [output: NativeValue, seen: NativeValue[]]
+
+/** A value inside a method to be shown: see `Tap` in `native/script/taps.h`. */
+export interface NativeTap {
+  path: string
+  input: boolean
+  /** For inputs: which argument; −1 for the first tensor. */
+  argument: number
+  steps: readonly string[]
+}
+
+/** Modules and tensors, each once, the root first; names with indices into the lists. */
+export interface NativeScriptTree {
+  modules: {
+    module: NativeScript
+    typeName: string
+    children: [name: string, module: number][]
+    parameters: [name: string, tensor: number][]
+    buffers: [name: string, tensor: number][]
+  }[]
+  tensors: Handle[]
+}
+
+export interface NativeScriptMethod {
+  name: string
+  arguments: { name: string; type: string; isOptional: boolean; acceptsObject: boolean }[]
+  returns: string
+}
+
+export interface NativeScriptCall {
+  path: string
+  /** How often it stands in the code. */
+  count: number
+  /** The output's type. */
+  output: string
+  /** The tensors in it, as steps in brackets; `''` is the output itself. */
+  outputs: string[]
+  inputs: string[]
+}
+
 export interface NativeAddon extends NativeLayers {
   // ---- system.cc
   setErrorClass(constructor: new (code: never, message: string) => Error): void
@@ -338,4 +401,59 @@ export interface NativeAddon extends NativeLayers {
     errorIfNonfinite: boolean,
   ): Handle
   clipGradValue(parameters: readonly Handle[], clipValue: number): void
+
+  // ---- script/load.cc
+  /**
+   * Reads TorchScript off this thread. The bytes are not to change meanwhile. `device` undefined: where the file says,
+   * the CPU where there is no GPU. `dtype` converts floating point parameters and buffers.
+   */
+  loadScript(
+    bytes: Uint8Array,
+    name: string,
+    device: string | undefined,
+    dtype: string | undefined,
+  ): Promise<NativeScript>
+  /** With taps in `forward`, under their numbers; `preserve` names other methods to keep. */
+  freezeScript(
+    script: NativeScript,
+    taps: readonly NativeTap[],
+    preserve: readonly string[],
+    optimizeNumerics: boolean,
+    forInference: boolean,
+  ): Promise<NativeScript>
+  saveScript(script: NativeScript, path: string): Promise<void>
+
+  // ---- script/inspect.cc
+  scriptTree(script: NativeScript): NativeScriptTree
+  scriptMethods(script: NativeScript): NativeScriptMethod[]
+  /** The source of one method, or of the class. */
+  scriptCode(script: NativeScript, method: string | undefined): string
+  /** The modules that a method calls, in order, each once. */
+  scriptCalls(script: NativeScript, method: string): NativeScriptCall[]
+  /** Undefined for a module that has no modes, such as a frozen one. */
+  scriptTraining(script: NativeScript): boolean | undefined
+  setScriptTraining(script: NativeScript, training: boolean): void
+
+  // ---- script/run.cc
+  /** A copy of a method with taps; a run tells of them by their index. */
+  tapScript(script: NativeScript, method: string, taps: readonly NativeTap[]): NativeTappedMethod
+  /**
+   * Returns the output, and what the taps saw if this run `listens`: index and value in turn. With a callback each value
+   * is shown to it instead, and replaced by what it returns unless that is undefined.
+   */
+  runScript(
+    script: NativeScript,
+    method: string,
+    args: readonly NativeValue[],
+    taps: NativeTappedMethod | undefined,
+    listens: boolean,
+    callback: ((tap: number, value: NativeValue) => NativeValue) | undefined,
+  ): NativeRunResult
+  runScriptAsync(
+    script: NativeScript,
+    method: string,
+    args: readonly NativeValue[],
+    taps: NativeTappedMethod | undefined,
+    listens: boolean,
+  ): Promise<NativeRunResult>
 }

@@ -91,7 +91,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /** Parameters of this module and all below, each once, by dotted path. */
   namedParameters(): [string, Parameter][] {
-    return unique(this.namedModules().flatMap(([path, module]) => ownParameters(path, module)))
+    return unique(this.namedModules().flatMap(([path, module]) => under(path, module.ownParameters())))
   }
 
   parameters(): Parameter[] {
@@ -99,18 +99,24 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   }
 
   namedBuffers(): [string, Tensor][] {
-    return unique(this.namedModules().flatMap(([path, module]) => module.ownBuffers(path, false)))
+    return unique(this.namedModules().flatMap(([path, module]) => under(path, module.ownBuffers())))
   }
 
   buffers(): Tensor[] {
     return this.namedBuffers().map(([, buffer]) => buffer)
   }
 
-  private ownBuffers(path: string, persistentOnly: boolean): [string, Tensor][] {
+  /** The parameters of this very module. Modules that do not keep them in fields override it. */
+  protected ownParameters(): [string, Parameter][] {
+    return Object.entries(this).filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)
+  }
+
+  /** The buffers of this very module. Modules that do not register them override it. */
+  protected ownBuffers({ persistentOnly = false } = {}): [string, Tensor][] {
     const buffers: [string, Tensor][] = []
     for (const [name, { persistent = true }] of this.#buffers) {
       const value = (this as Record<string, unknown>)[name]
-      if (value instanceof Tensor && (persistent || !persistentOnly)) buffers.push([join(path, name), value])
+      if (value instanceof Tensor && (persistent || !persistentOnly)) buffers.push([name, value])
     }
     return buffers
   }
@@ -132,7 +138,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     return found
   }
 
-  private child(name: string): Module | undefined {
+  /** The part of that name. Modules that do not keep their parts in fields override it. */
+  protected child(name: string): Module | undefined {
     const value: unknown = Object.hasOwn(this, name) ? (this as Record<string, unknown>)[name] : undefined
     return value instanceof Module ? (value as Module) : undefined
   }
@@ -146,7 +153,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
       near.length > 0 ? `near names: ${near.join(', ')}` : `there are: ${paths.slice(0, 20).join(', ')}`
     return new AlambicError(
       'ERR_UNKNOWN_LAYER',
-      `${this.constructor.name} has no layer ${JSON.stringify(path)}; ${offer}`,
+      `${this.label} has no layer ${JSON.stringify(path)}; ${offer}`,
     )
   }
 
@@ -202,8 +209,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /** In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each name. */
   private namedState(path = ''): [string, Tensor][] {
     return [
-      ...ownParameters(path, this),
-      ...this.ownBuffers(path, true),
+      ...under(path, this.ownParameters()),
+      ...under(path, this.ownBuffers({ persistentOnly: true })),
       ...this.namedChildren().flatMap(([name, child]) => child.namedState(join(path, name))),
     ]
   }
@@ -245,7 +252,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     if (misshapen.length > 0 || (strict && missing.length + unexpected.length > 0))
       throw new AlambicError(
         'ERR_STATE_DICT',
-        [`loadStateDict into ${this.constructor.name}:`]
+        [`loadStateDict into ${this.label}:`]
           .concat(missing.length ? `  missing keys: ${missing.join(', ')}` : [])
           .concat(unexpected.length ? `  unexpected keys: ${unexpected.join(', ')}` : [])
           .concat(misshapen.length ? `  wrong shapes: ${misshapen.join('; ')}` : [])
@@ -261,6 +268,11 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   // ---- Display -------------------------------------------------------------------------------------------------------
 
+  /** What messages call it. */
+  protected get label(): string {
+    return this.constructor.name
+  }
+
   /** What stands between the parentheses of {@link toString}: `3, 64, kernelSize=(3, 3)`. */
   protected describe(): string {
     return ''
@@ -271,8 +283,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     const children = this.namedChildren().map(([name, child]) =>
       `(${name}): ${child.toString()}`.replaceAll('\n', '\n  '),
     )
-    if (children.length === 0) return `${this.constructor.name}(${this.describe()})`
-    return `${this.constructor.name}(\n  ${children.join('\n  ')}\n)`
+    if (children.length === 0) return `${this.label}(${this.describe()})`
+    return `${this.label}(\n  ${children.join('\n  ')}\n)`
   }
 }
 
@@ -280,10 +292,8 @@ function join(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`
 }
 
-function ownParameters(path: string, module: Module): [string, Parameter][] {
-  return Object.entries(module)
-    .filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)
-    .map(([name, parameter]) => [join(path, name), parameter])
+function under<T>(path: string, named: [string, T][]): [string, T][] {
+  return named.map(([name, value]) => [join(path, name), value])
 }
 
 function unique<T>(named: [string, T][]): [string, T][] {

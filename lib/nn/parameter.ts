@@ -1,3 +1,4 @@
+import type { Handle } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { Tensor } from '../tensor.js'
 
@@ -12,5 +13,11 @@ export class Parameter extends Tensor {
     super(native.alias(detached.handle), false)
     detached.dispose()
     if (requiresGrad) this.requiresGrad = true
+  }
+
+  /** Takes over a handle: the parameter is that very tensor, not another one with its data. @internal */
+  static adopt(handle: Handle): Parameter {
+    const parameter: unknown = Reflect.construct(Tensor, [handle, false], Parameter)
+    return parameter as Parameter
   }
 }

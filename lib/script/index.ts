@@ -1,0 +1,2 @@
+export { loadTorchScript, type LoadTorchScriptOptions } from './load.js'
+export { ScriptModule, type FreezeOptions, type ModuleSummary, type ScriptMethod } from './script-module.js'

@@ -1,0 +1,52 @@
+import { readFile } from 'node:fs/promises'
+import { AlambicError, argumentError } from '../errors.js'
+import { native } from '../native/loader.js'
+import type { Device, DType } from '../types.js'
+import { checkTorchScript } from './archive.js'
+import { wrapScript, type ScriptModule } from './script-module.js'
+
+export interface LoadTorchScriptOptions {
+  /** Where its tensors go. Default: where they were saved, or the CPU where there is no GPU. */
+  device?: Device
+  /** Converts its floating point parameters and buffers. Default: as they were saved. */
+  dtype?: DType
+}
+
+/**
+ * Loads a model that Python saved with `torch.jit.save`, scripted or traced; the event loop is free meanwhile. It comes
+ * in the mode (training or evaluation) in which it was saved.
+ *
+ * @param source a file's path, or its bytes
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`; `ERR_FILE_FORMAT` for anything but sound TorchScript; `ERR_DEVICE`,
+ *   `ERR_DTYPE`
+ * @example const teacher = await loadTorchScript('teacher.pt', { device: 'cuda' })
+ */
+export async function loadTorchScript(
+  source: string | Uint8Array,
+  { device, dtype }: LoadTorchScriptOptions = {},
+): Promise<ScriptModule> {
+  const name = typeof source === 'string' ? source : 'the buffer'
+  const bytes = await readSource(source)
+  checkTorchScript(bytes, name)
+  return wrapScript(await native.loadScript(bytes, name, device, dtype))
+}
+
+/** Bytes that nobody else changes. */
+async function readSource(source: string | Uint8Array): Promise<Uint8Array> {
+  if (source instanceof Uint8Array) return source.slice()
+  if (typeof source !== 'string') throw argumentError('source', "a file's path or its bytes", source)
+  try {
+    return await readFile(source)
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || code === 'EACCES' || code === 'EISDIR' || code === 'ENOTDIR')
+      throw new AlambicError(
+        'ERR_FILE_NOT_FOUND',
+        `loadTorchScript: expected a readable file, got ${source} (${code})`,
+        {
+          cause: error,
+        },
+      )
+    throw error
+  }
+}

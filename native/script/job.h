@@ -1,0 +1,72 @@
+// Work off the JavaScript thread, as a promise.
+#pragma once
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+#include <napi.h>
+
+#include <exception>
+#include <functional>
+#include <utility>
+
+#include "compat.h"
+#include "errors.h"
+
+namespace alambic {
+
+// `work()` runs on a thread of Node's pool, with the grad mode and the number of threads of the thread that
+// asked; `finish(env, result)` runs back in JavaScript and makes the promise's value.
+template <typename Result>
+class Job : public Napi::AsyncWorker {
+ public:
+  using Work = std::function<Result()>;
+  using Finish = std::function<Napi::Value(Napi::Env, Result&)>;
+
+  static Napi::Promise start(Napi::Env env, Work work, Finish finish) {
+    auto* job = new Job(env, std::move(work), std::move(finish));  // deletes itself
+    auto promise = job->deferred_.Promise();
+    job->Queue();
+    return promise;
+  }
+
+ protected:
+  void Execute() override {
+    try {
+      if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
+      at::ThreadLocalStateGuard guard(state_);
+      result_ = work_();
+    } catch (...) {
+      exception_ = std::current_exception();
+    }
+  }
+
+  void OnOK() override {
+    Napi::HandleScope scope(Env());
+    try {
+      if (exception_) std::rethrow_exception(exception_);
+      auto value = finish_(Env(), *result_);
+      deferred_.Resolve(value);
+    } catch (const Napi::Error& error) {
+      deferred_.Reject(error.Value());
+    } catch (...) {
+      deferred_.Reject(to_js_error(Env(), std::current_exception()));
+    }
+  }
+
+ private:
+  Job(Napi::Env env, Work work, Finish finish)
+      : Napi::AsyncWorker(env),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        threads_(at::get_num_threads()),
+        work_(std::move(work)),
+        finish_(std::move(finish)) {}
+
+  Napi::Promise::Deferred deferred_;
+  at::ThreadLocalState state_;
+  int threads_;
+  Work work_;
+  Finish finish_;
+  optional<Result> result_;
+  std::exception_ptr exception_;
+};
+
+}  // namespace alambic

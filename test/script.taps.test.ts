@@ -1,0 +1,152 @@
+/** Features inside TorchScript files: what Python's forward hooks see on the eager model. */
+import { beforeAll, describe, expect, test } from 'vitest'
+import {
+  attachFeatures,
+  captureFeatures,
+  loadTorchScript,
+  type ScriptModule,
+  type Tensor,
+} from '../lib/index.js'
+import { valueAt } from '../lib/feature-path.js'
+import { bytesOf, Expectation, findModels } from './script.fixtures.js'
+
+const models = findModels()
+const folder = 'folder' in models ? models.folder : ''
+const reason = 'reason' in models ? ` (no Python with this libtorch: ${models.reason})` : ''
+
+const names = [
+  'residual',
+  'inception',
+  'branches',
+  'branches-negative',
+  'shared',
+  'stages',
+  'structured',
+  'delegating',
+]
+/** What tracing flattens is compared in a test of its own. */
+const traceable = new Set(['residual', 'inception', 'shared', 'stages', 'delegating'])
+const files = names.flatMap(name =>
+  traceable.has(name)
+    ? [[name, 'scripted'] as const, [name, 'traced'] as const]
+    : [[name, 'scripted'] as const],
+)
+
+function hookedPaths(expected: Expectation, kind: 'outputs' | 'given'): string[] {
+  return Object.entries(expected[kind]).flatMap(([path, calls]) =>
+    Object.keys(calls[0]!).map(steps => path + steps),
+  )
+}
+
+function expectedAt(expected: Expectation, kind: 'outputs' | 'given', text: string): Buffer[] {
+  const [path, steps] = splitPath(text)
+  return expected[kind][path]!.map(call => expected.bytes(call[steps]!))
+}
+
+function splitPath(text: string): [string, string] {
+  const at = text.indexOf('[')
+  return at < 0 ? [text, ''] : [text.slice(0, at), text.slice(at)]
+}
+
+describe.skipIf(reason)(`taps of TorchScript${reason}`, () => {
+  describe.each(files)('%s, %s', (name, form) => {
+    let expected: Expectation
+    let model: ScriptModule
+
+    beforeAll(async () => {
+      expected = new Expectation(folder, name)
+      model = await loadTorchScript(expected.file(form))
+    })
+
+    test.each(['outputs', 'given'] as const)(
+      'every call of every module is seen as a Python hook sees it, bit for bit: %s',
+      kind => {
+        const paths = hookedPaths(expected, kind)
+        expect(paths.length).toBeGreaterThan(2)
+        using probe = attachFeatures(model, paths, {
+          calls: 'all',
+          io: kind === 'given' ? 'input' : 'output',
+        })
+        // The second and third runs are those of the profiled and optimized graph.
+        for (let run = 0; run < 3; run++) {
+          const { output, features } = probe.forward(expected.makeInputs(form))
+          for (const path of paths) {
+            const seen = features[path]!.map(bytesOf)
+            expect(seen.length, path).toBe(expectedAt(expected, kind, path).length)
+            expectedAt(expected, kind, path).forEach((bytes, i) =>
+              expect(bytes.equals(seen[i]!), `${path}, call ${i}, run ${run}`).toBe(true),
+            )
+          }
+          for (const [steps, entry] of Object.entries(expected.output))
+            expect(bytesOf(valueAt(output, stepsIn(steps)) as Tensor).equals(expected.bytes(entry))).toBe(
+              true,
+            )
+        }
+      },
+    )
+
+    test('gradients flow through the taps as through the hooked values', () => {
+      const paths = hookedPaths(expected, 'outputs')
+      using probe = attachFeatures(model, paths, { calls: 'all' })
+      for (let run = 0; run < 3; run++) {
+        model.zeroGrad()
+        const inputs = expected.makeInputs(form)
+        const x = inputs[0] as Tensor
+        x.requiresGrad = true
+        const { features } = probe.forward(inputs)
+        const terms = paths.flatMap(path => features[path]!.map(each => each.to('float64').square().mean()))
+        terms.reduce((sum, term) => sum.add(term)).backward()
+        const gradients = new Map(model.namedParameters().map(([key, parameter]) => [key, parameter.grad]))
+        gradients.set('input', x.grad)
+        for (const [key, entry] of Object.entries(expected.gradients))
+          expectClose(gradients.get(key)!, expected.tensor(entry), `${key}, run ${run}`)
+      }
+    })
+
+    test('attaching leaves the model and its results alone', () => {
+      const before = model.code()
+      captureFeatures(
+        model,
+        [Object.keys(expected.outputs)[1]! + firstSteps(expected)],
+        expected.makeInputs(form),
+      )
+      expect(model.code()).toBe(before)
+      const output = model.forward(...expected.makeInputs(form))
+      for (const [steps, entry] of Object.entries(expected.output))
+        expect(bytesOf(valueAt(output, stepsIn(steps)) as Tensor).equals(expected.bytes(entry))).toBe(true)
+    })
+  })
+
+  test('tuples and dicts that tracing flattened hold what the hooks saw', async () => {
+    const expected = new Expectation(folder, 'structured')
+    const model = await loadTorchScript(expected.file('traced'))
+    const calls = model.calls()
+    expect(calls.map(({ path }) => path)).toEqual(['lstm', 'halves', 'joined', 'scores', 'scores.fc'])
+    const paths = calls.flatMap(({ path, outputs }) => outputs.map(steps => path + steps))
+    expect(paths).toHaveLength(9)
+    const { features } = captureFeatures(model, paths, expected.makeInputs('traced'))
+    for (const path of paths) {
+      const hooked = Object.values(expected.outputs[splitPath(path)[0]]![0]!).map(each =>
+        expected.bytes(each),
+      )
+      expect(
+        hooked.some(bytes => bytes.equals(bytesOf(features[path]!))),
+        path,
+      ).toBe(true)
+    }
+  })
+})
+
+function firstSteps(expected: Expectation): string {
+  return Object.keys(Object.values(expected.outputs)[1]![0]!)[0]!
+}
+
+function stepsIn(text: string): string[] {
+  return Array.from(text.matchAll(/\[([^\]]+)\]/g), match => match[1]!)
+}
+
+function expectClose(actual: Tensor, expected: Tensor, what: string): void {
+  const scale = Math.max(expected.abs().max().item(), 1e-6)
+  const difference = actual.sub(expected).abs().max().item()
+  expect(difference / scale, what).toBeLessThan(1e-5)
+}
