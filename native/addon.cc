@@ -11,6 +11,7 @@
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
 #include "small_blocks.h"
+#include "storages.h"
 #include "system.h"
 #include "tensors.h"
 
@@ -20,6 +21,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
   export_system(env, exports);
   export_tensors(env, exports);
+  export_storages(env, exports);
   export_autograd(env, exports);
   export_dispatch(env, exports);
   export_generator(env, exports);
