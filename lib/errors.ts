@@ -45,6 +45,7 @@ export type ErrorCode =
   | 'ERR_TENSOR_RELEASED'
   | 'ERR_UNKNOWN_LAYER'
   | 'ERR_UNKNOWN_OPERATOR'
+  | 'ERR_UNSAFE_PICKLE'
 
 /** How a value is shown inside an error message: short, on one line. */
 export function show(value: unknown): string {

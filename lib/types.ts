@@ -1,6 +1,7 @@
 import type { Tensor } from './tensor.js'
 
-/** Element types, by PyTorch's names. Which exist depends on libtorch: `float8_*` need 2.2, wide unsigned ones 2.3. */
+/** Element types, by PyTorch's names. Which exist depends on libtorch: `float8_*` need 2.2 (`float8_e8m0fnu` 2.7), wide
+ * unsigned ones 2.3. */
 export type DType =
   | 'float32'
   | 'float64'
@@ -22,6 +23,7 @@ export type DType =
   | 'float8_e5m2'
   | 'float8_e4m3fnuz'
   | 'float8_e5m2fnuz'
+  | 'float8_e8m0fnu'
   | 'qint8'
   | 'quint8'
   | 'qint32'

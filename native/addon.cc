@@ -12,6 +12,7 @@
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
 #include "script/script_module.h"
+#include "storages.h"
 #include "system.h"
 #include "tensors.h"
 
@@ -21,6 +22,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(new Environment(env));
   export_system(env, exports);
   export_tensors(env, exports);
+  export_storages(env, exports);
   export_autograd(env, exports);
   export_cpu_memory(env, exports);
   export_dispatch(env, exports);

@@ -33,10 +33,16 @@ inline constexpr auto nullopt = c10::nullopt;
 #else
 #define ALAMBIC_UNSIGNED_DTYPES
 #endif
+#if ALAMBIC_TORCH_AT_LEAST(2, 7)
+#define ALAMBIC_SCALE_DTYPES {"float8_e8m0fnu", at::kFloat8_e8m0fnu},
+#else
+#define ALAMBIC_SCALE_DTYPES
+#endif
 #if ALAMBIC_TORCH_AT_LEAST(2, 2)
-#define ALAMBIC_NEWER_DTYPES                                                                       \
-  ALAMBIC_UNSIGNED_DTYPES{"float8_e4m3fn", at::kFloat8_e4m3fn}, {"float8_e5m2", at::kFloat8_e5m2}, \
-      {"float8_e4m3fnuz", at::kFloat8_e4m3fnuz}, {"float8_e5m2fnuz", at::kFloat8_e5m2fnuz},
+#define ALAMBIC_NEWER_DTYPES                                                         \
+  ALAMBIC_UNSIGNED_DTYPES ALAMBIC_SCALE_DTYPES{"float8_e4m3fn", at::kFloat8_e4m3fn}, \
+      {"float8_e5m2", at::kFloat8_e5m2}, {"float8_e4m3fnuz", at::kFloat8_e4m3fnuz},  \
+      {"float8_e5m2fnuz", at::kFloat8_e5m2fnuz},
 #else
 #define ALAMBIC_NEWER_DTYPES ALAMBIC_UNSIGNED_DTYPES
 #endif

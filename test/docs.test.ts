@@ -8,6 +8,7 @@ import {
   data,
   FeatureDistillationLoss,
   loadTorchScript,
+  loadStateDict,
   models,
   nn,
   ones,
@@ -79,6 +80,13 @@ const labels = tensor([0n, 1n])
 const logits = zeros([2, 10])
 const features = (channels: number) => [zeros([2, channels, 8, 8])]
 
+/** A file of torch.save's old format whose value is this pickle. */
+function pickleOf(pickle: string): Buffer {
+  const magic = 'L119547037146038801333356L\n.'
+  const system = "(S'little_endian'\nI01\nd."
+  return Buffer.from(`${magic}I1001\n.${system}${pickle}]`)
+}
+
 /** A page's message for each code: what the action is refused with. */
 const reproductions: Record<Reproducible, () => unknown> = {
   ERR_ARGUMENT: () => new FeatureDistillationLoss({ alpha: 2 }),
@@ -104,6 +112,7 @@ const reproductions: Record<Reproducible, () => unknown> = {
   },
   ERR_OUT_OF_MEMORY: () => zeros([1e15]),
   ERR_UNKNOWN_OPERATOR: () => (torch as unknown as Record<string, (x: Tensor) => void>)['conv2']!(ones([1])),
+  ERR_UNSAFE_PICKLE: () => loadStateDict(pickleOf("cposix\nsystem\n(S'true'\ntR.")),
   ERR_NO_OVERLOAD: () => torch.add(ones([2]), 'a' as never),
   ERR_OPERATOR: () => torch.matmul(ones([2, 3]), ones([2, 3])),
   ERR_SCRIPT: async () => {

@@ -120,7 +120,7 @@ interface End {
   offset: number
 }
 
-function endRecord({ count, size, offset }: End, comment = Buffer.alloc(0)): Buffer {
+function endRecord({ count, size, offset }: End, comment: Buffer = Buffer.alloc(0)): Buffer {
   const record = Buffer.alloc(22)
   record.writeUInt32LE(0x06054b50, 0)
   record.writeUInt16LE(count, 8)

@@ -42,6 +42,12 @@ export interface NativeGenerator {
   readonly __generator: unique symbol
 }
 
+/** A file mapped into memory, privately: writing to its tensors does not change it. */
+export interface NativeMappedFile {
+  /** A uint8 tensor of these bytes with a storage of its own, which keeps the file mapped. */
+  storage(offset: number, bytes: number): Handle
+}
+
 export interface SystemInfo {
   torchVersion: string
   /** The file that libtorch_cpu was really loaded from. */
@@ -299,6 +305,18 @@ export interface NativeAddon extends NativeLayers {
   /** Of freed CPU memory, how much is kept for later tensors, in all threads. */
   limitIdleMemory(bytes: number): void
   releaseIdleMemory(): void
+  // ---- storages.cc
+  MappedFile: new (descriptor: number, size: number) => NativeMappedFile
+  /** Another tensor on the storage of `tensor`; `strides` and `offset` count elements of the dtype. */
+  viewStorage(
+    tensor: Handle,
+    dtype: string,
+    shape: readonly number[],
+    strides: readonly number[],
+    offset: number,
+  ): Handle
+  /** Which storage (the same number for the same one), its size, and the index of the tensor's first element in it. */
+  storageOf(tensor: Handle): { id: bigint; bytes: number; offset: number }
 
   // ---- autograd.cc
   backward(

@@ -1,0 +1,272 @@
+import { AlambicError, argumentError, show } from '../errors.js'
+import { nearest } from '../names.js'
+import type { StateDict } from '../nn/module.js'
+import { Tensor } from '../tensor.js'
+import { requireDType } from './dtypes.js'
+import { readDocument, type FileDocument } from './document.js'
+import { TensorMaker, type MaterializeOptions } from './materialize.js'
+import { dtypeNamed } from './pickle/torch.js'
+import { kindOf, Reference } from './pickle/unpickler.js'
+import { Bytes, Complex128, Dict, PySet, Tuple, type Value } from './pickle/values.js'
+import { StorageRecord, TensorRecord } from './records.js'
+import { openSource, type ByteSource, type FileOrBytes } from './source.js'
+
+export interface LoadOptions extends MaterializeOptions {
+  /**
+   * Where in the file the weights are, such as `'state_dict'` or `'models.student'`; `''` is the whole file. Default:
+   * the whole file, except for a checkpoint whose only tensors of a model are under `state_dict`, `model_state_dict` or
+   * `model`.
+   */
+  entry?: string
+}
+
+/**
+ * The tensors of a file by their dotted keys: safetensors (also in several files, by their `*.index.json`), or what
+ * `torch.save` wrote, new or old. The format is recognised by content. Dicts in dicts are flattened with dots; what is
+ * not a tensor is left out.
+ *
+ * A pickle is read, never run: what is not tensors, containers, numbers and strings is refused by its name. Tensors
+ * that shared memory when they were saved share it again; they record no gradients. They are the caller's to release.
+ *
+ * @param file a path, or the bytes of a file
+ * @example model.loadStateDict(await loadStateDict('resnet20.th'), { prefix: 'module.' })
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`; `ERR_FILE_FORMAT` for a file that is damaged, of another kind, or
+ *   big-endian; `ERR_UNSAFE_PICKLE`; `ERR_DTYPE` for a dtype that this libtorch has not; `ERR_STATE_DICT` when there
+ *   are no tensors, or no such entry
+ */
+export async function loadStateDict(file: FileOrBytes, options: LoadOptions = {}): Promise<StateDict> {
+  const { entry, ...rest } = checkOptions('loadStateDict', options, ['entry', 'device', 'dtype', 'mmap'])
+  return withDocument(file, rest, async ({ value }, maker, name) => {
+    const records = stateDictRecords(value, entry, name)
+    const tensors: [string, Tensor][] = []
+    for (const [key, record] of records) tensors.push([key, await maker.tensor(record, `${name}: ${key}`)])
+    return [Object.fromEntries(tensors), tensors.map(([, tensor]) => tensor)]
+  })
+}
+
+/**
+ * All that a file holds: a checkpoint with weights, the state of an optimizer, numbers. Dicts become plain objects
+ * (numbers as keys become their digits), lists and tuples arrays, sets `Set`s, None null, integers beyond 2^53 bigints,
+ * bytes `Buffer`s, complex numbers `{ re, im }`, dtypes and devices their names.
+ *
+ * @example const { model, optimizer, epoch } = await loadCheckpoint('checkpoint.pt')
+ * @throws AlambicError as {@link loadStateDict}
+ */
+export async function loadCheckpoint<T = unknown>(
+  file: FileOrBytes,
+  options: MaterializeOptions = {},
+): Promise<T> {
+  const checked = checkOptions('loadCheckpoint', options, ['device', 'dtype', 'mmap'])
+  return withDocument(file, checked, async ({ value }, maker, name) => {
+    const converter = new Converter(maker, name)
+    return [(await converter.convert(value, '', 0)) as T, converter.tensors]
+  })
+}
+
+/** Reads a document, and makes tensors of it while its files are open; releases them when that fails. */
+async function withDocument<T>(
+  file: FileOrBytes,
+  options: MaterializeOptions,
+  body: (document: FileDocument, maker: TensorMaker, name: string) => Promise<[result: T, tensors: Tensor[]]>,
+): Promise<T> {
+  if (options.dtype !== undefined) requireDType(options.dtype, 'dtype')
+  const sources: ByteSource[] = []
+  const open = async (input: FileOrBytes) => {
+    const source = await openSource(input)
+    sources.push(source)
+    return source
+  }
+  const maker = new TensorMaker(options)
+  let kept: Tensor[] = []
+  try {
+    const source = await open(file)
+    const [result, tensors] = await body(await readDocument(source, open), maker, source.name)
+    kept = tensors
+    return result
+  } finally {
+    maker.finish(new Set(kept))
+    for (const source of sources) await source.close()
+  }
+}
+
+function checkOptions<T extends object>(name: string, options: T, known: string[]): T {
+  const unknown = Object.keys(options).find(key => !known.includes(key))
+  if (unknown === undefined) return options
+  const near = nearest(unknown, known, 1)[0]
+  const offer = near === undefined ? `one of ${known.join(', ')}` : `did you mean ${near}?`
+  throw new AlambicError('ERR_ARGUMENT', `${name}: no option ${show(unknown)}; ${offer}`)
+}
+
+// ---- Finding the state dict ------------------------------------------------------------------------------------------------
+
+/** Where training scripts put a model's weights. */
+const USUAL_ENTRIES = ['state_dict', 'model_state_dict', 'model']
+
+/** A file that makes more of itself by naming one dict many times is not walked to the end. */
+const MAX_VISITS = 1_000_000
+const MAX_DEPTH = 200
+
+/**
+ * The records of a state dict by their dotted keys.
+ *
+ * @throws AlambicError `ERR_STATE_DICT`
+ */
+export function stateDictRecords(
+  value: Value,
+  entry: string | undefined,
+  file: string,
+): Map<string, TensorRecord> {
+  const root = entry === undefined ? usualEntry(value) : findEntry(value, entry, file)
+  const records = new Map<string, TensorRecord>()
+  let visits = 0
+  const visit = (value: Value, path: string, depth: number) => {
+    if (++visits > MAX_VISITS || depth > MAX_DEPTH)
+      throw new AlambicError('ERR_FILE_FORMAT', `${file}: the values are nested too deep, or in circles`)
+    if (value instanceof TensorRecord) {
+      if (records.has(path)) throw ambiguous(file, path)
+      records.set(path, value)
+    } else
+      for (const [key, child] of childrenOf(value))
+        visit(child, path === '' ? key : `${path}.${key}`, depth + 1)
+  }
+  if (!(root instanceof TensorRecord)) visit(root, '', 0)
+  if (records.size > 0) return records
+  throw new AlambicError(
+    'ERR_STATE_DICT',
+    `${file}: expected a dict of tensors${entry ? ` at ${show(entry)}` : ''}, found ${describe(root)}; ` +
+      'loadCheckpoint() reads whatever a file holds',
+  )
+}
+
+function ambiguous(file: string, key: string): AlambicError {
+  return new AlambicError(
+    'ERR_STATE_DICT',
+    `${file}: two tensors would both be called ${show(key)}; choose one part with { entry }`,
+  )
+}
+
+function usualEntry(value: Value): Value {
+  if (!(value instanceof Dict)) return value
+  const children = [...value.map.values()]
+  if (children.some(child => child instanceof TensorRecord)) return value
+  const found = USUAL_ENTRIES.filter(name => value.map.get(name) instanceof Dict)
+  return found.length === 1 ? value.map.get(found[0]!)! : value
+}
+
+/** Keys may hold dots themselves: the longest that fits is taken first. */
+function findEntry(value: Value, entry: string, file: string): Value {
+  if (typeof entry !== 'string') throw argumentError('entry', 'a string', entry)
+  let found = value
+  let rest = entry
+  while (rest !== '') {
+    const children = childrenOf(found).filter(([key]) => rest === key || rest.startsWith(`${key}.`))
+    const best = children.sort(([a], [b]) => b.length - a.length)[0]
+    if (best === undefined) throw noEntry(file, entry, found)
+    found = best[1]
+    rest = rest.slice(best[0].length + 1)
+  }
+  return found
+}
+
+function noEntry(file: string, entry: string, value: Value): AlambicError {
+  const keys = childrenOf(value).map(([key]) => show(key))
+  const offer =
+    keys.length > 0 ? keys.slice(0, 20).join(', ') + (keys.length > 20 ? ' …' : '') : kindOf(value)
+  return new AlambicError('ERR_STATE_DICT', `${file}: no entry ${show(entry)}; there are ${offer}`)
+}
+
+function childrenOf(value: Value): [string, Value][] {
+  if (value instanceof Dict) return Array.from(value.map, ([key, child]) => [keyText(key), child])
+  const items = Array.isArray(value) ? value : value instanceof Tuple ? value.items : []
+  return items.map((child, i) => [String(i), child])
+}
+
+/** As JavaScript's objects have them; keys of other kinds, such as tuples, as a text for messages. */
+function keyText(key: Value): string {
+  if (typeof key === 'string') return key
+  return typeof key === 'object' && key !== null ? `(${kindOf(key)})` : String(key)
+}
+
+function describe(value: Value): string {
+  if (value instanceof TensorRecord) return `one tensor, ${value.dtype} (${value.shape.join(', ')})`
+  const keys = childrenOf(value).map(([key]) => key)
+  return keys.length > 0 ? `${kindOf(value)} with ${keys.slice(0, 8).map(show).join(', ')}` : kindOf(value)
+}
+
+// ---- Everything ------------------------------------------------------------------------------------------------------------
+
+class Converter {
+  readonly tensors: Tensor[] = []
+  /** One object of the file is one object here, and none is converted twice. */
+  private readonly converted = new Map<Value, unknown>()
+
+  constructor(
+    private readonly maker: TensorMaker,
+    private readonly file: string,
+  ) {}
+
+  async convert(value: Value, path: string, depth: number): Promise<unknown> {
+    if (typeof value !== 'object' || value === null) return value
+    const known = this.converted.get(value)
+    if (known !== undefined) return known
+    if (depth > MAX_DEPTH)
+      throw new AlambicError(
+        'ERR_FILE_FORMAT',
+        `${this.file}: the values are nested deeper than ${MAX_DEPTH}`,
+      )
+    const result = await this.make(value, path, depth)
+    this.converted.set(value, result)
+    return result
+  }
+
+  private async make(value: object & Value, path: string, depth: number): Promise<unknown> {
+    const name = `${this.file}: ${path}`
+    if (value instanceof TensorRecord) return this.keep(await this.maker.tensor(value, name))
+    if (value instanceof StorageRecord) return this.keep(await this.maker.storageTensor(value, name))
+    if (value instanceof Dict) return this.object(value, path, depth)
+    if (value instanceof PySet) return this.fill(value, new Set(), value.items, path, depth)
+    if (value instanceof Tuple) return this.fill(value, [], value.items, path, depth)
+    if (Array.isArray(value)) return this.fill(value, [], value, path, depth)
+    if (value instanceof Bytes) return Buffer.from(value.bytes)
+    if (value instanceof Complex128) return { re: value.re, im: value.im }
+    return value instanceof Reference ? (dtypeNamed(value.global) ?? value.global.name) : value
+  }
+
+  private keep(tensor: Tensor): Tensor {
+    this.tensors.push(tensor)
+    return tensor
+  }
+
+  private async object({ map }: Dict, path: string, depth: number): Promise<unknown> {
+    const entries: [string, unknown][] = []
+    const keys = new Set<string>()
+    for (const [key, child] of map) {
+      const text = keyText(key)
+      if (keys.has(text) || (typeof key === 'object' && key !== null))
+        throw new AlambicError(
+          'ERR_FILE_FORMAT',
+          `${this.file}: ${path || 'the file'}: expected keys that are strings or numbers, each once, found ${show(text)}`,
+        )
+      keys.add(text)
+      entries.push([text, await this.convert(child, path === '' ? text : `${path}.${text}`, depth + 1)])
+    }
+    return Object.fromEntries(entries)
+  }
+
+  private async fill(
+    value: Value,
+    target: unknown[] | Set<unknown>,
+    items: readonly Value[],
+    path: string,
+    depth: number,
+  ): Promise<unknown> {
+    // Known before it is filled: a list may hold itself.
+    this.converted.set(value, target)
+    for (const [i, item] of items.entries()) {
+      const child = await this.convert(item, `${path}[${i}]`, depth + 1)
+      if (Array.isArray(target)) target.push(child)
+      else target.add(child)
+    }
+    return target
+  }
+}

@@ -1,0 +1,45 @@
+/** What a pickle holds, before it becomes JavaScript's own: lists are arrays, None is null. */
+import type { StorageRecord, TensorRecord } from '../records.js'
+import type { Reference } from './unpickler.js'
+
+export type Value =
+  | null
+  | boolean
+  | number
+  | bigint
+  | string
+  | Value[]
+  | Dict
+  | Tuple
+  | PySet
+  | Bytes
+  | Complex128
+  | TensorRecord
+  | StorageRecord
+  | Reference
+
+/** dict, OrderedDict and their like: keys in order. */
+export class Dict {
+  readonly map = new Map<Value, Value>()
+}
+
+export class Tuple {
+  constructor(readonly items: readonly Value[]) {}
+}
+
+/** set and frozenset, with whatever order they were saved in. */
+export class PySet {
+  constructor(readonly items: Value[]) {}
+}
+
+/** bytes and bytearray. */
+export class Bytes {
+  constructor(readonly bytes: Uint8Array) {}
+}
+
+export class Complex128 {
+  constructor(
+    readonly re: number,
+    readonly im: number,
+  ) {}
+}
