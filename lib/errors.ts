@@ -48,12 +48,16 @@ export type ErrorCode =
   | 'ERR_UNSAFE_PICKLE'
 
 /** How a value is shown inside an error message: short, on one line. */
-export function show(value: unknown): string {
+export function show(value: unknown, depth = 0): string {
   if (typeof value === 'string') return JSON.stringify(value)
   if (typeof value === 'bigint') return `${value}n`
   if (typeof value === 'function') return `function ${value.name || '(anonymous)'}`
   if (Array.isArray(value)) {
-    const head = value.slice(0, 8).map(show).join(', ')
+    if (depth >= 3) return '[…]'
+    const head = value
+      .slice(0, 8)
+      .map(each => show(each, depth + 1))
+      .join(', ')
     return value.length > 8 ? `[${head}, … ${value.length} in all]` : `[${head}]`
   }
   if (typeof value === 'object' && value !== null) {

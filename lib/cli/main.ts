@@ -7,6 +7,7 @@ import { AlambicError } from '../errors.js'
 import { packageRoot } from '../native/loader.js'
 import { compareCommand, demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
+import { inspectCommand } from './inspect.js'
 import { setupCommand } from './setup.js'
 
 const manifest = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
@@ -19,6 +20,7 @@ const program = new Command('alambic')
   .version(manifest.version)
   .addCommand(demoCommand())
   .addCommand(compareCommand())
+  .addCommand(inspectCommand())
   .addCommand(doctorCommand())
   .addCommand(setupCommand())
 

@@ -19,7 +19,7 @@ export async function writeAtomically(
   const file = await failingWith(path, open(temporary, 'wx'))
   try {
     try {
-      await write(file)
+      await failingWith(path, write(file))
       await failingWith(path, file.sync())
     } finally {
       await file.close()
@@ -48,6 +48,7 @@ async function failingWith<T>(path: string, action: Promise<T>): Promise<T> {
   try {
     return await action
   } catch (error) {
+    if (error instanceof AlambicError) throw error
     throw new AlambicError(
       'ERR_FILE_NOT_FOUND',
       `${path}: expected a place that can be written to, got ${(error as Error).message}; check the folder`,

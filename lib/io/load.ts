@@ -130,7 +130,7 @@ export function stateDictRecords(
         visit(child, path === '' ? key : `${path}.${key}`, depth + 1)
   }
   if (!(root instanceof TensorRecord)) visit(root, '', 0)
-  if (records.size > 0) return records
+  if (records.size > 0 || (root instanceof Dict && root.map.size === 0)) return records
   throw new AlambicError(
     'ERR_STATE_DICT',
     `${file}: expected a dict of tensors${entry ? ` at ${show(entry)}` : ''}, found ${describe(root)}; ` +
@@ -190,7 +190,12 @@ function keyText(key: Value): string {
 function describe(value: Value): string {
   if (value instanceof TensorRecord) return `one tensor, ${value.dtype} (${value.shape.join(', ')})`
   const keys = childrenOf(value).map(([key]) => key)
-  return keys.length > 0 ? `${kindOf(value)} with ${keys.slice(0, 8).map(show).join(', ')}` : kindOf(value)
+  return keys.length > 0
+    ? `${kindOf(value)} with ${keys
+        .slice(0, 8)
+        .map(each => show(each))
+        .join(', ')}`
+    : kindOf(value)
 }
 
 // ---- Everything ------------------------------------------------------------------------------------------------------------

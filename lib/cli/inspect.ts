@@ -1,0 +1,82 @@
+/** `alambic inspect`: what is in a file of weights, or in a model. */
+import Table from 'cli-table3'
+import { Command } from 'commander'
+import { fileFormat, inspectWeights, type TensorSummary, type WeightsSummary } from '../io/inspect.js'
+
+export interface InspectFlags {
+  json?: boolean
+}
+
+export function inspectCommand(): Command {
+  return new Command('inspect')
+    .description(
+      'show what a file holds: keys, shapes and dtypes of safetensors and of what torch.save wrote',
+    )
+    .argument('<file>', 'the file, or the index (*.index.json) of several')
+    .option('--json', 'print JSON')
+    .action(inspectFile)
+}
+
+/** By content, not by ending. */
+async function inspectFile(file: string, flags: InspectFlags): Promise<void> {
+  switch (await fileFormat(file)) {
+    case 'safetensors':
+    case 'index':
+    case 'torch.save':
+    case 'torch.save (old)':
+    case 'TorchScript':
+      await showWeights(file, flags)
+  }
+}
+
+async function showWeights(file: string, { json }: InspectFlags): Promise<void> {
+  const summary = await inspectWeights(file)
+  console.log(json ? JSON.stringify(summary, null, 2) : formatWeights(summary))
+}
+
+export function formatWeights({ file, format, tensors, values, metadata, totals }: WeightsSummary): string {
+  const hasNotes = tensors.some(tensor => noteOf(tensor) !== '')
+  const table = new Table({
+    head: ['key', 'shape', 'dtype', 'bytes', ...(hasNotes ? ['memory'] : [])],
+    colAligns: ['left', 'left', 'left', 'right', 'left'],
+    style: { head: [], border: [], compact: true },
+  })
+  for (const tensor of tensors) {
+    const row = [printable(tensor.key), shapeText(tensor), tensor.dtype, grouped(tensor.bytes)]
+    table.push(hasNotes ? [...row, noteOf(tensor)] : row)
+  }
+  const others = [...Object.entries(values), ...Object.entries(metadata)].map(
+    ([key, value]) => `${printable(key)}: ${printable(String(value)).slice(0, 100)}`,
+  )
+  return [
+    `${printable(file)}: ${format}`,
+    table.toString(),
+    ...others,
+    `${grouped(totals.tensors)} tensor${totals.tensors === 1 ? '' : 's'}, ${grouped(totals.elements)} elements, ${grouped(totals.bytes)} bytes ` +
+      `in a file of ${grouped(totals.fileBytes)}`,
+  ].join('\n')
+}
+
+function shapeText({ shape }: TensorSummary): string {
+  return `(${shape.join(', ')})`
+}
+
+function noteOf({ strides, sharesWith }: TensorSummary): string {
+  const notes = [
+    ...(strides === undefined ? [] : [`strides (${strides.join(', ')})`]),
+    ...(sharesWith === undefined ? [] : [`shared with ${printable(sharesWith)}`]),
+  ]
+  return notes.join(', ')
+}
+
+function grouped(value: number): string {
+  return value.toLocaleString('en-US')
+}
+
+/** Names come from the file: nothing in them is for the terminal to act upon. */
+function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
+    character => `\\u{${character.codePointAt(0)!.toString(16)}}`,
+  )
+}

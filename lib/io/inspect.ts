@@ -1,0 +1,119 @@
+import type { DType } from '../types.js'
+import { itemSize } from './dtypes.js'
+import { readDocument, recognise, type FileFormat } from './document.js'
+import { stateDictRecords } from './load.js'
+import { Dict, Tuple, type Value } from './pickle/values.js'
+import { contiguousStrides } from './records.js'
+import type { Metadata } from './safetensors.js'
+import { openSource, type ByteSource, type FileOrBytes } from './source.js'
+
+export interface TensorSummary {
+  key: string
+  dtype: DType
+  shape: number[]
+  /** Elements to skip along each dimension; only where the elements are not in row-major order. */
+  strides?: number[]
+  /** Of its elements. */
+  bytes: number
+  /** The first key that has the same storage; only where there is one. */
+  sharesWith?: string
+}
+
+export interface WeightsSummary {
+  file: string
+  format: FileFormat
+  /** In the order of the file. */
+  tensors: TensorSummary[]
+  /** What else a checkpoint holds: numbers and strings by their dotted keys. */
+  values: Record<string, number | string | boolean>
+  /** Strings in the header of safetensors. */
+  metadata: Metadata
+  totals: {
+    tensors: number
+    elements: number
+    /** Of all storages, each once. */
+    bytes: number
+    fileBytes: number
+  }
+}
+
+/** The kind of a file, by its content. @throws AlambicError `ERR_FILE_FORMAT`, `ERR_FILE_NOT_FOUND` */
+export async function fileFormat(file: FileOrBytes): Promise<FileFormat> {
+  const source = await openSource(file)
+  try {
+    return await recognise(source)
+  } finally {
+    await source.close()
+  }
+}
+
+/**
+ * What a file of weights holds, without loading it: only its header or pickle is read, so checksums of the data are not
+ * checked.
+ *
+ * @throws AlambicError as `loadStateDict`
+ */
+export async function inspectWeights(file: FileOrBytes): Promise<WeightsSummary> {
+  const sources: ByteSource[] = []
+  const open = async (input: FileOrBytes) => {
+    const source = await openSource(input)
+    sources.push(source)
+    return source
+  }
+  try {
+    const source = await open(file)
+    const { format, value, metadata } = await readDocument(source, open)
+    const tensors = summaries(value, source.name)
+    const fileBytes = sources.reduce((sum, { size }) => sum + size, 0)
+    const { list, elements, bytes } = tensors
+    const totals = { tensors: list.length, elements, bytes, fileBytes }
+    return { file: source.name, format, tensors: list, values: plainValues(value), metadata, totals }
+  } finally {
+    for (const source of sources) await source.close()
+  }
+}
+
+function summaries(value: Value, file: string): { list: TensorSummary[]; elements: number; bytes: number } {
+  const firsts = new Map<unknown, string>()
+  const list: TensorSummary[] = []
+  let elements = 0
+  let bytes = 0
+  for (const [key, { dtype, shape, strides, storage, numel }] of stateDictRecords(value, '', file)) {
+    const summary: TensorSummary = { key, dtype, shape, bytes: numel * itemSize(dtype) }
+    if (numel > 1 && String(strides) !== String(contiguousStrides(shape))) summary.strides = strides
+    let root = storage
+    while (root.part !== undefined) root = root.part.of
+    const first = firsts.get(root)
+    if (first === undefined) {
+      firsts.set(root, key)
+      bytes += root.bytes
+    } else summary.sharesWith = first
+    elements += numel
+    list.push(summary)
+  }
+  return { list, elements, bytes }
+}
+
+/** Enough to see what a checkpoint is about. */
+const MAX_VALUES = 200
+const MAX_DEPTH = 20
+
+function plainValues(value: Value): WeightsSummary['values'] {
+  const found: [string, number | string | boolean][] = []
+  let visits = 0
+  const visit = (value: Value, path: string, depth: number) => {
+    if (found.length >= MAX_VALUES || depth > MAX_DEPTH || ++visits > 100_000) return
+    if (typeof value === 'number' || typeof value === 'string' || typeof value === 'boolean')
+      found.push([path, value])
+    else if (typeof value === 'bigint') found.push([path, String(value)])
+    else if (value instanceof Dict)
+      for (const [key, child] of value.map)
+        visit(child, path === '' ? String(key) : `${path}.${String(key)}`, depth + 1)
+    else if (Array.isArray(value) || value instanceof Tuple)
+      (Array.isArray(value) ? value : value.items).forEach((child, i) =>
+        visit(child, path === '' ? String(i) : `${path}.${i}`, depth + 1),
+      )
+  }
+  visit(value, '', 0)
+  return Object.fromEntries(found)
+}
