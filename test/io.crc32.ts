@@ -1,9 +1,7 @@
-/** CRC-32 by its definition, bit by bit: what the faster one is compared with. */
-export function crc32OfBits(data: Uint8Array): number {
-  let crc = 0xffffffff
-  for (const byte of data) {
-    crc ^= byte
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0)
-  }
-  return ~crc >>> 0
+import { gzipSync } from 'node:zlib'
+
+/** CRC-32 by zlib, which puts it at the end of gzip data: what ours is compared with. */
+export function crc32OfZlib(data: Uint8Array): number {
+  const packed = gzipSync(data, { level: 1 })
+  return packed.readUInt32LE(packed.length - 8)
 }

@@ -1,6 +1,6 @@
 /** Builds zip archives, honest ones and others, independently of `lib/io`. */
 import { deflateRawSync } from 'node:zlib'
-import { crc32OfBits } from './io.crc32.js'
+import { crc32OfZlib } from './io.crc32.js'
 
 export interface ZipPart {
   name: string
@@ -46,7 +46,7 @@ export function zip(parts: readonly ZipPart[], end: ZipEnd = {}): Buffer {
       name: part.name,
       flags: 0x800 | (part.descriptor ? 8 : 0),
       method: part.deflate ? 8 : 0,
-      crc: crc32OfBits(part.data),
+      crc: crc32OfZlib(part.data),
       compressedSize: packed.length,
       size: part.data.length,
       offset: position,

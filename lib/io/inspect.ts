@@ -1,7 +1,7 @@
 import type { DType } from '../types.js'
 import { itemSize } from './dtypes.js'
 import { readDocument, recognise, type FileFormat } from './document.js'
-import { stateDictRecords } from './load.js'
+import { keyText, stateDictRecords } from './load.js'
 import { Dict, Tuple, type Value } from './pickle/values.js'
 import { contiguousStrides } from './records.js'
 import type { Metadata } from './safetensors.js'
@@ -108,7 +108,7 @@ function plainValues(value: Value): WeightsSummary['values'] {
     else if (typeof value === 'bigint') found.push([path, String(value)])
     else if (value instanceof Dict)
       for (const [key, child] of value.map)
-        visit(child, path === '' ? String(key) : `${path}.${String(key)}`, depth + 1)
+        visit(child, path === '' ? keyText(key) : `${path}.${keyText(key)}`, depth + 1)
     else if (Array.isArray(value) || value instanceof Tuple)
       (Array.isArray(value) ? value : value.items).forEach((child, i) =>
         visit(child, path === '' ? String(i) : `${path}.${i}`, depth + 1),

@@ -182,7 +182,7 @@ function childrenOf(value: Value): [string, Value][] {
 }
 
 /** As JavaScript's objects have them; keys of other kinds, such as tuples, as a text for messages. */
-function keyText(key: Value): string {
+export function keyText(key: Value): string {
   if (typeof key === 'string') return key
   return typeof key === 'object' && key !== null ? `(${kindOf(key)})` : String(key)
 }

@@ -2,10 +2,11 @@
  * Safetensors: eight bytes with the length of a JSON header, the header, then all tensors, contiguous and without gaps.
  * Checked as the reference implementation does (`safetensors::SafeTensors::read_metadata`).
  */
+import { show } from '../errors.js'
 import { fileError } from './file-error.js'
 import { fromSafetensorsType, itemSize } from './dtypes.js'
 import { Dict } from './pickle/values.js'
-import { contiguousStrides, StorageRecord, TensorRecord } from './records.js'
+import { contiguousStrides, Malformed, StorageRecord, TensorRecord } from './records.js'
 import type { ByteSource } from './source.js'
 
 const LENGTH_BYTES = 8
@@ -14,7 +15,7 @@ const LENGTH_BYTES = 8
 const MAX_HEADER_BYTES = 100_000_000
 
 /** Arrays and objects in a header: three per tensor. What parsing makes of them takes memory. */
-const MAX_HEADER_PARTS = 3_000_000
+const MAX_HEADER_PARTS = 1_000_000
 
 /** Strings of the user, under `__metadata__`. */
 export type Metadata = Record<string, string>
@@ -139,7 +140,7 @@ function describe(source: ByteSource, name: string, fields: unknown, dataOffset:
   throw fileError(source.name, {
     offset: LENGTH_BYTES,
     expected: `dtype, shape and data_offsets of ${JSON.stringify(name)}`,
-    found: (JSON.stringify(fields) ?? 'nothing').slice(0, 200),
+    found: show(fields).slice(0, 200),
   })
 }
 
@@ -156,7 +157,14 @@ function toRecord(
       found: JSON.stringify(type),
       remedy: 'convert it in Python',
     })
-  const bytes = shape.reduce((product, size) => product * size, itemSize(dtype))
+  const elements = shape.reduce((product, size) => product * Math.max(size, 1), 1)
+  if (!Number.isSafeInteger(elements))
+    throw fileError(source.name, {
+      offset: LENGTH_BYTES,
+      expected: `a shape of ${JSON.stringify(name)} that a tensor can have`,
+      found: `(${shape.slice(0, 8).join(', ')})`,
+    })
+  const bytes = shape.includes(0) ? 0 : elements * itemSize(dtype)
   if (bytes !== end - begin)
     throw fileError(source.name, {
       offset,
@@ -165,7 +173,13 @@ function toRecord(
     })
   const storage = new StorageRecord(name, dtype, bytes)
   storage.place = { source, offset }
-  return new TensorRecord({ storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 })
+  try {
+    return new TensorRecord({ storage, dtype, shape, strides: contiguousStrides(shape), offset: 0 })
+  } catch (error) {
+    if (!(error instanceof Malformed)) throw error
+    const { expected, found } = error
+    throw fileError(source.name, { offset: LENGTH_BYTES, expected, found: found.slice(0, 200) })
+  }
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

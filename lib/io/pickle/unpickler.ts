@@ -30,7 +30,7 @@ export interface Vocabulary {
 export interface PickleLimits {
   /** Opcodes. Default: 50 million; a tensor takes about 30. */
   maxSteps?: number
-  /** Containers. Default: 2 million; a tensor takes about 5. */
+  /** Containers. Default: 1 million; a tensor takes about 5. */
   maxContainers?: number
 }
 
@@ -79,7 +79,7 @@ class Unpickler {
     private readonly vocabulary: Vocabulary,
     private readonly file: string,
     private readonly base: number,
-    { maxSteps = 5e7, maxContainers = 2e6 }: PickleLimits,
+    { maxSteps = 5e7, maxContainers = 1e6 }: PickleLimits,
   ) {
     this.maxSteps = maxSteps
     this.maxContainers = maxContainers

@@ -20,7 +20,12 @@ export type Value =
 
 /** dict, OrderedDict and their like: keys in order. */
 export class Dict {
-  readonly map = new Map<Value, Value>()
+  #map: Map<Value, Value> | undefined
+
+  /** Made when it is first needed: each tensor comes with an empty dict, and hostile files with millions. */
+  get map(): Map<Value, Value> {
+    return (this.#map ??= new Map())
+  }
 }
 
 export class Tuple {
