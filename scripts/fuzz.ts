@@ -1,11 +1,12 @@
-/** `npm run fuzz [files per format] [first seed]`: damages files of each format and loads them, in child processes. */
+/** `npm run fuzz -- [files per format] [first seed] [format]`: damages files of each format and loads them, in child processes. */
 import { fuzz, kinds } from '../test/io.fuzz.js'
 
-const [count = 3000, first = 0] = process.argv.slice(2).map(Number)
+const [count = 3000, first = 0] = process.argv.slice(2, 4).map(Number)
 /** A fresh process now and then: what one holds in memory is what its files took. */
 const PER_PROCESS = 500
 
-for (const kind of kinds) {
+const only = process.argv[4]
+for (const kind of kinds.filter(each => only === undefined || each === only)) {
   let loaded = 0
   let memory = 0
   const refused: Record<string, number> = {}

@@ -109,6 +109,7 @@ const mutations: Mutation[] = [
   (bytes, random) => {
     const text = bytes.toString('latin1')
     const digits = [...text.matchAll(/\d+/g)]
+    if (digits.length === 0) return bytes
     const chosen = random.of(digits)
     const lie = String(random.of([...extremes, -1n, 10n ** 30n]))
     return Buffer.from(
