@@ -37,9 +37,9 @@ describe('autocast', () => {
       model.eval()
       const exact = model.forward(image)
       const cast = autocast({}, () => model.forward(image)).to('float32')
-      const difference = cast.sub(exact).abs().max().item() as number
+      const difference = cast.sub(exact).abs().max().item()
       expect(difference).toBeGreaterThan(0)
-      expect(difference / (exact.abs().max().item() as number)).toBeLessThan(0.03)
+      expect(difference / exact.abs().max().item()).toBeLessThan(0.03)
     })
   })
 
@@ -87,7 +87,7 @@ describe('autocast', () => {
   })
 
   test('refuses devices, dtypes and callbacks that it cannot serve', () => {
-    expect(codeOf(() => autocast({ device: 'meta' as 'cpu' }, () => 0))).toBe('ERR_DEVICE')
+    expect(codeOf(() => autocast({ device: 'meta' }, () => 0))).toBe('ERR_DEVICE')
     expect(codeOf(() => autocast({ dtype: 'float32' as 'bfloat16' }, () => 0))).toBe('ERR_ARGUMENT')
     expect(codeOf(() => autocast({}, () => Promise.resolve()))).toBe('ERR_ASYNC_CALLBACK')
     expect(image.matmul(image).dtype).toBe('float32')

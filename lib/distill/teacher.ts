@@ -214,8 +214,8 @@ function release(substitutes: readonly Substitute[]): void {
 function largestDifference(actual: readonly Tensor[], expected: readonly Tensor[]): number {
   return Math.max(
     ...expected.map((tensor, i) => {
-      const scale = Math.max(tensor.abs().max().item() as number, Number.MIN_VALUE)
-      return (actual[i]!.sub(tensor).abs().max().item() as number) / scale
+      const scale = Math.max(tensor.abs().max().item(), Number.MIN_VALUE)
+      return actual[i]!.sub(tensor).abs().max().item() / scale
     }),
   )
 }
