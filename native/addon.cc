@@ -1,6 +1,7 @@
 // The addon's entry: one environment per thread, and everything that `lib/native/contract.ts` declares.
 #include <napi.h>
 
+#include "autocast.h"
 #include "autograd.h"
 #include "cpu_memory.h"
 #include "dispatch.h"
@@ -23,6 +24,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_system(env, exports);
   export_tensors(env, exports);
   export_storages(env, exports);
+  export_autocast(env, exports);
   export_autograd(env, exports);
   export_cpu_memory(env, exports);
   export_dispatch(env, exports);

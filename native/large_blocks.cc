@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <cstdint>
 #include <deque>
 #include <mutex>
 #include <utility>
@@ -12,8 +13,6 @@
 
 #if defined(__linux__)
 #include <sys/mman.h>
-
-#include <cstdlib>
 #endif
 
 namespace alambic {
@@ -44,29 +43,36 @@ size_t index_of_size(size_t bytes) {
 
 constexpr size_t huge_page = size_t{2} << 20;
 
-// In huge pages where the system lends them on request: one fault instead of 512.
-void* allocate_in_huge_pages(size_t bytes) {
+// Asks for huge pages inside of the block, where the system lends them on request: one fault instead of 512,
+// and fewer addresses to look up.
+void* in_huge_pages(void* block, size_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
-  void* block = nullptr;
-  if (posix_memalign(&block, huge_page, bytes) != 0) return nullptr;
-  madvise(block, bytes, MADV_HUGEPAGE);
-  return block;
-#else
-  return nullptr;
+  auto begin = reinterpret_cast<uintptr_t>(block), end = begin + bytes;
+  begin = (begin + huge_page - 1) / huge_page * huge_page;
+  end = end / huge_page * huge_page;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
 #endif
+  return block;
+}
+
+// Blocks of equal size lie one behind the other. An operator walks through several at once, and where they
+// all begin at the same offset from a power of two, they are in each other's way in the caches.
+size_t spacing(size_t bytes) {
+  static std::atomic<size_t> turn{0};
+  constexpr size_t page_and_line = 4096 + 64;
+  return bytes < huge_page / 2 ? 0 : turn++ % 16 * page_and_line;
 }
 
 // By free_cpu, and so by whoever does not know this file, each block can be freed by itself.
 void* allocate(size_t bytes) {
-  if (bytes >= 2 * huge_page)
-    if (auto* block = allocate_in_huge_pages(bytes)) return block;
+  bytes += spacing(bytes);
   try {
-    return c10::alloc_cpu(bytes);
+    return in_huge_pages(c10::alloc_cpu(bytes), bytes);
   } catch (const c10::Error&) {
     if (idle_block_bytes() == 0) throw;
   }
   release_idle_blocks();
-  return c10::alloc_cpu(bytes);
+  return in_huge_pages(c10::alloc_cpu(bytes), bytes);
 }
 
 // ---- Idle blocks

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
 
 #include "compat.h"
@@ -48,6 +49,8 @@ Napi::Value system_info(const Napi::CallbackInfo& info) {
   object.Set("cpuCapability", cpu_capability());
   object.Set("cuda", at::hasCUDA());
   object.Set("cudaDevices", at::hasCUDA() ? static_cast<double>(at::getNumGPUs()) : 0.0);
+  object.Set("cudaBFloat16",
+             at::hasCUDA() && at::detail::getCUDAHooks().supportsBFloat16ConvolutionWithCuDNNv8());
   object.Set("config", at::show_config());
   return object;
 }

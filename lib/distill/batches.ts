@@ -9,6 +9,47 @@ export type Batches = (AsyncIterable<Batch> | Iterable<Batch>) & {
   readonly length?: number
 }
 
+/**
+ * Asks for each batch as soon as the one before is handed out, so that a loader which waits for files, for a worker, or
+ * for its turn does so while a step runs elsewhere.
+ *
+ * @internal
+ */
+export function prefetch(loader: Batches): Batches {
+  const batches = {
+    async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
+      const iterator =
+        Symbol.asyncIterator in loader ? loader[Symbol.asyncIterator]() : loader[Symbol.iterator]()
+      const ask = () => {
+        const asked = Promise.resolve(iterator.next())
+        asked.catch(() => undefined) // thrown where it is awaited, which may be a step later
+        return asked
+      }
+      let next = ask()
+      try {
+        for (;;) {
+          const result = await next
+          if (result.done) return
+          next = ask()
+          yield result.value
+        }
+      } finally {
+        await dropAhead(next)
+        await iterator.return?.()
+      }
+    },
+  }
+  return loader.length === undefined ? batches : Object.assign(batches, { length: loader.length })
+}
+
+/** Nobody takes the batch any more that was asked for: neither its memory nor its error is anybody's. */
+async function dropAhead(next: Promise<IteratorResult<Batch, unknown>>): Promise<void> {
+  const result = await next.catch(() => null)
+  if (result === null || result.done) return
+  result.value.data.dispose()
+  result.value.labels.dispose()
+}
+
 /** Lets timers, input and finalizers run. */
 export function nextTurn(): Promise<void> {
   return new Promise(resolve => setImmediate(resolve))

@@ -8,6 +8,15 @@ import type { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
 import { nextTurn, type Batches } from './batches.js'
 import { evaluate } from './evaluate.js'
+import {
+  batchesOf,
+  chooseSpeed,
+  describePlan,
+  inPrecision,
+  withPlan,
+  type Plan,
+  type Speed,
+} from './speed.js'
 
 /** The loss to minimise under `total`, and its parts for the log. All scalars. */
 export interface LossParts {
@@ -68,6 +77,12 @@ export interface FitOptions {
   onEpoch?: (report: EpochReport) => void
   /** Stops after the current step; the result then covers what was done. */
   signal?: AbortSignal
+  /**
+   * `'auto'` picks what makes training faster on this machine, and logs what it picked and why; an object makes some
+   * of the choices by hand. Results then differ from those without it by rounding, or by the precision. Default: no
+   * such thing.
+   */
+  speed?: Speed
 }
 
 export interface TrainingResult {
@@ -83,6 +98,8 @@ export interface Method {
   /** Called once with the first batch, before its step: what must see data to be made. Returns what is trained. */
   prepare: (batch: Batch) => Tensor[]
   loss: (batch: Batch) => LossParts
+  /** After {@link prepare}: what was done to the teacher for speed, for the log. */
+  describeTeacher?: () => string
 }
 
 /**
@@ -90,10 +107,26 @@ export interface Method {
  *   `ERR_ARGUMENT` when the loader yields nothing
  */
 export async function fit(
-  { student, prepare, loss }: Method,
+  method: Method,
   trainLoader: Batches,
   valLoader: Batches | null,
   options: FitOptions,
+  plan: Plan = planOf(method.student, options),
+): Promise<TrainingResult> {
+  return withPlan(plan, method.student, () => run(method, trainLoader, valLoader, options, plan))
+}
+
+/** How the training of a model is made fast, by the option `speed`. */
+export function planOf(model: Module, { speed, device = model.parameters()[0]?.device }: FitOptions): Plan {
+  return chooseSpeed(speed, model, device ?? 'cpu')
+}
+
+async function run(
+  { student, prepare, loss, describeTeacher }: Method,
+  trainLoader: Batches,
+  valLoader: Batches | null,
+  options: FitOptions,
+  plan: Plan,
 ): Promise<TrainingResult> {
   const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
   const { signal, onStep, onEpoch, logEvery = 10 } = options
@@ -113,9 +146,10 @@ export async function fit(
       parameters = prepare(batch)
       optimizer = makeOptimizer(parameters)
       scheduler = options.scheduler?.(optimizer)
+      if (plan.isChosen) log?.(describePlan(plan, describeTeacher?.()))
     }
     optimizer.zeroGrad()
-    const parts = loss(batch)
+    const parts = inPrecision(plan, () => loss(batch))
     const values = readParts(parts)
     refuseNonFinite(values, where, optimizer)
     parts.total.backward()
@@ -132,7 +166,7 @@ export async function fit(
     let images = 0
     let busy = 0
     let last = performance.now()
-    for await (const batch of trainLoader) {
+    for await (const batch of batchesOf(plan, trainLoader)) {
       const size = batch.labels.size(0)
       const values = scope(() => {
         const moved = moveBatch(batch, device)

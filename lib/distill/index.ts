@@ -10,5 +10,6 @@ export {
   type TrainingResult,
 } from './fit.js'
 export * from './losses.js'
+export type { Speed, SpeedOptions } from './speed.js'
 export * from './student.js'
 export * from './train.js'

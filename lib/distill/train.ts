@@ -8,7 +8,8 @@ import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 import { AdaptationLayer } from './adaptation.js'
 import type { Batches } from './batches.js'
-import { fit, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
+import { fit, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
+import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
 
 /** A model that makes logits `(N, classes)` of images. */
@@ -67,9 +68,12 @@ export async function trainWithFeatureDistillation(
   const layers = toPairs(options.featureLayers)
   const adaptation = new ModuleList<AdaptationLayer>()
 
+  const plan = planOf(student, options)
+  const fastTeacher = new PreparedTeacher(teacher, plan)
+
   return withProbes(teacher, student, layers, async (teacherProbe, studentProbe) => {
-    const observe = (batch: Batch) => {
-      const taught = noGrad(() => teacherProbe.forward(batch.data))
+    const teach = ({ data }: Batch) => noGrad(() => teacherProbe.forward(data))
+    const observe = (batch: Batch, taught = teach(batch)) => {
       const { output: logits, features } = studentProbe.forward(batch.data)
       return {
         logits,
@@ -79,7 +83,12 @@ export async function trainWithFeatureDistillation(
     }
     const method = {
       student,
+      describeTeacher: () => fastTeacher.description,
       prepare(batch: Batch): Tensor[] {
+        fastTeacher.prepare(() => {
+          const { output, features } = teach(batch)
+          return [output, ...Object.values(features)]
+        })
         if (adapt !== 'none') {
           const { studentFeatures, teacherFeatures } = inEvalMode(student, () => noGrad(() => observe(batch)))
           const [from, to] =
@@ -91,7 +100,8 @@ export async function trainWithFeatureDistillation(
         return [...student.parameters(), ...adaptation.parameters()]
       },
       loss(batch: Batch): LossParts {
-        const { logits, studentFeatures, teacherFeatures } = observe(batch)
+        const taught = fastTeacher.run(() => teach(batch))
+        const { logits, studentFeatures, teacherFeatures } = observe(batch, taught)
         return loss.forward(
           adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
           adapt === 'teacher' ? adaptAll(adaptation, teacherFeatures) : teacherFeatures,
@@ -100,8 +110,10 @@ export async function trainWithFeatureDistillation(
         )
       },
     }
-    const result = await fit(method, trainLoader, valLoader, options)
+    const result = await fit(method, trainLoader, valLoader, options, plan)
     return { ...result, adaptation }
+  }).finally(() => {
+    fastTeacher.dispose()
   })
 }
 
@@ -119,15 +131,24 @@ export async function trainWithLogitsDistillation(
   { loss = new LogitsDistillationLoss(), ...options }: LogitsDistillationOptions = {},
 ): Promise<TrainingResult> {
   teacher.eval()
+  const plan = planOf(student, options)
+  const fastTeacher = new PreparedTeacher(teacher, plan)
+  const teach = ({ data }: Batch) => noGrad(() => teacher.forward(data))
   const method = {
     student,
-    prepare: () => student.parameters(),
-    loss({ data, labels }: Batch) {
-      const teacherLogits = noGrad(() => teacher.forward(data))
-      return loss.forward(student.forward(data), teacherLogits, labels)
+    describeTeacher: () => fastTeacher.description,
+    prepare(batch: Batch) {
+      fastTeacher.prepare(() => [teach(batch)])
+      return student.parameters()
+    },
+    loss(batch: Batch) {
+      const teacherLogits = fastTeacher.run(() => teach(batch))
+      return loss.forward(student.forward(batch.data), teacherLogits, batch.labels)
     },
   }
-  return fit(method, trainLoader, valLoader, options)
+  return fit(method, trainLoader, valLoader, options, plan).finally(() => {
+    fastTeacher.dispose()
+  })
 }
 
 /** Trains `model` on the labels alone, by cross-entropy: how teachers are made, and what students are compared with. */

@@ -61,6 +61,8 @@ export interface SystemInfo {
   cpuCapability: string
   cuda: boolean
   cudaDevices: number
+  /** Whether the current GPU convolves in bfloat16: compute capability 8.0 or newer. */
+  cudaBFloat16: boolean
   /** libtorch's own description of its build. */
   config: string
 }
@@ -317,6 +319,10 @@ export interface NativeAddon extends NativeLayers {
   ): Handle
   /** Which storage (the same number for the same one), its size, and the index of the tensor's first element in it. */
   storageOf(tensor: Handle): { id: bigint; bytes: number; offset: number }
+
+  // ---- autocast.cc
+  /** The dtype of automatic casts on a device, null for none. Per thread. Returns what it was. */
+  setAutocast(device: string, dtype: string | null): string | null
 
   // ---- autograd.cc
   backward(

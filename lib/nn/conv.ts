@@ -46,7 +46,7 @@ type AllOptions = ConvOptions & Pick<ConvTransposeOptions, 'outputPadding'>
 const known = ['stride', 'padding', 'dilation', 'groups', 'bias', 'paddingMode', 'device', 'dtype']
 
 /** What all convolutions share. */
-abstract class Convolution extends Module<[Tensor], Tensor> {
+export abstract class Convolution extends Module<[Tensor], Tensor> {
   readonly inChannels: number
   readonly outChannels: number
   readonly kernelSize: readonly number[]

@@ -29,7 +29,7 @@ export interface BatchNormOptions extends Placement {
   trackRunningStats?: boolean
 }
 
-abstract class BatchNorm extends Module<[Tensor], Tensor> {
+export abstract class BatchNorm extends Module<[Tensor], Tensor> {
   readonly numFeatures: number
   readonly eps: number
   readonly momentum: number | null
@@ -43,6 +43,9 @@ abstract class BatchNorm extends Module<[Tensor], Tensor> {
   running_var: Tensor | null = null
   /** Batches seen in training: int64, a scalar. */
   num_batches_tracked: Tensor | null = null
+
+  /** While the convolution before this layer does its work as well. @internal */
+  isFolded = false
 
   readonly #layer: InstanceType<NativeLayers['BatchNorm']>
 
@@ -111,6 +114,7 @@ abstract class BatchNorm extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
+    if (this.isFolded) return x
     return new Tensor(
       this.#layer.forward(
         this.training,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "autocast.h"
 #include "layers/checks.h"
 #include "values.h"
 
@@ -69,11 +70,13 @@ void Convolution::pad_explicitly(const std::string& mode, const std::vector<int6
 at::Tensor Convolution::forward(const at::Tensor& x, const at::Tensor& weight,
                                 const optional<at::Tensor>& bias) const {
   check_features(name_, x, in_channels_, spatial_dims_, false);
-  check_dtype(name_, x, weight);
-  auto padded = explicit_padding_.empty() ? x : at::pad(x, explicit_padding_, explicit_mode_);
+  // Within autocast, libtorch casts the arguments of conv2d, but those of convolution on GPUs only.
+  auto input = autocast(x), kernel = autocast(weight);
+  check_dtype(name_, input, kernel);
+  auto padded = explicit_padding_.empty() ? input : at::pad(input, explicit_padding_, explicit_mode_);
   auto convolve = [&](const at::Tensor& batch) {
-    return at::convolution(batch, weight, bias, stride_, padding_, dilation_, transposed_, output_padding_,
-                           groups_);
+    return at::convolution(batch, kernel, autocast(bias), stride_, padding_, dilation_, transposed_,
+                           output_padding_, groups_);
   };
   return x.dim() == spatial_dims_ + 2 ? convolve(padded) : convolve(padded.unsqueeze(0)).squeeze(0);
 }

@@ -1,5 +1,6 @@
 #include "layers/linear.h"
 
+#include "autocast.h"
 #include "layers/checks.h"
 #include "values.h"
 
@@ -14,8 +15,9 @@ at::Tensor Linear::forward(const at::Tensor& x, const at::Tensor& weight,
                            const optional<at::Tensor>& bias) const {
   if (x.dim() == 0 || x.size(-1) != in_features_)
     fail("ERR_SHAPE_MISMATCH", name_, ": expected features (…, ", in_features_, "), got ", describe(x));
-  check_dtype(name_, x, weight);
-  return at::linear(x, weight, bias);
+  auto input = autocast(x), matrix = autocast(weight);
+  check_dtype(name_, input, matrix);
+  return at::linear(input, matrix, autocast(bias));
 }
 
 }  // namespace alambic

@@ -1,0 +1,37 @@
+import { argumentError } from './errors.js'
+import { refusePromise } from './memory.js'
+import { native } from './native/loader.js'
+import type { Device } from './types.js'
+
+export interface AutocastOptions {
+  /** `'cpu'`, `'cuda'`, or one of the CUDA devices, which stands for all. Default: `'cpu'`. */
+  device?: Device
+  /** Default: `'bfloat16'` on the CPU, `'float16'` on CUDA. */
+  dtype?: 'bfloat16' | 'float16'
+  /** false switches it off inside of another `autocast`. Default: true. */
+  enabled?: boolean
+}
+
+/**
+ * Runs `body` in mixed precision, and returns its result: convolutions and matrix products compute in `dtype`, what
+ * needs digits (losses, softmax) in float32, everything else in the dtype that it is given. Parameters stay float32.
+ * As `torch.autocast`: put the forward and the loss inside, `backward()` and the optimizer outside.
+ *
+ * @throws AlambicError `ERR_DEVICE` for a device without it; `ERR_ARGUMENT` for another dtype;
+ *   `ERR_ASYNC_CALLBACK` when `body` returns a promise: the mode belongs to the thread
+ * @example const loss = autocast({ device: 'cpu' }, () => nn.functional.crossEntropy(model.forward(x), labels))
+ */
+export function autocast<T>(options: AutocastOptions, body: () => T): T {
+  const { device = 'cpu', enabled = true } = options
+  const { dtype = device.startsWith('cuda') ? 'float16' : 'bfloat16' } = options
+  if (dtype !== 'bfloat16' && dtype !== 'float16')
+    throw argumentError('autocast: dtype', "'bfloat16' or 'float16'", dtype)
+  const before = native.setAutocast(device, enabled ? dtype : null)
+  try {
+    const result = body()
+    refusePromise('autocast', result)
+    return result
+  } finally {
+    native.setAutocast(device, before)
+  }
+}

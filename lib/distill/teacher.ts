@@ -1,0 +1,228 @@
+/** A teacher made fast: it only infers, always in eval mode, and its weights stay as they are. */
+import { noGrad } from '../autograd.js'
+import { isObserved } from '../capture.js'
+import { scope } from '../memory.js'
+import { BatchNorm } from '../nn/normalization.js'
+import { Convolution, ConvTranspose2d } from '../nn/conv.js'
+import { Linear } from '../nn/linear.js'
+import type { Module } from '../nn/module.js'
+import { Parameter } from '../nn/parameter.js'
+import type { Tensor } from '../tensor.js'
+import { inPrecision, type Plan } from './speed.js'
+
+/** A convolution whose output goes through a batch norm, and nowhere else. */
+interface Pair {
+  convolution: Convolution
+  norm: BatchNorm
+}
+
+interface Call {
+  inputs: unknown[]
+  output: unknown
+}
+
+/** The calls of each layer in one forward. */
+type Calls = Map<Module, Call[]>
+
+/** What a layer computes with instead of its own parameters. */
+interface Substitute {
+  layer: Convolution | Linear
+  weight: Parameter
+  bias: Parameter | null
+}
+
+/** How far, relative to the largest value, folding may move what the teacher gives: rounding in float32 does less. */
+const tolerance = 1e-3
+
+/**
+ * Lets a teacher compute with prepared copies of its weights: batch norms folded into the convolutions before them,
+ * channels-last, in the precision of the plan. The teacher itself is changed only while {@link run} runs, so that others
+ * may use it between two steps.
+ */
+export class PreparedTeacher {
+  private substitutes: Substitute[] = []
+  private folded: BatchNorm[] = []
+  /** What was done, for the log. */
+  description = 'the teacher as it is'
+
+  constructor(
+    private readonly teacher: Module,
+    private readonly plan: Plan,
+  ) {}
+
+  /**
+   * Prepares with the first batch: which batch norm follows which convolution is seen from a forward, and the result is
+   * held against the teacher's own. A convolution that a probe observes keeps its batch norm.
+   *
+   * @param forward gives all that the training takes from the teacher
+   */
+  prepare(forward: () => Tensor[]): void {
+    if (!this.plan.prepareTeacher) return
+    noGrad(() =>
+      scope(() => {
+        const { pairs, outputs } = this.observe(forward)
+        const norms = this.teacher.modules().filter(module => module instanceof BatchNorm).length
+        this.use(pairs)
+        const difference = pairs.length === 0 ? 0 : largestDifference(this.swapped(forward), outputs)
+        if (!(difference <= tolerance)) this.use([])
+        this.description = describe(pairs.length, norms, difference)
+        this.finish()
+      }),
+    )
+  }
+
+  /** Runs `body`, which calls the teacher, with what was prepared. */
+  run<T>(body: () => T): T {
+    return inPrecision(this.plan, () => this.swapped(body))
+  }
+
+  /** Releases the copies. */
+  dispose(): void {
+    release(this.substitutes)
+    this.substitutes = []
+    this.folded = []
+  }
+
+  // ---- Finding what belongs together ---------------------------------------------------------------------------------
+
+  private observe(forward: () => Tensor[]): { pairs: Pair[]; outputs: Tensor[] } {
+    const calls: Calls = new Map()
+    // Of containers the input goes on to those inside; what else they do with it, the comparison shows.
+    const leaves = this.teacher.modules().filter(module => module.children().length === 0)
+    const undo = leaves.map(module => {
+      const list: Call[] = []
+      calls.set(module, list)
+      return watchCalls(module, call => list.push(call))
+    })
+    try {
+      const outputs = forward()
+      return { pairs: this.pairsAmong(calls), outputs }
+    } finally {
+      for (const each of undo.reverse()) each()
+    }
+  }
+
+  private pairsAmong(calls: Calls): Pair[] {
+    const takers = new Map<unknown, Module[]>()
+    for (const [module, list] of calls)
+      for (const { inputs } of list)
+        for (const input of inputs) takers.set(input, [...(takers.get(input) ?? []), module])
+    const pairs: Pair[] = []
+    for (const [module, list] of calls) {
+      if (!isFoldable(module) || list.length !== 1 || isObserved(module)) continue
+      const [taker, ...others] = takers.get(list[0]!.output) ?? []
+      if (!(taker instanceof BatchNorm) || others.length > 0 || calls.get(taker)!.length !== 1) continue
+      if (taker.trackRunningStats) pairs.push({ convolution: module, norm: taker })
+    }
+    return pairs
+  }
+
+  // ---- Copies ----------------------------------------------------------------------------------------------------------
+
+  private use(pairs: readonly Pair[]): void {
+    this.dispose()
+    this.folded = pairs.map(pair => pair.norm)
+    const normOf = new Map(pairs.map(pair => [pair.convolution, pair.norm]))
+    for (const layer of this.teacher.modules()) {
+      if (!(layer instanceof Convolution) && !(layer instanceof Linear)) continue
+      const norm = layer instanceof Convolution ? normOf.get(layer) : undefined
+      const { weight, bias } = norm === undefined ? layer : fold(layer as Convolution, norm)
+      this.substitutes.push({ layer, weight: constant(weight), bias: bias && constant(bias) })
+    }
+  }
+
+  /** Gives the copies their precision and memory format, after they were compared in the teacher's own. */
+  private finish(): void {
+    const { precision, memoryFormat } = this.plan
+    const finished = (parameter: Parameter) => {
+      const ordered = parameter.ndim === 4 ? parameter.contiguous({ memoryFormat }) : parameter.contiguous()
+      return constant(
+        precision === 'bfloat16' && ordered.dtype === 'float32' ? ordered.to('bfloat16') : ordered,
+      )
+    }
+    const compared = this.substitutes
+    this.substitutes = compared.map(({ layer, weight, bias }) => ({
+      layer,
+      weight: finished(weight),
+      bias: bias && finished(bias),
+    }))
+    release(compared)
+  }
+
+  private swapped<T>(body: () => T): T {
+    const own = this.substitutes.map(({ layer }) => ({ layer, weight: layer.weight, bias: layer.bias }))
+    const put = (all: readonly Substitute[], isFolded: boolean) => {
+      for (const { layer, weight, bias } of all) Object.assign(layer, { weight, bias })
+      for (const norm of this.folded) norm.isFolded = isFolded
+    }
+    put(this.substitutes, true)
+    try {
+      return body()
+    } finally {
+      put(own, false)
+    }
+  }
+}
+
+/** Shows each call of a module's forward, hooks included, until the returned function is called. */
+function watchCalls(module: Module, see: (call: Call) => void): () => void {
+  const before = Object.getOwnPropertyDescriptor(module, 'forward')
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the module
+  const { forward } = module
+  const value = (...inputs: unknown[]): unknown => {
+    const output: unknown = forward.apply(module, inputs)
+    see({ inputs, output })
+    return output
+  }
+  Object.defineProperty(module, 'forward', { configurable: true, enumerable: false, writable: true, value })
+  return () => {
+    if (before) Object.defineProperty(module, 'forward', before)
+    else delete (module as { forward?: unknown }).forward
+  }
+}
+
+function isFoldable(module: Module): module is Convolution {
+  return module instanceof Convolution && !(module instanceof ConvTranspose2d) // whose first dimension is the input's
+}
+
+/** γ (W x + b − μ) / √(σ² + ε) + β as one convolution, computed in float64. */
+function fold(convolution: Convolution, norm: BatchNorm): { weight: Tensor; bias: Tensor } {
+  const { dtype } = convolution.weight
+  const wide = (tensor: Tensor) => tensor.detach().to('float64')
+  const inverse = wide(norm.running_var!).add(norm.eps).rsqrt()
+  const scale = norm.weight === null ? inverse : inverse.mul(wide(norm.weight))
+  const shifted = wide(norm.running_mean!).neg()
+  const centred = convolution.bias === null ? shifted : shifted.add(wide(convolution.bias))
+  const bias = norm.bias === null ? centred.mul(scale) : centred.mul(scale).add(wide(norm.bias))
+  const perChannel = [-1, ...convolution.weight.shape.slice(1).map(() => 1)]
+  const weight = wide(convolution.weight).mul(scale.reshape(perChannel))
+  return { weight: weight.to(dtype), bias: bias.to(dtype) }
+}
+
+/** Like all parameters, it outlives the scope around. */
+function constant(data: Tensor): Parameter {
+  return new Parameter(data, { requiresGrad: false })
+}
+
+function release(substitutes: readonly Substitute[]): void {
+  for (const { weight, bias } of substitutes) {
+    weight.dispose()
+    bias?.dispose()
+  }
+}
+
+function largestDifference(actual: readonly Tensor[], expected: readonly Tensor[]): number {
+  return Math.max(
+    ...expected.map((tensor, i) => {
+      const scale = Math.max(tensor.abs().max().item(), Number.MIN_VALUE)
+      return actual[i]!.sub(tensor).abs().max().item() / scale
+    }),
+  )
+}
+
+function describe(pairs: number, norms: number, difference: number): string {
+  if (norms === 0) return 'teacher frozen'
+  if (!(difference <= tolerance))
+    return `teacher's batch norms left alone (folding would change what it gives by ${difference.toPrecision(2)})`
+  return `${pairs} of the teacher's ${norms} batch norms folded (exact to ${difference.toExponential(0)})`
+}
