@@ -6,6 +6,9 @@ export interface Contestant {
   run: () => Promise<number> | number
 }
 
+/** Stands for Python where there is none. */
+export const absent: Contestant = { run: () => NaN }
+
 /** Median milliseconds of each, after runs that do not count. */
 export async function contest<Name extends string>(
   contestants: Record<Name, Contestant>,

@@ -6,16 +6,21 @@
 import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import type { Benchmark, BenchmarkResult, Ratio, Target } from './benchmark.js'
+import { dataLoading } from './data.js'
 import { measureFloors, type Floors } from './floors.js'
+import { growth } from './growth.js'
 import { losses } from './losses.js'
-import { steps } from './steps.js'
 import { describeMachine, type Machine } from './machine.js'
+import { memory } from './memory.js'
 import { plot } from './plot.js'
 import { findPython, useSameOpenMp } from './python.js'
+import { startUp } from './start-up.js'
+import { steps } from './steps.js'
 import { formatTable } from './table.js'
+import { tfjs } from './tfjs.js'
 import { tinyOps } from './tiny-ops.js'
 
-const benchmarks: Benchmark[] = [tinyOps, losses, steps]
+const benchmarks: Benchmark[] = [tinyOps, startUp, losses, steps, dataLoading, memory, growth, tfjs]
 
 interface Options {
   json?: boolean

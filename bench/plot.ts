@@ -26,12 +26,12 @@ function drawRatios(ratios: readonly Ratio[]): object {
   return {
     title: 'Times as fast as Python on the same libtorch',
     vconcat: unique(ratios.map(each => each.group)).map((group, i, groups) => ({
-      title: { text: group, anchor: 'start', fontSize: 11 },
+      title: { text: group, anchor: 'start', frame: 'group', fontSize: 11 },
       width: 420,
       height: { step: 14 },
       data: { values: ratios.filter(each => each.group === group) },
       encoding: {
-        y: { field: 'name', type: 'nominal', sort: null, axis: { title: null, labelLimit: 320 } },
+        y: { field: 'name', type: 'nominal', sort: null, axis: { title: null, labelLimit: 400 } },
         x: {
           field: 'timesAsFast',
           type: 'quantitative',

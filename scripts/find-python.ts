@@ -28,7 +28,9 @@ export function findPython({ install = false } = {}): Python | string {
     if (typeof found !== 'string') return found
     reasons.push(found)
   }
-  const bare = interpreters.find((_, i) => reasons.at(i - interpreters.length)?.includes('ModuleNotFoundError'))
+  const bare = interpreters.find((_, i) =>
+    reasons.at(i - interpreters.length)?.includes('ModuleNotFoundError'),
+  )
   if (install && bare !== undefined && !existsSync(prepared)) {
     makeEnvironment(environment, bare, dirname(root))
     return accept(prepared, libtorchPath)
@@ -46,11 +48,22 @@ function accept(executable: string, libtorchPath: string): Python | string {
 /** A wheel lies in `<prefix>/lib/python3.x/site-packages/torch`, the system's libtorch in `/usr`. */
 function interpretersOf(root: string): string[] {
   const inPrefix = join(root, '..', '..', '..', '..', 'bin')
-  return [join(inPrefix, 'python3'), join(inPrefix, 'python'), join(root, 'bin', 'python3')].filter(existsSync)
+  return [join(inPrefix, 'python3'), join(inPrefix, 'python'), join(root, 'bin', 'python3')].filter(
+    existsSync,
+  )
 }
 
 /** What torch imports, and what `torch.compile` does. */
-const packages = ['typing_extensions', 'sympy', 'networkx', 'jinja2', 'filelock', 'fsspec', 'numpy', 'setuptools']
+const packages = [
+  'typing_extensions',
+  'sympy',
+  'networkx',
+  'jinja2',
+  'filelock',
+  'fsspec',
+  'numpy',
+  'setuptools',
+]
 
 /** An environment that sees the torch in `sitePackages` beside these packages. */
 function makeEnvironment(folder: string, executable: string, sitePackages: string): void {
