@@ -1,3 +1,4 @@
+import type { Floors } from './floors.js'
 import type { Python } from './python.js'
 
 export interface BenchmarkContext {
@@ -5,6 +6,10 @@ export interface BenchmarkContext {
   python: Python | null
   /** How often each measurement is taken. */
   rounds: number
+  /** What the machine can do at best. */
+  floors: Floors
+  /** Whether a measurement of this name is asked for. */
+  wanted: (name: string) => boolean
   /** Says what is going on. */
   progress: (text: string) => void
 }
@@ -22,4 +27,49 @@ export interface BenchmarkResult {
   data: unknown
   /** For people. */
   table: string
+  /** What is drawn, and compared between runs. */
+  ratios?: Ratio[]
+  /** What the project promises. */
+  targets?: Target[]
+  /** What is drawn as lines. */
+  growth?: GrowthPoint[]
+}
+
+/** How many times as fast as the other side, from medians of one run. */
+export interface Ratio {
+  /** Rows that belong together. */
+  group: string
+  name: string
+  /** Python's time by Alambic's. */
+  timesAsFast: number
+}
+
+export interface Target {
+  what: string
+  /** As it is promised: `≥ 7×`. */
+  target: string
+  /** As it was measured: `8.1×`. */
+  measured: string
+  met: boolean
+}
+
+export interface GrowthPoint {
+  /** What grows: `batch`. */
+  along: string
+  what: string
+  x: number
+  milliseconds: number
+  megabytes: number | null
+}
+
+/** A promise of at least `least` times as fast; nothing to judge where the other side is missing. */
+export function atLeast(what: string, least: number, timesAsFast: number | null): Target[] {
+  if (timesAsFast === null) return []
+  return [{ what, target: `≥ ${least}×`, measured: `${timesAsFast.toFixed(2)}×`, met: timesAsFast >= least }]
+}
+
+/** A promise of at most `most` times the other side's cost. */
+export function atMost(what: string, most: number, share: number | null): Target[] {
+  if (share === null) return []
+  return [{ what, target: `≤ ${most}`, measured: share.toFixed(2), met: share <= most }]
 }

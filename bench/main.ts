@@ -1,43 +1,144 @@
 /**
  * Benchmarks against Python on the same libtorch.
  *
- *     npm run bench [name …] -- [--json] [--rounds n]
+ *     npm run bench [name …] -- [--json] [--rounds n] [--only text] [--plot file.svg] [--compare earlier.json]
  */
+import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
-import type { Benchmark } from './benchmark.js'
-import { describeMachine } from './machine.js'
-import { findPython } from './python.js'
+import type { Benchmark, BenchmarkResult, Ratio, Target } from './benchmark.js'
+import { dataLoading } from './data.js'
+import { measureFloors, type Floors } from './floors.js'
+import { growth } from './growth.js'
+import { losses } from './losses.js'
+import { describeMachine, type Machine } from './machine.js'
+import { memory } from './memory.js'
+import { plot } from './plot.js'
+import { findPython, useSameOpenMp } from './python.js'
+import { startUp } from './start-up.js'
+import { steps } from './steps.js'
+import { formatTable } from './table.js'
+import { tfjs } from './tfjs.js'
 import { tinyOps } from './tiny-ops.js'
 
-const benchmarks: Benchmark[] = [tinyOps]
+const benchmarks: Benchmark[] = [tinyOps, startUp, losses, steps, dataLoading, memory, growth, tfjs]
 
 interface Options {
   json?: boolean
   rounds?: number
+  plot?: string
+  compare?: string
+  only?: string
+  sameOpenmp?: boolean
 }
 
-async function main(names: string[], { json = false, rounds }: Options): Promise<void> {
+/** What `--json` prints, and `--compare` reads. */
+interface Report {
+  machine: Machine & { python: string; openmp: string; floors: Floors }
+  ratios: Ratio[]
+  targets: Target[]
+  benchmarks: Record<string, unknown>
+}
+
+async function main(names: string[], options: Options): Promise<void> {
+  const { json = false, rounds } = options
   const chosen = names.length === 0 ? benchmarks : names.map(findBenchmark)
-  const found = findPython()
+  const earlier = options.compare === undefined ? null : readReport(options.compare)
+  if (options.sameOpenmp) useSameOpenMp()
+  const found = findPython({ install: true })
   const python = typeof found === 'string' ? null : found
+  const floors = measureFloors()
   const machine = {
     ...describeMachine(),
     python: typeof found === 'string' ? `missing: ${found}` : found.version,
+    openmp: describeOpenMp(options.sameOpenmp ?? false),
+    floors,
   }
-  if (!json) for (const [name, value] of Object.entries(machine)) console.log(`${name.padEnd(13)}${value}`)
+  if (!json) printMachine(machine)
 
-  const data: Record<string, unknown> = {}
+  const results: [string, BenchmarkResult][] = []
   for (const benchmark of chosen) {
     const result = await benchmark.run({
       python,
       rounds: rounds ?? benchmark.defaultRounds,
+      floors,
+      wanted: name => name.toLowerCase().includes((options.only ?? '').toLowerCase()),
       progress: text => showProgress(`${benchmark.name}: ${text}`),
     })
     showProgress('')
-    data[benchmark.name] = result.data
+    results.push([benchmark.name, result])
     if (!json) console.log(`\n${benchmark.name}: ${benchmark.description}\n${result.table}`)
   }
-  if (json) console.log(JSON.stringify({ machine, benchmarks: data }, null, 2))
+  const report: Report = {
+    machine,
+    ratios: results.flatMap(([, { ratios = [] }]) => ratios),
+    targets: results.flatMap(([, { targets = [] }]) => targets),
+    benchmarks: Object.fromEntries(results.map(([name, { data }]) => [name, data])),
+  }
+  if (json) console.log(JSON.stringify(report, null, 2))
+  else {
+    if (report.targets.length > 0) console.log(`\ntargets\n${renderTargets(report.targets)}`)
+    if (earlier) console.log(`\nagainst ${options.compare!}\n${renderComparison(report, earlier)}`)
+  }
+  if (options.plot !== undefined)
+    await plot(
+      options.plot,
+      report.ratios,
+      results.flatMap(([, { growth = [] }]) => growth),
+    )
+}
+
+function printMachine({ floors, ...machine }: Report['machine']): void {
+  const { bandwidth, gemm } = floors
+  const rows = {
+    ...machine,
+    floors:
+      `memory ${(bandwidth / 1e9).toFixed(1)} GB/s; matrix product ${(gemm.float32 / 1e9).toFixed(0)} GFLOP/s float32, ` +
+      `${(gemm.bfloat16 / 1e9).toFixed(0)} bfloat16`,
+  }
+  for (const [name, value] of Object.entries(rows)) console.log(`${name.padEnd(13)}${value}`)
+}
+
+function describeOpenMp(same: boolean): string {
+  const { GOMP_SPINCOUNT, OMP_WAIT_POLICY, OMP_NUM_THREADS } = process.env
+  const given = Object.entries({ GOMP_SPINCOUNT, OMP_WAIT_POLICY, OMP_NUM_THREADS })
+    .filter(([, value]) => value !== undefined)
+    .map(([name, value]) => `${name}=${value!}`)
+  if (GOMP_SPINCOUNT !== undefined || OMP_WAIT_POLICY !== undefined)
+    return `${given.join(', ')} on both sides`
+  const python = same ? 'Python the same' : 'Python as it comes'
+  return ['Alambic sets GOMP_SPINCOUNT=1000 for itself', python, ...given].join(', ')
+}
+
+function renderTargets(targets: Target[]): string {
+  const rows = targets.map(({ what, target, measured, met }) => [
+    what,
+    target,
+    measured,
+    met ? 'met' : 'MISSED',
+  ])
+  const missed = targets.filter(({ met }) => !met).length
+  return `${formatTable(['what', 'target', 'measured', ''], rows, 1)}\n${targets.length - missed} of ${targets.length} met`
+}
+
+function readReport(path: string): Report {
+  return JSON.parse(readFileSync(path, 'utf8')) as Report
+}
+
+/** Ratios carry over from run to run and, roughly, from machine to machine; times do not. */
+function renderComparison(now: Report, before: Report): string {
+  const key = ({ group, name }: Ratio) => `${group}: ${name}`
+  const known = new Map(before.ratios.map(ratio => [key(ratio), ratio.timesAsFast]))
+  const rows = now.ratios.flatMap(ratio => {
+    const then = known.get(key(ratio))
+    return then === undefined
+      ? []
+      : [[key(ratio), then.toFixed(2), ratio.timesAsFast.toFixed(2), (ratio.timesAsFast / then).toFixed(2)]]
+  })
+  const machines = [before, now].map(
+    ({ machine }) => `${machine.cpu}, ${machine.threads} threads, ${machine.libtorch}`,
+  )
+  const note = machines[0] === machines[1] ? '' : `the machines differ: ${machines.join(' and ')}\n`
+  return note + formatTable(['times as fast as Python', 'then', 'now', 'now / then'], rows, 1)
 }
 
 function findBenchmark(name: string): Benchmark {
@@ -46,9 +147,10 @@ function findBenchmark(name: string): Benchmark {
   throw new Error(`there is no benchmark ${name}; there are ${benchmarks.map(each => each.name).join(', ')}`)
 }
 
-/** A line that is written over, on a terminal. */
+/** A line that is written over; without a terminal, lines. */
 function showProgress(text: string): void {
   if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${text}`)
+  else if (text !== '') process.stderr.write(`${text}\n`)
 }
 
 function toRounds(text: string): number {
@@ -62,6 +164,10 @@ await new Command('npm run bench')
   .description('Benchmarks against Python on the same libtorch')
   .argument('[names...]', benchmarks.map(({ name, description }) => `${name}: ${description}`).join('\n'))
   .option('--json', 'print the results for programs')
+  .option('--only <text>', 'of each benchmark only what has this text in its name')
+  .option('--plot <file.svg>', 'draw the ratios')
+  .option('--compare <report.json>', 'compare with what --json printed earlier')
+  .option('--same-openmp', "let Python's threads wait as Alambic's do")
   .option('--rounds <number>', 'how often each measurement is taken', toRounds)
   .action(main)
   .parseAsync()

@@ -17,6 +17,7 @@ export class PythonPeer {
     const path = fileURLToPath(new URL(script, import.meta.url))
     this.child = spawn(python.executable, ['-W', 'ignore', path, ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
+      env: pythonEnvironment(),
     })
     this.reader = createInterface({ input: this.child.stdout })
     this.lines = this.reader[Symbol.asyncIterator]()
@@ -29,8 +30,35 @@ export class PythonPeer {
     return JSON.parse(line.value) as Answer
   }
 
+  /** Null when there is no answer in time, or the process ends instead; then it is of no more use. */
+  async askWithin<Answer>(question: object, seconds: number): Promise<Answer | null> {
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), seconds * 1000)
+    try {
+      return await this.ask<Answer>(question)
+    } catch {
+      return null
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
   close(): void {
     this.child.stdin.end()
     this.reader.close()
   }
+}
+
+let sameOpenMp = false
+
+/**
+ * Lets Python's OpenMP threads wait as Alambic's do. Otherwise each side waits as it comes: Alambic sets GOMP_SPINCOUNT
+ * for itself, Python's threads spin for milliseconds.
+ */
+export function useSameOpenMp(): void {
+  sameOpenMp = true
+}
+
+function pythonEnvironment(): NodeJS.ProcessEnv {
+  const { env } = process
+  return sameOpenMp && env['GOMP_SPINCOUNT'] === undefined ? { ...env, GOMP_SPINCOUNT: '1000' } : env
 }

@@ -5,7 +5,7 @@
 import Table from 'cli-table3'
 import { ones, scope, tensor, torch, zeros, type Tensor } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
-import type { Benchmark, BenchmarkContext, BenchmarkResult } from './benchmark.js'
+import { atMost, type Benchmark, type BenchmarkContext, type BenchmarkResult } from './benchmark.js'
 import { PythonPeer } from './python.js'
 import { median, quantile } from './statistics.js'
 
@@ -148,13 +148,13 @@ function render(results: OperationResult[]): string {
   return table.toString()
 }
 
-async function run({ python, rounds, progress }: BenchmarkContext): Promise<BenchmarkResult> {
+async function run({ python, rounds, wanted, progress }: BenchmarkContext): Promise<BenchmarkResult> {
   const peer = python && new PythonPeer(python, 'tiny_ops.py')
   const results: OperationResult[] = []
   const threads = native.numThreads()
   native.setNumThreads(1) // to wake a second one costs more than these operators, on both sides
   try {
-    for (const operation of operations()) {
+    for (const operation of operations().filter(({ name }) => wanted(name))) {
       progress(operation.name)
       results.push(await measureAll(operation, peer, rounds))
     }
@@ -162,7 +162,16 @@ async function run({ python, rounds, progress }: BenchmarkContext): Promise<Benc
     peer?.close()
     native.setNumThreads(threads)
   }
-  return { data: results, table: render(results) }
+  return {
+    data: results,
+    table: render(results),
+    ratios: results.flatMap(({ operation, ratio }) =>
+      ratio === null ? [] : [{ group: 'one call', name: operation, timesAsFast: 1 / ratio.scope }],
+    ),
+    targets: results.flatMap(({ operation, ratio }) =>
+      atMost(`cost of a call, ${operation}`, 0.6, ratio && ratio.scope),
+    ),
+  }
 }
 
 export const tinyOps: Benchmark = {

@@ -1,0 +1,72 @@
+import type { Batches, FitOptions } from '../lib/distill/index.js'
+import type { Batch } from '../lib/data/index.js'
+
+/** Starts a training of the library over these batches. */
+export type Start = (
+  batches: Batches,
+  options: Pick<FitOptions, 'epochs' | 'onStep' | 'log'>,
+) => Promise<unknown>
+
+/**
+ * A training of the library's own trainers that makes one step when it is asked to: what is measured is the loop that
+ * users run, with its progress, checks and turns of the event loop.
+ */
+export class PacedTraining {
+  private readonly ended: Promise<never>
+  private trainer: Promise<unknown>
+  private asking = deferred<(batch: Batch | null) => void>()
+  private stepped = deferred<number>()
+
+  constructor(
+    start: Start,
+    private readonly batch: Batch,
+  ) {
+    this.trainer = start(this.batches(), {
+      epochs: 1,
+      log: null,
+      onStep: ({ loss }) => this.stepped.resolve(loss),
+    })
+    this.ended = this.trainer.then(() => {
+      throw new Error('the training ended by itself')
+    })
+    this.ended.catch(() => undefined) // whoever waits for a step hears of it
+  }
+
+  /** Milliseconds of a step, from the batch's arrival to its report. */
+  async step(): Promise<number> {
+    const give = await Promise.race([this.asking.promise, this.ended])
+    this.asking = deferred()
+    this.stepped = deferred()
+    const batch = { data: this.batch.data.clone(), labels: this.batch.labels.clone() } // trainers dispose of theirs
+    const start = performance.now()
+    give(batch)
+    await Promise.race([this.stepped.promise, this.ended])
+    return performance.now() - start
+  }
+
+  /** Lets the trainer come to its end. */
+  async stop(): Promise<void> {
+    const give = await Promise.race([this.asking.promise, this.ended])
+    give(null)
+    await this.trainer
+  }
+
+  private async *batches(): AsyncGenerator<Batch> {
+    for (;;) {
+      const batch = await new Promise<Batch | null>(resolve => this.asking.resolve(resolve))
+      if (batch === null) return
+      yield batch
+    }
+  }
+}
+
+interface Deferred<T> {
+  promise: Promise<T>
+  resolve: (value: T) => void
+}
+
+function deferred<T>(): Deferred<T> {
+  let resolve!: (value: T) => void
+  const promise = new Promise<T>(settle => (resolve = settle))
+  return { promise, resolve }
+}

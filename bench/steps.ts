@@ -1,0 +1,197 @@
+/**
+ * Training steps, alone and taught, by the library's own trainers, against the seed's loop in Python. One batch is
+ * learned again and again; each training makes a step in turn.
+ */
+import { keep, trainClassifier, trainWithFeatureDistillation, type Tensor } from '../lib/index.js'
+import type { FitOptions } from '../lib/distill/index.js'
+import { atLeast, type Benchmark, type BenchmarkContext, type BenchmarkResult } from './benchmark.js'
+import { contest, type Contestant } from './contest.js'
+import { countFlops } from './flops.js'
+import { flopsFloor, type Floors } from './floors.js'
+import { PacedTraining } from './paced-training.js'
+import { makeBatch, pairs, type Pair } from './pairs.js'
+import { PythonPeer, type Python } from './python.js'
+import { formatMilliseconds, formatTable, formatTimes } from './table.js'
+
+const kinds = ['student', 'distillation'] as const
+type Kind = (typeof kinds)[number]
+type DType = 'float32' | 'bfloat16'
+
+/** How Alambic runs the step. */
+interface Variant {
+  name: string
+  dtype: DType
+  options: Partial<FitOptions>
+  /** How many times as fast as Python's eager float32 the distillation step of the first pair is promised to be. */
+  promised?: number
+}
+
+const variants: readonly Variant[] = [{ name: 'eager', dtype: 'float32', options: {} }]
+
+/** How Python runs it. The first is what all are compared with. */
+interface PythonVariant {
+  name: string
+  dtype: DType
+  compiled: boolean
+}
+
+const pythonVariants: readonly PythonVariant[] = [
+  { name: 'Python, eager', dtype: 'float32', compiled: false },
+  { name: 'Python, eager', dtype: 'bfloat16', compiled: false },
+  { name: 'Python, torch.compile', dtype: 'float32', compiled: true },
+]
+
+/** torch.compile takes minutes for deep networks; it is given so many seconds, and only for the first pair. */
+const compileSeconds = 150
+
+interface StepResult {
+  pair: string
+  kind: Kind
+  batch: number
+  who: string
+  dtype: DType
+  /** Of a step. */
+  milliseconds: number | null
+  floor: number
+  /** Against Python's eager float32. */
+  timesAsFast: number | null
+}
+
+interface Run {
+  who: string
+  dtype: DType
+  contestant: Contestant | null
+  close: () => Promise<void> | void
+}
+
+function startTraining(pair: Pair, kind: Kind, { name, dtype, options }: Variant): Run {
+  const student = pair.makeStudent()
+  const teacher = pair.makeTeacher()
+  const batch = makeBatch(pair)
+  for (const tensor of Object.values(batch) as Tensor[]) keep(tensor)
+  const training = new PacedTraining(
+    (batches, paced) =>
+      kind === 'student'
+        ? trainClassifier(student, batches, null, { ...options, ...paced })
+        : trainWithFeatureDistillation(teacher, student, batches, null, {
+            ...options,
+            ...paced,
+            featureLayers: pair.featureLayers,
+          }),
+    batch,
+  )
+  return { who: name, dtype, contestant: { run: () => training.step() }, close: () => training.stop() }
+}
+
+async function startPython(
+  python: Python,
+  pair: Pair,
+  kind: Kind,
+  { name, dtype, compiled }: PythonVariant,
+): Promise<Run> {
+  const peer = new PythonPeer(python, 'steps.py')
+  const prepare = {
+    student: pair.python.student,
+    teacher: kind === 'student' ? null : pair.python.teacher,
+    batch: pair.batch,
+    size: pair.size,
+    dtype,
+    compiled,
+  }
+  const ready = await peer.askWithin({ prepare }, compiled ? compileSeconds : 120)
+  const run = async () => (await peer.ask<{ milliseconds: number }>({})).milliseconds
+  return { who: name, dtype, contestant: ready === null ? null : { run }, close: () => peer.close() }
+}
+
+async function measure(
+  pair: Pair,
+  kind: Kind,
+  { python, rounds, floors, progress }: BenchmarkContext,
+): Promise<StepResult[]> {
+  const runs: Run[] = variants.map(variant => startTraining(pair, kind, variant))
+  if (python)
+    for (const variant of pythonVariants)
+      if (!variant.compiled || (pair === pairs[0] && kind === 'distillation')) {
+        progress(`${pair.name}, ${kind}: ${variant.name}, ${variant.dtype}`)
+        runs.push(await startPython(python, pair, kind, variant))
+      }
+  progress(`${pair.name}, ${kind}`)
+  const able = runs.filter(run => run.contestant !== null)
+  const times = await contest(
+    Object.fromEntries(able.map(run => [`${run.who} ${run.dtype}`, run.contestant!])),
+    { rounds, warmups: 3 },
+  )
+  for (const run of runs) await run.close()
+  const baseline = times['Python, eager float32'] ?? null
+  return runs.map(({ who, dtype }) => {
+    const milliseconds = times[`${who} ${dtype}`] ?? null
+    return {
+      pair: pair.name,
+      kind,
+      batch: pair.batch,
+      who,
+      dtype,
+      milliseconds,
+      floor: stepFloor(pair, kind, floors, dtype),
+      timesAsFast: baseline !== null && milliseconds !== null ? baseline / milliseconds : null,
+    }
+  })
+}
+
+/** A training step computes a forward three times: for the output, the weights and the inputs. */
+function stepFloor(pair: Pair, kind: Kind, floors: Floors, dtype: DType): number {
+  const shape = [1, 3, pair.size, pair.size]
+  const taught = kind === 'student' ? 0 : countFlops(pair.makeTeacher(), shape)
+  const flops = pair.batch * (3 * countFlops(pair.makeStudent(), shape) + taught)
+  return flopsFloor(floors, flops, dtype)
+}
+
+async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
+  const results: StepResult[] = []
+  for (const pair of pairs)
+    for (const kind of kinds) {
+      if (!context.wanted(`${pair.name} ${kind}`)) continue
+      context.progress(`${pair.name}, ${kind}`)
+      results.push(...(await measure(pair, kind, context)))
+    }
+  const ours = results.filter(({ who }) => !who.startsWith('Python'))
+  return {
+    data: results,
+    table: render(results),
+    ratios: ours.flatMap(({ pair, kind, who, dtype, timesAsFast }) =>
+      timesAsFast === null ? [] : [{ group: `${kind} step`, name: `${pair}, ${who} ${dtype}`, timesAsFast }],
+    ),
+    targets: ours
+      .filter(({ pair, kind }) => pair === pairs[0]!.name && kind === 'distillation')
+      .flatMap(({ who, dtype, timesAsFast }) => {
+        const promised = variants.find(each => each.name === who && each.dtype === dtype)?.promised
+        return promised === undefined
+          ? []
+          : atLeast(`distillation step, ${pairs[0]!.name}, ${who} ${dtype}`, promised, timesAsFast)
+      }),
+  }
+}
+
+function render(results: StepResult[]): string {
+  return formatTable(
+    ['networks', 'step', 'by', 'dtype', 'ms', '× Python eager float32', 'floor ms', 'of the floor'],
+    results.map(({ pair, kind, batch, who, dtype, milliseconds, floor, timesAsFast }) => [
+      `${pair}, batch ${batch}`,
+      kind,
+      who,
+      dtype,
+      milliseconds === null ? 'not ready in time' : formatMilliseconds(milliseconds),
+      formatTimes(timesAsFast),
+      formatMilliseconds(floor),
+      milliseconds === null ? '–' : `${(milliseconds / floor).toFixed(1)}×`,
+    ]),
+    4,
+  )
+}
+
+export const steps: Benchmark = {
+  name: 'steps',
+  description: "training steps, alone and taught, against the seed's loop in Python",
+  defaultRounds: 5,
+  run,
+}
