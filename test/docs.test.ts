@@ -1,11 +1,13 @@
 /** The pages for readers say what is so: examples that run, errors that exist, links that lead somewhere. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import {
   AlambicError,
   captureFeatures,
   data,
+  exportTorchScript,
   FeatureDistillationLoss,
   loadTorchScript,
   loadStateDict,
@@ -87,6 +89,13 @@ function pickleOf(pickle: string): Buffer {
   return Buffer.from(`${magic}I1001\n.${system}${pickle}]`)
 }
 
+class Counting extends nn.Module<[Tensor], Tensor> {
+  private calls = 0
+  override forward(x: Tensor): Tensor {
+    return x.add(this.calls++)
+  }
+}
+
 /** A page's message for each code: what the action is refused with. */
 const reproductions: Record<Reproducible, () => unknown> = {
   ERR_ARGUMENT: () => new FeatureDistillationLoss({ alpha: 2 }),
@@ -130,6 +139,7 @@ const reproductions: Record<Reproducible, () => unknown> = {
   ERR_NAN_LOSS: () =>
     trainClassifier(new nn.Linear(2, 2), [{ data: tensor([[NaN, 1]]), labels: tensor([0n]) }], null),
   ERR_FILE_NOT_FOUND: () => data.loadMnist('nowhere'),
+  ERR_EXPORT: () => exportTorchScript(new Counting(), [zeros([2])], join(tmpdir(), 'counting.pt')),
   ERR_FILE_FORMAT: () => data.readIdx(Buffer.from('hello')),
   ERR_ADDON_NOT_FOUND: () => locateBinaries(join(packageRoot, 'docs')),
   ERR_LIBTORCH_NOT_FOUND: () => {
