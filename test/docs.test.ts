@@ -11,9 +11,11 @@ import {
   FeatureDistillationLoss,
   loadTorchScript,
   loadStateDict,
+  keep,
   models,
   nn,
   ones,
+  optim,
   scope,
   tensor,
   torch,
@@ -23,7 +25,7 @@ import {
   type Tensor,
 } from '../lib/index.js'
 import { handmadeScript } from './script.handmade.js'
-import { chooseLibtorch, locateBinaries, packageRoot } from '../lib/native/loader.js'
+import { chooseLibtorch, locateBinaries, native, packageRoot } from '../lib/native/loader.js'
 
 function read(path: string): string {
   return readFileSync(join(packageRoot, path), 'utf8')
@@ -113,6 +115,21 @@ const reproductions: Record<Reproducible, () => unknown> = {
     const x = ones([2])
     x.dispose()
     x.add(1)
+  },
+  ERR_BUSY: async () => {
+    const model = new nn.Linear(2, 2)
+    const batch = [zeros([1, 2]).handle]
+    const loss = () => [keep(model.forward(zeros([1, 2])).sum()).handle]
+    const weights = model.parameters().map(({ handle }) => handle)
+    const recording = new native.Recording(weights, batch, loss, () => {})
+    const optimizer = new optim.SGD(model.parameters(), { lr: 0.1 })
+    const step = new native.CompiledStep(optimizer.prepareStep(), weights, weights, undefined)
+    const done = step.run(recording, batch)
+    try {
+      model.forward(zeros([1, 2]))
+    } finally {
+      await done
+    }
   },
   ERR_OTHER_THREAD: () => {
     const x = ones([2])

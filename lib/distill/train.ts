@@ -79,6 +79,7 @@ export async function trainWithFeatureDistillation(
     }
     const method = {
       student,
+      modules: { trained: [student, adaptation], used: [teacher, loss] },
       prepare(batch: Batch): Tensor[] {
         if (adapt !== 'none') {
           const { studentFeatures, teacherFeatures } = inEvalMode(student, () => noGrad(() => observe(batch)))
@@ -121,6 +122,7 @@ export async function trainWithLogitsDistillation(
   teacher.eval()
   const method = {
     student,
+    modules: { trained: [student], used: [teacher, loss] },
     prepare: () => student.parameters(),
     loss({ data, labels }: Batch) {
       const teacherLogits = noGrad(() => teacher.forward(data))
@@ -139,6 +141,7 @@ export async function trainClassifier(
 ): Promise<TrainingResult> {
   const method = {
     student: model,
+    modules: { trained: [model], used: [] },
     prepare: () => model.parameters(),
     loss: ({ data, labels }: Batch) => ({ total: functional.crossEntropy(model.forward(data), labels) }),
   }
