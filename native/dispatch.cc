@@ -526,7 +526,8 @@ Napi::Value encode_results(Napi::Env env, Environment& environment, const Candid
 
 // What an operator tells about the shape of its tensors; other plain results are made of their values.
 bool tells_shape(const std::string& op) {
-  static const std::set<std::string> names = {"size", "dim", "numel", "stride", "isSameSize", "isFloatingPoint"};
+  static const std::set<std::string> names = {"size",   "dim",        "numel",
+                                              "stride", "isSameSize", "isFloatingPoint"};
   return names.count(op) > 0;
 }
 
@@ -596,7 +597,8 @@ optional<double> take_shortcut(Environment& environment, const Plan& plan, const
                          reader.tensor_at(arguments[1].value));
   }
   // A recording is to hold a number, not a tensor that stands for it.
-  if (arguments[1].type != napi_number || !plan.of_number.takes_two() || trace::is_recording()) return nullopt;
+  if (arguments[1].type != napi_number || !plan.of_number.takes_two() || trace::is_recording())
+    return nullopt;
   const auto& tensor = reader.tensor_at(arguments[0].value);
   const auto* number = environment.numbers.get(reader.raw_number(arguments[1].value), tensor.scalar_type());
   if (number == nullptr) return nullopt;

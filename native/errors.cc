@@ -58,9 +58,10 @@ static CodedError describe_plainly(std::exception_ptr exception) {
 CodedError describe_exception(std::exception_ptr exception) {
   auto error = describe_plainly(exception);
   if (std::string_view(error.what()).find(constant_needs_gradient) == std::string_view::npos) return error;
-  return CodedError("ERR_NOT_IMPLEMENTED",
-                    "a forward that is recorded uses a tensor that requires a gradient and is no parameter of the module; "
-                    "make it one, or detach() it");
+  return CodedError(
+      "ERR_NOT_IMPLEMENTED",
+      "a forward that is recorded uses a tensor that requires a gradient and is no parameter of the module; "
+      "make it one, or detach() it");
 }
 
 Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception) {

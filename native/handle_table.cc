@@ -125,7 +125,8 @@ void HandleTable::refuse(Handle handle) const {
   auto locked = locks_.find(handle);
   if (locked != locks_.end() && !locked->second.is_released)
     fail("ERR_BUSY",
-         "the tensor is being trained by a compiled step in another thread: wait for the training, or look at it in "
+         "the tensor is being trained by a compiled step in another thread: wait for the training, or look "
+         "at it in "
          "onStep or onEpoch, which are called between the steps");
   fail("ERR_TENSOR_RELEASED",
        "the tensor was released before (by dispose(), `using`, or the end of a scope()): keep it with "

@@ -34,8 +34,8 @@ class HandleTable {
   // nothing.
   bool release(Handle handle);
 
-  // While a job in another thread works with a tensor its handle is refused (ERR_BUSY), and released only afterwards.
-  // May be locked several times.
+  // While a job in another thread works with a tensor its handle is refused (ERR_BUSY), and released only
+  // afterwards. May be locked several times.
   void lock(Handle handle);
   void unlock(Handle handle);
 

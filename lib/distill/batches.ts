@@ -16,7 +16,8 @@ export function nextTurn(): Promise<void> {
 
 /** Asks for the next batch while the one before is worked with. */
 export async function* readAhead(loader: Batches): AsyncGenerator<Batch, void, undefined> {
-  const iterator = Symbol.asyncIterator in loader ? loader[Symbol.asyncIterator]() : loader[Symbol.iterator]()
+  const iterator: AsyncIterator<Batch> | Iterator<Batch> =
+    Symbol.asyncIterator in loader ? loader[Symbol.asyncIterator]() : loader[Symbol.iterator]()
   // A turn later: whoever has got a batch is to begin with it first.
   const ask = () => {
     const next = nextTurn().then(() => iterator.next())
@@ -25,9 +26,9 @@ export async function* readAhead(loader: Batches): AsyncGenerator<Batch, void, u
   }
   let next = ask()
   try {
-    for (let { value, done } = await next; !done; { value, done } = await next) {
+    for (let result = await next; result.done !== true; result = await next) {
       next = ask()
-      yield value as Batch
+      yield result.value
     }
   } finally {
     await discard(next)
@@ -35,9 +36,9 @@ export async function* readAhead(loader: Batches): AsyncGenerator<Batch, void, u
   }
 }
 
-async function discard(next: Promise<IteratorResult<Batch, unknown>>): Promise<void> {
-  const { value, done } = await next.catch(() => ({ value: undefined, done: true }) as const)
-  if (done) return
-  value.data.dispose()
-  value.labels.dispose()
+async function discard(next: Promise<IteratorResult<Batch>>): Promise<void> {
+  const result = await next.catch(() => undefined)
+  if (result === undefined || result.done === true) return
+  result.value.data.dispose()
+  result.value.labels.dispose()
 }

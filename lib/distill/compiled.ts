@@ -43,7 +43,7 @@ interface State {
 }
 
 /**
- * Steps that are recorded once per shape of the batch and mode of the modules. The first recording is made twice: a
+ * Steps that are recorded once per shape of the batch and mode of the modules. The first two recordings must be equal: a
  * loss that does not do the same at every call cannot be compiled.
  */
 export class CompiledSteps {
@@ -81,7 +81,8 @@ export class CompiledSteps {
     const key = this.keyOf(batch)
     const state = this.states.get(key)
     if (state?.isConfirmed) return this.run(state, batch, where)
-    if (state === undefined && this.states.size >= mostRecordings) return trainStep(this.context, batch, where)
+    if (state === undefined && this.states.size >= mostRecordings)
+      return trainStep(this.context, batch, where)
     return this.record(key, state, batch, where)
   }
 
@@ -119,7 +120,9 @@ export class CompiledSteps {
     const reason = reasonAgainstRecording(made, before)
     if (reason !== undefined) this.giveUp(reason)
     else {
-      const isConfirmed = before !== undefined || Array.from(this.states.values()).some(each => each.isConfirmed)
+      const twin = before ?? Array.from(this.states.values()).find(each => isSame(each, made))
+      if (twin) twin.isConfirmed = true
+      const isConfirmed = Array.from(this.states.values()).some(each => each.isConfirmed)
       this.states.set(key, { recording: made.recording, names: made.names, isConfirmed })
     }
     return learnFrom(context, made.parts, where)
@@ -168,16 +171,16 @@ function reasonAgainst(optimizer: Optimizer): string | undefined {
   return isOwn ? undefined : `the optimizer ${(optimizer as object).constructor.name} is not one of optim`
 }
 
-function reasonAgainstRecording(
-  { recording, reads, names }: Recorded,
-  before: State | undefined,
-): string | undefined {
-  const [read] = reads.values
+function reasonAgainstRecording(recorded: Recorded, before: State | undefined): string | undefined {
+  const [read] = recorded.reads.values
   if (read !== undefined) return `the loss depends on a value that is read: ${describeRead(read)}`
-  if (before === undefined) return undefined
-  if (String(before.names) !== String(names) || before.recording.text() !== recording.text())
-    return 'the loss does not do the same at every step'
+  if (before !== undefined && !isSame(before, recorded)) return 'the loss does not do the same at every step'
   return undefined
+}
+
+/** Shapes are no part of a recording: that of another batch may be the same. */
+function isSame(a: Pick<Recorded, 'names' | 'recording'>, b: Pick<Recorded, 'names' | 'recording'>): boolean {
+  return String(a.names) === String(b.names) && a.recording.text() === b.recording.text()
 }
 
 /** For a step that fails while it is recorded. Returns what takes back its traces in buffers and random numbers. */

@@ -114,7 +114,11 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     const persistent = new Set(this.ownBuffers({ persistentOnly: true }).map(([name]) => name))
     return {
       parameters: this.ownParameters().map(([name, tensor]) => ({ name, tensor })),
-      buffers: this.ownBuffers().map(([name, tensor]) => ({ name, tensor, persistent: persistent.has(name) })),
+      buffers: this.ownBuffers().map(([name, tensor]) => ({
+        name,
+        tensor,
+        persistent: persistent.has(name),
+      })),
     }
   }
 

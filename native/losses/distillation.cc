@@ -116,7 +116,6 @@ DistillationLoss combine(const char* loss, const Tensor& distillation, const Cla
 // ---- Bindings
 // -----------------------------------------------------------------------------------------------------
 
-
 std::vector<double> to_weights(const Napi::Value& value) {
   std::vector<double> weights;
   if (value.IsUndefined()) return weights;
@@ -169,8 +168,8 @@ Napi::Value feature_distillation_binding(const Napi::CallbackInfo& info) {
   auto [inputs, tensors] = to_feature_inputs(info);
   return to_parts(info.Env(), "FeatureDistillationLoss", tensors,
                   [inputs = inputs, criterion, weights](const std::vector<Tensor>& list) {
-                    return feature_distillation(inputs.student(list), inputs.teacher(list), criterion, weights,
-                                                inputs.classification(list));
+                    return feature_distillation(inputs.student(list), inputs.teacher(list), criterion,
+                                                weights, inputs.classification(list));
                   });
 }
 

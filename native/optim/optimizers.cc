@@ -88,14 +88,15 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
   void step() override { step_groups(prepared_); }
 
   static Napi::Function define(Napi::Env env, const char* name) {
-    return Base::DefineClass(env, name,
-                             {Base::InstanceMethod("addGroup", &Self::template call<&Self::add_group>),
-                              Base::InstanceMethod("step", &Self::template call<&Self::step_binding>),
-                              Base::InstanceMethod("update", &Self::template call<&Self::update>),
-                              Base::InstanceMethod("prepareStep", &Self::template call<&Self::prepare_step>),
-                              Base::InstanceMethod("zeroGrad", &Self::template call<&Self::zero_grad_binding>),
-                              Base::InstanceMethod("state", &Self::template call<&Self::state>),
-                              Base::InstanceMethod("loadState", &Self::template call<&Self::load_state>)});
+    return Base::DefineClass(
+        env, name,
+        {Base::InstanceMethod("addGroup", &Self::template call<&Self::add_group>),
+         Base::InstanceMethod("step", &Self::template call<&Self::step_binding>),
+         Base::InstanceMethod("update", &Self::template call<&Self::update>),
+         Base::InstanceMethod("prepareStep", &Self::template call<&Self::prepare_step>),
+         Base::InstanceMethod("zeroGrad", &Self::template call<&Self::zero_grad_binding>),
+         Base::InstanceMethod("state", &Self::template call<&Self::state>),
+         Base::InstanceMethod("loadState", &Self::template call<&Self::load_state>)});
   }
 
  private:
@@ -147,9 +148,7 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
   }
 
   // update() -> this as an Update
-  Napi::Value update(const Napi::CallbackInfo& info) {
-    return Napi::External<Update>::New(info.Env(), this);
-  }
+  Napi::Value update(const Napi::CallbackInfo& info) { return Napi::External<Update>::New(info.Env(), this); }
 
   // prepareStep(options of each group): for the next step() of the Update
   Napi::Value prepare_step(const Napi::CallbackInfo& info) {

@@ -52,7 +52,11 @@ class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
   explicit CompiledStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CompiledStep>(info) {
     guard(info.Env(), [&] {
       auto optimizer = info[0].As<Napi::Object>();
-      update_ = optimizer.Get("update").As<Napi::Function>().Call(optimizer, {}).As<Napi::External<optim::Update>>().Data();
+      update_ = optimizer.Get("update")
+                    .As<Napi::Function>()
+                    .Call(optimizer, {})
+                    .As<Napi::External<optim::Update>>()
+                    .Data();
       optimizer_ = Napi::Persistent(optimizer);
       trained_ = to_tensors(info[1], "trained");
       locked_ = to_handles(info[2]);
@@ -116,8 +120,8 @@ class CompiledStep::Job : public Napi::AsyncWorker {
   void train() {
     // How many threads an operator takes is a matter of the thread that calls it.
     if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
-    step::Step step([this](const Tensors& batch) { return recording_.run(batch); }, *owner_.update_, owner_.trained_,
-                    owner_.clip_norm_);
+    step::Step step([this](const Tensors& batch) { return recording_.run(batch); }, *owner_.update_,
+                    owner_.trained_, owner_.clip_norm_);
     losses_ = owner_.runner_.run(step, batch_);
     batch_.clear();
   }

@@ -8,8 +8,8 @@
 
 namespace alambic::step {
 
-// libtorch's OpenMP keeps a team of threads for each thread that computes: training has one of its own, not whichever
-// thread of a pool is free.
+// libtorch's OpenMP keeps a team of threads for each thread that computes: training has one of its own, not
+// whichever thread of a pool is free.
 class Worker {
  public:
   Worker() : thread_([this] { work(); }) {}

@@ -71,9 +71,11 @@ void each(const Napi::Value& list, Visit visit) {
   for (uint32_t i = 0; i < array.Length(); i++) visit(array.Get(i).template As<Napi::Object>());
 }
 
-void fill_module(jit::Module& module, const Napi::Object& description, const std::vector<jit::Module>& modules) {
+void fill_module(jit::Module& module, const Napi::Object& description,
+                 const std::vector<jit::Module>& modules) {
   auto name_of = [](const Napi::Object& part) { return part.Get("name").ToString().Utf8Value(); };
-  module.register_attribute("training", c10::BoolType::get(), to_bool(description.Get("training"), "training"));
+  module.register_attribute("training", c10::BoolType::get(),
+                            to_bool(description.Get("training"), "training"));
   each(description.Get("parameters"), [&](const Napi::Object& parameter) {
     module.register_parameter(name_of(parameter), to_tensor(parameter.Get("tensor")), /*is_buffer=*/false);
   });
@@ -94,7 +96,8 @@ jit::Module build_module(const Napi::Value& descriptions) {
   auto unit = std::make_shared<jit::CompilationUnit>();
   std::vector<jit::Module> modules;
   each(descriptions, [&](const Napi::Object& description) {
-    c10::QualifiedName name("__torch__.alambic", to_identifier(description.Get("className").ToString().Utf8Value()));
+    c10::QualifiedName name("__torch__.alambic",
+                            to_identifier(description.Get("className").ToString().Utf8Value()));
     modules.emplace_back(name, unit, /*shouldMangle=*/true);
   });
   size_t next = 0;
@@ -115,7 +118,8 @@ CodedError describe_trace_error(std::exception_ptr exception) {
   auto error = describe_exception(exception);
   std::string message = error.what();
   if (message.find("observable data dependence") != std::string::npos)
-    return CodedError("ERR_NOT_IMPLEMENTED", "an output does not depend on any tensor of the module or its inputs");
+    return CodedError("ERR_NOT_IMPLEMENTED",
+                      "an output does not depend on any tensor of the module or its inputs");
   return error;
 }
 
@@ -128,7 +132,8 @@ class TracedModule : public Napi::ObjectWrap<TracedModule> {
                         InstanceMethod("save", &TracedModule::call<&TracedModule::save>)});
   }
 
-  explicit TracedModule(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TracedModule>(info), module_("Module") {
+  explicit TracedModule(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<TracedModule>(info), module_("Module") {
     guard(info.Env(), [&] { trace(info); });
   }
 
@@ -143,19 +148,20 @@ class TracedModule : public Napi::ObjectWrap<TracedModule> {
     auto inputs = to_stack(to_tensors(info[1], "inputs"));
     auto forward = info[2].As<Napi::Function>();
     auto on_read = info[3].As<Napi::Function>();
-    trace::Recorder recorder{Purpose::File,
-                             [&](Read read, const char* what, const at::Tensor& tensor) {
-                               on_read.Call({Napi::String::New(info.Env(), name_of(read)),
-                                             Napi::String::New(info.Env(), what),
-                                             Napi::String::New(info.Env(), describe(tensor))});
-                             },
-                             {}};
+    trace::Recorder recorder{
+        Purpose::File,
+        [&](Read read, const char* what, const at::Tensor& tensor) {
+          on_read.Call({Napi::String::New(info.Env(), name_of(read)), Napi::String::New(info.Env(), what),
+                        Napi::String::New(info.Env(), describe(tensor))});
+        },
+        {}};
     trace::Listening listening(recorder);
     // Not strict: dicts may be returned, their keys are fixed.
     try {
       auto traced = jit::tracer::trace(
           std::move(inputs), [&](jit::Stack) { return jit::Stack{to_structure(forward.Call({}))}; },
-          [](const at::Tensor&) { return std::string(); }, /*strict=*/false, /*force_outplace=*/false, &module_);
+          [](const at::Tensor&) { return std::string(); }, /*strict=*/false, /*force_outplace=*/false,
+          &module_);
       auto unit = module_._ivalue()->compilation_unit();
       auto name = c10::QualifiedName(*module_.type()->name(), "forward");
       module_.type()->addMethod(unit->create_function(name, traced.first->graph));

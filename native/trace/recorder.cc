@@ -34,8 +34,9 @@ void run_closure(jit::Stack& stack) {
 }
 
 // CONSERVATIVE: a step may have effects that no pass can see; none is removed or moved.
-const jit::RegisterOperators closure_operator({jit::Operator("alambic::closure(int number, Tensor[] inputs) -> Tensor[]",
-                                                             run_closure, c10::AliasAnalysisKind::CONSERVATIVE)});
+const jit::RegisterOperators closure_operator(
+    {jit::Operator("alambic::closure(int number, Tensor[] inputs) -> Tensor[]", run_closure,
+                   c10::AliasAnalysisKind::CONSERVATIVE)});
 
 void add_closure_node(const Tensors& inputs, const Tensors& outputs, const Closure& body) {
   auto& graph = *tracer::getTracingState()->graph;
@@ -104,7 +105,8 @@ void record_grad_mode(bool enabled) {
 
 void refuse_while_recording(const char* what) {
   if (current != nullptr)
-    fail("ERR_NOT_IMPLEMENTED", what, ": cannot be recorded; a forward that calls it cannot be exported or compiled");
+    fail("ERR_NOT_IMPLEMENTED", what,
+         ": cannot be recorded; a forward that calls it cannot be exported or compiled");
 }
 
 Closures::Closures(const std::vector<Closure>& closures) : outer_(current_closures), list(closures) {

@@ -23,7 +23,8 @@ enum class Read { Value, Shape };
 // One recording, on this thread. Closures get their numbers here.
 struct Recorder {
   Purpose purpose;
-  // Called for tensors that depend on what is recorded; `what` names the function that reads, as JavaScript knows it.
+  // Called for tensors that depend on what is recorded; `what` names the function that reads, as JavaScript
+  // knows it.
   std::function<void(Read, const char* what, const at::Tensor&)> on_read;
   std::vector<Closure> closures;
 };
@@ -37,8 +38,8 @@ class Listening {
   Listening& operator=(const Listening&) = delete;
 };
 
-// Operators that run while this lives are not recorded: for tensors that are filled by other means, which a recording
-// then holds as constants.
+// Operators that run while this lives are not recorded: for tensors that are filled by other means, which a
+// recording then holds as constants.
 class Paused {
  public:
   Paused();
@@ -57,9 +58,9 @@ bool is_recording();
 // Tells the recorder, if there is one.
 void note_read(Read read, const char* what, const at::Tensor& tensor);
 
-// Runs `body`, which computes by other means than libtorch's operators, so that a recording holds it: as a step of
-// its own where it is replayed; by its operators where it becomes a file. There `has_operators` says whether it has any:
-// without, it is an error. `what` names it for the error.
+// Runs `body`, which computes by other means than libtorch's operators, so that a recording holds it: as a
+// step of its own where it is replayed; by its operators where it becomes a file. There `has_operators` says
+// whether it has any: without, it is an error. `what` names it for the error.
 Tensors record_closure(const char* what, Tensors inputs, const Closure& body, bool has_operators);
 
 // A recording that becomes a file must not use what is no operator.

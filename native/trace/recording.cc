@@ -72,14 +72,14 @@ RecordingObject::RecordingObject(const Napi::CallbackInfo& info) : Napi::ObjectW
     for (auto& tensor : to_tensors(info[1], "batch")) inputs.push_back(tensor);
     auto body = info[2].As<Napi::Function>();
     auto on_read = info[3].As<Napi::Function>();
-    trace::Recorder recorder{trace::Purpose::Replay,
-                             [&](trace::Read read, const char* what, const at::Tensor& tensor) {
-                               if (read == trace::Read::Shape) return;  // there is one recording per shape
-                               on_read.Call({Napi::String::New(info.Env(), "value"),
-                                             Napi::String::New(info.Env(), what),
-                                             Napi::String::New(info.Env(), describe(tensor))});
-                             },
-                             {}};
+    trace::Recorder recorder{
+        trace::Purpose::Replay,
+        [&](trace::Read read, const char* what, const at::Tensor& tensor) {
+          if (read == trace::Read::Shape) return;  // there is one recording per shape
+          on_read.Call({Napi::String::New(info.Env(), "value"), Napi::String::New(info.Env(), what),
+                        Napi::String::New(info.Env(), describe(tensor))});
+        },
+        {}};
     recording_ = std::make_unique<trace::Recording>(
         inputs, [&] { return to_tensors(body.Call({}), "outputs"); }, std::move(recorder));
   });

@@ -9,12 +9,12 @@ namespace alambic {
 
 namespace trace {
 
-// Runs the recorded operators one by one, as they were called: nothing is fused, reordered or specialised, so that the
-// results are those of the function, bit for bit. May run in any thread, one at a time.
+// Runs the recorded operators one by one, as they were called: nothing is fused, reordered or specialised, so
+// that the results are those of the function, bit for bit. May run in any thread, one at a time.
 class Recording {
  public:
-  // `inputs` are what may change from one run to the next: their values, or which tensors they are. What else the body
-  // uses is a constant. The body runs once.
+  // `inputs` are what may change from one run to the next: their values, or which tensors they are. What else
+  // the body uses is a constant. The body runs once.
   Recording(const Tensors& inputs, const std::function<Tensors()>& body, Recorder recorder);
 
   Tensors run(const Tensors& inputs) const;
