@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { rename, rm, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { noGrad } from './autograd.js'
+import { asObserved } from './capture.js'
 import { AlambicError, argumentError, show } from './errors.js'
 import { isPlainObject, scope } from './memory.js'
 import type { ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
@@ -68,7 +69,10 @@ export async function exportTorchScript(
   const warnings: string[] = []
   try {
     inMode(module, training, () => {
-      const { traced, reads } = unchanged(module, () => trace(module, exampleInputs))
+      const { traced, reads } = unchanged(module, () =>
+        // A frozen file has no layers left whose outputs could be captured.
+        asObserved(freeze ? [] : module.modules(), () => trace(module, exampleInputs)),
+      )
       if (freeze) traced.freeze()
       traced.save(temporary)
       unchanged(module, () => verify(module, exampleInputs, temporary, freeze))

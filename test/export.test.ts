@@ -11,6 +11,7 @@ import {
   captureFeatures,
   exportTorchScript,
   manualSeed,
+  loadTorchScript,
   models,
   nn,
   noGrad,
@@ -81,6 +82,19 @@ describe('the file', () => {
     const x = randn([5, 3, 32, 32])
     const expected = noGrad(() => net.eval().forward(x))
     expect(torch.equal(run(path, [x]), expected)).toBe(true)
+  })
+
+  it('has the features of every layer, though the module would overwrite some', async () => {
+    const net = models.resnet8x4()
+    const x = randn([2, 3, 16, 16])
+    const script = await loadTorchScript((await exported(net, [x])).path)
+    const paths = net
+      .namedModules()
+      .map(([path]) => path)
+      .filter(path => path !== '')
+    const expected = noGrad(() => captureFeatures(net.eval(), paths, x)).features
+    const actual = noGrad(() => captureFeatures(script, paths, x)).features
+    for (const path of paths) expect(torch.equal(actual[path]!, expected[path]!), path).toBe(true)
   })
 
   it('is frozen on request: batch norms are folded, and the output is the same up to rounding', async () => {
