@@ -269,7 +269,19 @@ const hooks = new WeakMap<Module, Set<Hook>>()
 
 /** Whether someone captures what the module is given or gives: then it must not be overwritten. */
 export function isObserved(module: Module): boolean {
-  return hooks.has(module)
+  return hooks.has(module) || observedBesides.has(module)
+}
+
+const observedBesides = new Set<Module>()
+
+/** Runs `body` while these modules count as observed: for a file in which any layer may be captured later. */
+export function asObserved<T>(modules: readonly Module[], body: () => T): T {
+  for (const module of modules) observedBesides.add(module)
+  try {
+    return body()
+  } finally {
+    for (const module of modules) observedBesides.delete(module)
+  }
 }
 
 /** Shows every call of a module's forward to `observer`, until the returned function is called. */

@@ -13,9 +13,12 @@
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
 #include "script/script_module.h"
+#include "step/compiled_step.h"
 #include "storages.h"
 #include "system.h"
 #include "tensors.h"
+#include "trace/module_export.h"
+#include "trace/recording.h"
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
@@ -35,6 +38,9 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_losses(env, exports);
   export_optimizers(env, exports);
   export_script(env, exports);
+  export_module_export(env, exports);
+  export_recording(env, exports);
+  export_compiled_step(env, exports);
   return exports;
 }
 

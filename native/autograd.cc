@@ -6,6 +6,7 @@
 
 #include "environment.h"
 #include "errors.h"
+#include "trace/recorder.h"
 #include "values.h"
 
 namespace alambic {
@@ -53,22 +54,28 @@ auto with_autograd_code(const char* what, Run run) {
   }
 }
 
-// backward(outputs, gradients | undefined, retainGraph, createGraph)
-Napi::Value backward(const Napi::CallbackInfo& info) {
-  auto outputs = to_tensors(info[0], "outputs");
-  auto gradients = output_gradients(info[1], outputs);
+void run_backward(const variable_list& outputs, const variable_list& gradients, bool retain_graph,
+                  bool create_graph) {
+  trace::refuse_while_recording("backward");
   check_outputs("backward", outputs, gradients);
-  bool retain_graph = to_bool(info[2], "retainGraph"), create_graph = to_bool(info[3], "createGraph");
   with_autograd_code("backward", [&] {
     torch::autograd::backward(outputs, gradients, retain_graph, create_graph);
     return 0;
   });
+}
+
+// backward(outputs, gradients | undefined, retainGraph, createGraph)
+Napi::Value backward_binding(const Napi::CallbackInfo& info) {
+  auto outputs = to_tensors(info[0], "outputs");
+  auto gradients = output_gradients(info[1], outputs);
+  run_backward(outputs, gradients, to_bool(info[2], "retainGraph"), to_bool(info[3], "createGraph"));
   return info.Env().Undefined();
 }
 
 // grad(outputs, inputs, gradients | undefined, retainGraph, createGraph, allowUnused) -> handles, 0 for
 // unused inputs
 Napi::Value grad(const Napi::CallbackInfo& info) {
+  trace::refuse_while_recording("grad");
   auto outputs = to_tensors(info[0], "outputs"), inputs = to_tensors(info[1], "inputs");
   auto gradients = output_gradients(info[2], outputs);
   check_outputs("grad", outputs, gradients);
@@ -138,7 +145,9 @@ Napi::Value set_data(const Napi::CallbackInfo& info) {
 // setGradEnabled(enabled) -> what it was; per thread
 Napi::Value set_grad_enabled(const Napi::CallbackInfo& info) {
   bool before = at::GradMode::is_enabled();
-  at::GradMode::set_enabled(to_bool(info[0], "enabled"));
+  bool enabled = to_bool(info[0], "enabled");
+  if (enabled != before) trace::record_grad_mode(enabled);
+  at::GradMode::set_enabled(enabled);
   return Napi::Boolean::New(info.Env(), before);
 }
 
@@ -148,8 +157,12 @@ Napi::Value is_grad_enabled(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
+void backward(const at::Tensor& loss) {
+  run_backward({loss}, {at::Tensor()}, /*retain_graph=*/false, /*create_graph=*/false);
+}
+
 void export_autograd(Napi::Env env, Napi::Object exports) {
-  exports.Set("backward", Napi::Function::New<guarded<backward>>(env));
+  exports.Set("backward", Napi::Function::New<guarded<backward_binding>>(env));
   exports.Set("grad", Napi::Function::New<guarded<grad>>(env));
   exports.Set("gradient", Napi::Function::New<guarded<gradient>>(env));
   exports.Set("setGradient", Napi::Function::New<guarded<set_gradient>>(env));

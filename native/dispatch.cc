@@ -1,5 +1,7 @@
 #include "dispatch.h"
 
+#include <algorithm>
+#include <set>
 #include <sstream>
 
 #include "environment.h"
@@ -7,6 +9,7 @@
 #include "generator.h"
 #include "list_buffer.h"
 #include "scalars.h"
+#include "trace/recorder.h"
 #include "values.h"
 
 namespace alambic {
@@ -521,6 +524,26 @@ Napi::Value encode_results(Napi::Env env, Environment& environment, const Candid
   return array;
 }
 
+// What an operator tells about the shape of its tensors; other plain results are made of their values.
+bool tells_shape(const std::string& op) {
+  static const std::set<std::string> names = {"size",   "dim",        "numel",
+                                              "stride", "isSameSize", "isFloatingPoint"};
+  return names.count(op) > 0;
+}
+
+// A recording holds numbers and booleans as constants.
+void note_plain_results(const Plan& plan, const Overload& overload, const Argument* arguments, size_t count,
+                        const Reader& reader) {
+  bool is_plain = std::none_of(overload.returns.begin(), overload.returns.end(), [](Kind kind) {
+    return kind == Kind::Tensor || kind == Kind::TensorList || kind == Kind::OptionalTensorList;
+  });
+  if (!is_plain || !trace::is_recording()) return;
+  auto read = tells_shape(plan.op->js_name) ? trace::Read::Shape : trace::Read::Value;
+  for (size_t i = 0; i < count; i++)
+    if (arguments[i].tag == Tag::Tensor)
+      trace::note_read(read, plan.op->js_name.c_str(), reader.tensor_at(arguments[i].value));
+}
+
 // ---- The call
 // -----------------------------------------------------------------------------------------------------
 
@@ -573,7 +596,9 @@ optional<double> take_shortcut(Environment& environment, const Plan& plan, const
     return call_shortcut(environment, plan.of_tensors, reader.tensor_at(arguments[0].value),
                          reader.tensor_at(arguments[1].value));
   }
-  if (arguments[1].type != napi_number || !plan.of_number.takes_two()) return nullopt;
+  // A recording is to hold a number, not a tensor that stands for it.
+  if (arguments[1].type != napi_number || !plan.of_number.takes_two() || trace::is_recording())
+    return nullopt;
   const auto& tensor = reader.tensor_at(arguments[0].value);
   const auto* number = environment.numbers.get(reader.raw_number(arguments[1].value), tensor.scalar_type());
   if (number == nullptr) return nullopt;
@@ -611,6 +636,7 @@ napi_value run(Environment& environment, const Plan& plan, const Argument* argum
       return to_handle_value(environment, encode_tensor(environment, std::move(stack[0]).toTensor(),
                                                         candidate.returned_value[0]));
     }
+    note_plain_results(plan, overload, arguments, count, reader);
     return encode_results(environment.env, environment, candidate, stack);
   } catch (const Napi::Error&) {
     throw;

@@ -10,6 +10,9 @@ namespace alambic {
 
 namespace {
 
+// libtorch's tracer, of a tensor that it can only take as a constant.
+constexpr auto constant_needs_gradient = "Cannot insert a Tensor that requires grad as a constant";
+
 // libtorch appends where it threw, with frames; and for an operator without a kernel advice to its own
 // developers and the list of all kernels.
 std::string without_backtrace(std::string message) {
@@ -35,7 +38,7 @@ const char* code_of(const c10::Error& error, const std::string& message) {
 
 }  // namespace
 
-CodedError describe_exception(std::exception_ptr exception) {
+static CodedError describe_plainly(std::exception_ptr exception) {
   try {
     std::rethrow_exception(exception);
   } catch (const CodedError& error) {
@@ -50,6 +53,15 @@ CodedError describe_exception(std::exception_ptr exception) {
   } catch (...) {
     return CodedError("ERR_NATIVE", "an unknown C++ exception");
   }
+}
+
+CodedError describe_exception(std::exception_ptr exception) {
+  auto error = describe_plainly(exception);
+  if (std::string_view(error.what()).find(constant_needs_gradient) == std::string_view::npos) return error;
+  return CodedError(
+      "ERR_NOT_IMPLEMENTED",
+      "a forward that is recorded uses a tensor that requires a gradient and is no parameter of the module; "
+      "make it one, or detach() it");
 }
 
 Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception) {

@@ -75,8 +75,33 @@ Handle HandleTable::insert(at::Tensor tensor) {
   return slot.handle;
 }
 
+void HandleTable::lock(Handle handle) {
+  auto [entry, is_new] = locks_.try_emplace(handle, Lock{0, false});
+  if (is_new) {
+    try {
+      get(handle);
+    } catch (...) {
+      locks_.erase(entry);
+      throw;
+    }
+    slots_[handle & slot_mask].handle = handle | busy;
+  }
+  entry->second.count++;
+}
+
+void HandleTable::unlock(Handle handle) {
+  auto entry = locks_.find(handle);
+  if (entry == locks_.end() || --entry->second.count > 0) return;
+  bool is_released = entry->second.is_released;
+  locks_.erase(entry);
+  slots_[handle & slot_mask].handle = handle;
+  if (is_released) release(handle);
+}
+
 bool HandleTable::release(Handle handle) {
   auto index = handle & slot_mask;
+  if (auto locked = locks_.empty() ? locks_.end() : locks_.find(handle); locked != locks_.end())
+    return !std::exchange(locked->second.is_released, true);
   if (handle == 0 || index >= slots_.size() || slots_[index].handle != handle) return false;
   auto& slot = slots_[index];
   uncount_storage(slot);
@@ -97,6 +122,12 @@ void HandleTable::refuse(Handle handle) const {
     fail("ERR_OTHER_THREAD",
          "the tensor belongs to another thread: tensors are not shared between threads; send its data "
          "(toTypedArray) instead");
+  auto locked = locks_.find(handle);
+  if (locked != locks_.end() && !locked->second.is_released)
+    fail("ERR_BUSY",
+         "the tensor is being trained by a compiled step in another thread: wait for the training, or look "
+         "at it in "
+         "onStep or onEpoch, which are called between the steps");
   fail("ERR_TENSOR_RELEASED",
        "the tensor was released before (by dispose(), `using`, or the end of a scope()): keep it with "
        "keep(), or "

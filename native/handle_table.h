@@ -5,6 +5,7 @@
 #include <c10/util/flat_hash_map.h>
 
 #include <cstdint>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -33,6 +34,11 @@ class HandleTable {
   // nothing.
   bool release(Handle handle);
 
+  // While a job in another thread works with a tensor its handle is refused (ERR_BUSY), and released only
+  // afterwards. May be locked several times.
+  void lock(Handle handle);
+  void unlock(Handle handle);
+
   size_t live() const { return live_; }
   // Bytes of all storages that a live handle refers to, each counted once.
   size_t bytes() const { return bytes_; }
@@ -47,6 +53,8 @@ class HandleTable {
   static constexpr uint64_t slot_mask = (uint64_t{1} << slot_bits) - 1;
   // A tensor's header, its slot, its JavaScript object: many small tensors are memory too.
   static constexpr int64_t tensor_overhead = 512;
+  // Marks the handle of a locked tensor: it equals none that JavaScript has.
+  static constexpr uint64_t busy = uint64_t{1} << 63;
   static constexpr uint64_t generation_limit = uint64_t{1} << 24;
 
   struct Slot {
@@ -64,12 +72,18 @@ class HandleTable {
   void count_storage(Slot& slot);
   void uncount_storage(Slot& slot);
 
+  struct Lock {
+    size_t count;
+    bool is_released;  // meanwhile
+  };
+
   uint32_t environment_;
   uint32_t first_generation_;
   std::vector<Slot> slots_;  // slot 0 is never used
   uint32_t free_ = 0;
   size_t live_ = 0, bytes_ = 0;
   int64_t change_ = 0;
+  std::unordered_map<Handle, Lock> locks_;
   ska::flat_hash_map<const void*, Storage> storages_;  // inserts and erases without allocating
 };
 

@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include "errors.h"
+#include "trace/recorder.h"
 #include "values.h"
 
 namespace alambic {
@@ -44,7 +45,16 @@ std::vector<int64_t> label_shape(at::IntArrayRef logits) {
 // checkLabels(what, logits, labels, ignoreIndex)
 Napi::Value check_labels_binding(const Napi::CallbackInfo& info) {
   auto what = to_text(info[0], "what");
-  check_labels(what.c_str(), to_tensor(info[1]), to_tensor(info[2]), to_integer(info[3], "ignoreIndex"));
+  auto ignore_index = to_integer(info[3], "ignoreIndex");
+  auto check = [what, ignore_index](const trace::Tensors& inputs) {
+    check_labels(what.c_str(), inputs[0], inputs[1], ignore_index);
+    return trace::Tensors();
+  };
+  // A file does without: it is a check and no part of the result.
+  if (trace::needs_operators())
+    check({to_tensor(info[1]), to_tensor(info[2])});
+  else
+    trace::record_closure(what.c_str(), {to_tensor(info[1]), to_tensor(info[2])}, check, false);
   return info.Env().Undefined();
 }
 

@@ -8,6 +8,7 @@
 #include "errors.h"
 #include "large_blocks.h"
 #include "scalars.h"
+#include "trace/recorder.h"
 #include "values.h"
 
 namespace alambic {
@@ -53,6 +54,7 @@ Napi::Value tensor_from_data(const Napi::CallbackInfo& info) {
          bytes / c10::elementSize(view_dtype), " elements, the data has ",
          view.ByteLength() / c10::elementSize(view_dtype));
 
+  trace::Paused paused;
   auto tensor = at::empty(shape, at::TensorOptions().dtype(view_dtype));
   if (bytes > 0)
     std::memcpy(tensor.data_ptr(), static_cast<const char*>(view.ArrayBuffer().Data()) + view.ByteOffset(),
@@ -62,6 +64,8 @@ Napi::Value tensor_from_data(const Napi::CallbackInfo& info) {
 
 // The elements in row-major order as a new ArrayBuffer, whatever the device, layout or strides.
 Napi::Value tensor_to_data(const Napi::CallbackInfo& info) {
+  trace::note_read(trace::Read::Value, "toTypedArray", to_tensor(info[0]));
+  trace::Paused paused;
   auto tensor = to_tensor(info[0]).detach();
   if (tensor.is_quantized()) tensor = tensor.int_repr();
   if (tensor.layout() != at::kStrided) tensor = tensor.to_dense();
@@ -75,13 +79,17 @@ Napi::Value tensor_item(const Napi::CallbackInfo& info) {
   const auto& tensor = to_tensor(info[0]);
   if (tensor.numel() != 1)
     fail("ERR_SHAPE_MISMATCH", "item: expected a tensor with one element, got ", describe(tensor));
+  trace::note_read(trace::Read::Value, "item", tensor);
+  trace::Paused paused;
   return encode_scalar(info.Env(), tensor.item());
 }
 
 Napi::Value tensor_shape(const Napi::CallbackInfo& info) {
+  trace::note_read(trace::Read::Shape, "shape", to_tensor(info[0]));
   return from_integers(info.Env(), to_tensor(info[0]).sizes());
 }
 Napi::Value tensor_strides(const Napi::CallbackInfo& info) {
+  trace::note_read(trace::Read::Shape, "strides", to_tensor(info[0]));
   return from_integers(info.Env(), to_tensor(info[0]).strides());
 }
 Napi::Value tensor_dtype(const Napi::CallbackInfo& info) {
@@ -94,6 +102,7 @@ Napi::Value tensor_layout(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), layout_name(to_tensor(info[0]).layout()));
 }
 Napi::Value tensor_numel(const Napi::CallbackInfo& info) {
+  trace::note_read(trace::Read::Shape, "numel", to_tensor(info[0]));
   return Napi::Number::New(info.Env(), static_cast<double>(to_tensor(info[0]).numel()));
 }
 // isContiguous(handle, memory format)

@@ -1,17 +1,21 @@
 /** The pages for readers say what is so: examples that run, errors that exist, links that lead somewhere. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 import {
   AlambicError,
   captureFeatures,
   data,
+  exportTorchScript,
   FeatureDistillationLoss,
   loadTorchScript,
   loadStateDict,
+  keep,
   models,
   nn,
   ones,
+  optim,
   scope,
   tensor,
   torch,
@@ -21,7 +25,7 @@ import {
   type Tensor,
 } from '../lib/index.js'
 import { handmadeScript } from './script.handmade.js'
-import { chooseLibtorch, locateBinaries, packageRoot } from '../lib/native/loader.js'
+import { chooseLibtorch, locateBinaries, native, packageRoot } from '../lib/native/loader.js'
 
 function read(path: string): string {
   return readFileSync(join(packageRoot, path), 'utf8')
@@ -87,6 +91,13 @@ function pickleOf(pickle: string): Buffer {
   return Buffer.from(`${magic}I1001\n.${system}${pickle}]`)
 }
 
+class Counting extends nn.Module<[Tensor], Tensor> {
+  private calls = 0
+  override forward(x: Tensor): Tensor {
+    return x.add(this.calls++)
+  }
+}
+
 /** A page's message for each code: what the action is refused with. */
 const reproductions: Record<Reproducible, () => unknown> = {
   ERR_ARGUMENT: () => new FeatureDistillationLoss({ alpha: 2 }),
@@ -104,6 +115,21 @@ const reproductions: Record<Reproducible, () => unknown> = {
     const x = ones([2])
     x.dispose()
     x.add(1)
+  },
+  ERR_BUSY: async () => {
+    const model = new nn.Linear(2, 2)
+    const batch = [zeros([1, 2]).handle]
+    const loss = () => [keep(model.forward(zeros([1, 2])).sum()).handle]
+    const weights = model.parameters().map(({ handle }) => handle)
+    const recording = new native.Recording(weights, batch, loss, () => {})
+    const optimizer = new optim.SGD(model.parameters(), { lr: 0.1 })
+    const step = new native.CompiledStep(optimizer.prepareStep(), weights, weights, undefined)
+    const done = step.run(recording, batch)
+    try {
+      model.forward(zeros([1, 2]))
+    } finally {
+      await done
+    }
   },
   ERR_OTHER_THREAD: () => {
     const x = ones([2])
@@ -130,6 +156,7 @@ const reproductions: Record<Reproducible, () => unknown> = {
   ERR_NAN_LOSS: () =>
     trainClassifier(new nn.Linear(2, 2), [{ data: tensor([[NaN, 1]]), labels: tensor([0n]) }], null),
   ERR_FILE_NOT_FOUND: () => data.loadMnist('nowhere'),
+  ERR_EXPORT: () => exportTorchScript(new Counting(), [zeros([2])], join(tmpdir(), 'counting.pt')),
   ERR_FILE_FORMAT: () => data.readIdx(Buffer.from('hello')),
   ERR_ADDON_NOT_FOUND: () => locateBinaries(join(packageRoot, 'docs')),
   ERR_LIBTORCH_NOT_FOUND: () => {

@@ -7,6 +7,7 @@ import { AlambicError } from '../errors.js'
 import { packageRoot } from '../native/loader.js'
 import { compareCommand, demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
+import { exportCommand } from './export.js'
 import { inspectCommand } from './inspect.js'
 import { setupCommand } from './setup.js'
 
@@ -21,6 +22,7 @@ const program = new Command('alambic')
   .addCommand(demoCommand())
   .addCommand(compareCommand())
   .addCommand(inspectCommand())
+  .addCommand(exportCommand())
   .addCommand(doctorCommand())
   .addCommand(setupCommand())
 

@@ -20,8 +20,9 @@ export function prefetch(loader: Batches): Batches {
     async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
       const iterator =
         Symbol.asyncIterator in loader ? loader[Symbol.asyncIterator]() : loader[Symbol.iterator]()
+      // A turn later: whoever has got a batch is to begin with it first.
       const ask = () => {
-        const asked = Promise.resolve(iterator.next())
+        const asked = nextTurn().then(() => iterator.next())
         asked.catch(() => undefined) // thrown where it is awaited, which may be a step later
         return asked
       }

@@ -3,20 +3,14 @@ import type { Batch } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
 import { scope } from '../memory.js'
 import type { Module } from '../nn/module.js'
-import { Adam, clipGradNorm_, type Optimizer } from '../optim/index.js'
+import { Adam, type Optimizer } from '../optim/index.js'
 import type { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
-import { nextTurn, type Batches } from './batches.js'
+import { nextTurn, prefetch, type Batches } from './batches.js'
+import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
-import {
-  batchesOf,
-  chooseSpeed,
-  describePlan,
-  inPrecision,
-  withPlan,
-  type Plan,
-  type Speed,
-} from './speed.js'
+import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
+import { trainStep, type LossValues, type StepContext } from './step.js'
 
 /** The loss to minimise under `total`, and its parts for the log. All scalars. */
 export interface LossParts {
@@ -83,12 +77,21 @@ export interface FitOptions {
    * such thing.
    */
   speed?: Speed
+  /**
+   * Records what a step does and then does it natively, off this thread, while the next batch is loaded: the event loop
+   * stays free. Results are the same, bit for bit. Modules in training must not be used meanwhile (`ERR_BUSY`); between
+   * the steps, in `onStep` and `onEpoch`, they may. What cannot be compiled is trained as ever, and the log says why.
+   * Default: false.
+   */
+  compile?: boolean
 }
 
 export interface TrainingResult {
   history: EpochReport[]
   /** Whether the signal stopped it before the last epoch was done. */
   stopped: boolean
+  /** With `compile: true`. */
+  compilation?: CompilationReport
 }
 
 /** What a method adds to the loop. */
@@ -100,6 +103,8 @@ export interface Method {
   loss: (batch: Batch) => LossParts
   /** After {@link prepare}: what was done to the teacher for speed, for the log. */
   describeTeacher?: () => string
+  /** Modules whose weights change, and those that the loss uses besides. */
+  modules: { trained: readonly Module[]; used: readonly Module[] }
 }
 
 /**
@@ -122,41 +127,52 @@ export function planOf(model: Module, { speed, device = model.parameters()[0]?.d
 }
 
 async function run(
-  { student, prepare, loss, describeTeacher }: Method,
+  { student, prepare, loss, modules, describeTeacher }: Method,
   trainLoader: Batches,
   valLoader: Batches | null,
   options: FitOptions,
   plan: Plan,
 ): Promise<TrainingResult> {
   const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
-  const { signal, onStep, onEpoch, logEvery = 10 } = options
+  const { signal, onStep, onEpoch, logEvery = 10, compile = false } = options
   const log = options.log === undefined ? console.log : options.log
   const device = options.device ?? student.parameters()[0]?.device
   const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
   checkCount('epochs', epochs)
   checkCount('logEvery', logEvery)
 
-  let parameters: Tensor[] = []
-  let optimizer: Optimizer | undefined
+  let context: StepContext | undefined
   let scheduler: { step(): void } | undefined
+  let compiled: CompiledSteps | undefined
   const history: EpochReport[] = []
+  const result = (stopped: boolean, reports = history): TrainingResult =>
+    compiled === undefined
+      ? { history: reports, stopped }
+      : { history: reports, stopped, compilation: compiled.report }
 
-  const step = (batch: Batch, where: string): Record<string, number> => {
-    if (optimizer === undefined) {
-      parameters = prepare(batch)
-      optimizer = makeOptimizer(parameters)
-      scheduler = options.scheduler?.(optimizer)
-      if (plan.isChosen) log?.(describePlan(plan, describeTeacher?.()))
+  const begin = (batch: Batch): StepContext => {
+    const parameters = prepare(batch)
+    const optimizer = makeOptimizer(parameters)
+    scheduler = options.scheduler?.(optimizer)
+    if (plan.isChosen) log?.(describePlan(plan, describeTeacher?.()))
+    const made = {
+      loss: (each: Batch) => inPrecision(plan, () => loss(each)),
+      parameters,
+      optimizer,
+      clipGradNorm,
     }
-    optimizer.zeroGrad()
-    const parts = inPrecision(plan, () => loss(batch))
-    const values = readParts(parts)
-    refuseNonFinite(values, where, optimizer)
-    parts.total.backward()
-    if (clipGradNorm !== undefined) clipGradNorm_(parameters, clipGradNorm)
-    optimizer.step()
+    if (compile) compiled = new CompiledSteps({ ...made, ...modules, log })
+    return made
+  }
+  const step = async (batch: Batch, where: string): Promise<LossValues> => {
+    const { values } = scope(() => {
+      const moved = moveBatch(batch, device)
+      context ??= begin(moved)
+      return { values: compiled ? compiled.start(moved, where) : trainStep(context, moved, where) }
+    })
+    const done = await values
     if (schedulerInterval === 'step') scheduler?.step()
-    return values
+    return done
   }
 
   student.train()
@@ -166,12 +182,9 @@ async function run(
     let images = 0
     let busy = 0
     let last = performance.now()
-    for await (const batch of batchesOf(plan, trainLoader)) {
+    for await (const batch of compile || plan.prefetch ? prefetch(trainLoader) : trainLoader) {
       const size = batch.labels.size(0)
-      const values = scope(() => {
-        const moved = moveBatch(batch, device)
-        return step(moved, `epoch ${epoch}, step ${steps + 1}`)
-      })
+      const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
       batch.data.dispose()
       batch.labels.dispose()
       steps++
@@ -191,14 +204,13 @@ async function run(
       valLoader && !signal?.aborted ? await evaluate(student, valLoader, { device, signal }) : undefined
     const { total: meanLoss, ...parts } = sums.means() as { total: number }
     const report = { epoch, loss: meanLoss, parts, accuracy, seconds: busy / 1000, images }
-    if (signal?.aborted)
-      return { history: accuracy === undefined ? history : [...history, report], stopped: true }
+    if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
     history.push(report)
     if (schedulerInterval === 'epoch') scheduler?.step()
     onEpoch?.(report)
     if ((epoch - 1) % logEvery === 0) log?.(formatEpoch(report))
   }
-  return { history, stopped: signal?.aborted ?? false }
+  return result(signal?.aborted ?? false)
 }
 
 /** `Epoch 1: Loss=0.1234, Acc=56.78%` */
@@ -209,21 +221,6 @@ export function formatEpoch({ epoch, loss, accuracy }: EpochReport): string {
 
 function moveBatch({ data, labels }: Batch, device: Device | undefined): Batch {
   return device === undefined ? { data, labels } : { data: data.to(device), labels: labels.to(device) }
-}
-
-function readParts(parts: LossParts): Record<string, number> {
-  return Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, (part as Tensor).item()]))
-}
-
-function refuseNonFinite(values: Record<string, number>, where: string, optimizer: Optimizer): void {
-  if (Number.isFinite(values['total'])) return
-  const parts = Object.entries(values).map(([name, value]) => `${name}=${value}`)
-  const rates = optimizer.paramGroups.map(group => group.lr)
-  throw new AlambicError(
-    'ERR_NAN_LOSS',
-    `the loss is no longer finite at ${where}: ${parts.join(', ')} (learning rate ${rates.join(', ')}); the weights ` +
-      'are as the step before left them. A lower learning rate, clipGradNorm, or a look at the inputs may help',
-  )
 }
 
 function checkCount(name: string, value: number): void {

@@ -6,7 +6,6 @@ import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
 import type { Module } from '../nn/module.js'
 import type { Device } from '../types.js'
-import { prefetch, type Batches } from './batches.js'
 
 /** Each choice by hand; what is left out is chosen as by `'auto'`. */
 export interface SpeedOptions {
@@ -148,10 +147,6 @@ export function describePlan({ choices }: Plan, teacher: string | undefined): st
 /** Runs what computes features, outputs and losses in the plan's precision. */
 export function inPrecision<T>({ precision, device }: Plan, body: () => T): T {
   return precision === 'bfloat16' ? autocast({ device, dtype: 'bfloat16' }, body) : body()
-}
-
-export function batchesOf({ prefetch: isAhead }: Plan, loader: Batches): Batches {
-  return isAhead ? prefetch(loader) : loader
 }
 
 /** Threads and memory format as planned while `body` runs, and as they were afterwards. */

@@ -84,6 +84,7 @@ export async function trainWithFeatureDistillation(
     const method = {
       student,
       describeTeacher: () => fastTeacher.description,
+      modules: { trained: [student, adaptation], used: [teacher, loss] },
       prepare(batch: Batch): Tensor[] {
         fastTeacher.prepare(() => {
           const { output, features } = teach(batch)
@@ -136,6 +137,7 @@ export async function trainWithLogitsDistillation(
   const teach = ({ data }: Batch) => noGrad(() => teacher.forward(data))
   const method = {
     student,
+    modules: { trained: [student], used: [teacher, loss] },
     describeTeacher: () => fastTeacher.description,
     prepare(batch: Batch) {
       fastTeacher.prepare(() => [teach(batch)])
@@ -160,6 +162,7 @@ export async function trainClassifier(
 ): Promise<TrainingResult> {
   const method = {
     student: model,
+    modules: { trained: [model], used: [] },
     prepare: () => model.parameters(),
     loss: ({ data, labels }: Batch) => ({ total: functional.crossEntropy(model.forward(data), labels) }),
   }

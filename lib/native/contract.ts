@@ -100,6 +100,8 @@ export interface NativeOptimizer<Options extends NativeOptimizerOptions> {
   /** With the options of each group, in order. */
   step(groups: readonly Options[]): void
   zeroGrad(setToNone: boolean): void
+  /** Options for the step that a {@link NativeCompiledStep} takes next. */
+  prepareStep(groups: readonly Options[]): void
   /** Of each parameter, in the order of the groups; empty before its first step. */
   state(): NativeOptimizerState[]
   /** Copies. */
@@ -265,6 +267,41 @@ export interface NativeScriptCall {
   /** The tensors in it, as steps in brackets; `''` is the output itself. */
   outputs: string[]
   inputs: string[]
+}
+
+/** Tensors as a module returns them: one, an array (a tuple in TorchScript) or an object (a dict). */
+export type TensorStructure = Handle | readonly TensorStructure[] | { readonly [key: string]: Handle }
+
+/** One module of a tree; children are numbers into the list of all. */
+export interface ModuleDescription {
+  className: string
+  training: boolean
+  parameters: readonly { name: string; tensor: Handle }[]
+  buffers: readonly { name: string; tensor: Handle; persistent: boolean }[]
+  children: readonly { name: string; module: number }[]
+}
+
+/** Called when the recorded function reads out of a tensor what is a constant from then on. */
+export type OnRead = (kind: 'value' | 'shape', what: string, tensor: string) => void
+
+export interface NativeTracedModule {
+  /** Makes parameters constants, and batch norms a part of the convolutions before them. */
+  freeze(): void
+  save(path: string): void
+}
+
+/** What a function did, to be run again without it. */
+export interface NativeRecording {
+  /** Two recordings of a function that does the same at every call have equal texts. */
+  text(): string
+}
+
+export interface NativeCompiledStep {
+  /**
+   * Losses, gradients and update in another thread, as the optimizer was prepared for. Resolves to the losses; where the
+   * first is not finite no weight has changed.
+   */
+  run(recording: NativeRecording, batch: readonly Handle[]): Promise<number[]>
 }
 
 export interface NativeAddon extends NativeLayers {
@@ -480,4 +517,39 @@ export interface NativeAddon extends NativeLayers {
     taps: NativeTappedMethod | undefined,
     listens: boolean,
   ): Promise<NativeRunResult>
+
+  // ---- trace/module_export.cc
+  /** The first description is the root. `forward` is called once and returns what the module returns. */
+  TracedModule: new (
+    modules: readonly ModuleDescription[],
+    inputs: readonly Handle[],
+    forward: () => TensorStructure,
+    onRead: OnRead,
+  ) => NativeTracedModule
+  /** What runs until {@link leaveScope} belongs to the submodule at the path. */
+  enterScope(path: string): void
+  leaveScope(): void
+  /** Loads a TorchScript file and runs its forward, without gradients. */
+  runSavedModule(path: string, inputs: readonly Handle[]): TensorStructure
+
+  // ---- trace/recording.cc
+  /**
+   * Runs `body` once. `captured` are tensors that keep their identity and may change their values, `batch` those that
+   * are others at each run; what else the body uses is a constant.
+   */
+  Recording: new (
+    captured: readonly Handle[],
+    batch: readonly Handle[],
+    body: () => Handle[],
+    onRead: OnRead,
+  ) => NativeRecording
+
+  // ---- step/compiled_step.cc
+  /** `locked` tensors are refused (ERR_BUSY) while a step runs. */
+  CompiledStep: new (
+    optimizer: NativeOptimizer<never>,
+    trained: readonly Handle[],
+    locked: readonly Handle[],
+    clipGradNorm: number | undefined,
+  ) => NativeCompiledStep
 }

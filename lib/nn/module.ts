@@ -106,6 +106,22 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     return this.namedBuffers().map(([, buffer]) => buffer)
   }
 
+  /** Its own tensors by field name, without those of children. @internal */
+  ownTensors(): {
+    parameters: { name: string; tensor: Parameter }[]
+    buffers: { name: string; tensor: Tensor; persistent: boolean }[]
+  } {
+    const persistent = new Set(this.ownBuffers({ persistentOnly: true }).map(([name]) => name))
+    return {
+      parameters: this.ownParameters().map(([name, tensor]) => ({ name, tensor })),
+      buffers: this.ownBuffers().map(([name, tensor]) => ({
+        name,
+        tensor,
+        persistent: persistent.has(name),
+      })),
+    }
+  }
+
   /** The parameters of this very module. Modules that do not keep them in fields override it. */
   protected ownParameters(): [string, Parameter][] {
     return Object.entries(this).filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)

@@ -112,6 +112,12 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     this.native.step(this.groups as unknown as NativeOptimizerOptions[])
   }
 
+  /** Hands over the options for a step in another thread, and what takes it. @internal */
+  prepareStep(): NativeOptimizer<NativeOptimizerOptions> {
+    this.native.prepareStep(this.groups as unknown as NativeOptimizerOptions[])
+    return this.native
+  }
+
   /** Clears all gradients: their memory is released, or with `setToNone: false` filled with 0. */
   zeroGrad({ setToNone = true }: { setToNone?: boolean } = {}): void {
     this.native.zeroGrad(setToNone)

@@ -3,6 +3,7 @@
 #include <ATen/Context.h>
 
 #include "layers/checks.h"
+#include "trace/recorder.h"
 #include "values.h"
 
 namespace alambic {
@@ -28,7 +29,9 @@ void BatchNorm::check(const at::Tensor& x, bool by_batch) const {
 double BatchNorm::count_batch(const optional<at::Tensor>& num_batches_tracked) const {
   if (!num_batches_tracked) return momentum_.value_or(0.0);
   auto count = num_batches_tracked->add_(1);
-  return momentum_ ? *momentum_ : 1.0 / count.item<double>();
+  if (momentum_) return *momentum_;
+  trace::note_read(trace::Read::Value, "the number of batches, which momentum null needs", count);
+  return 1.0 / count.item<double>();
 }
 
 at::Tensor BatchNorm::forward(bool training, const at::Tensor& x, const optional<at::Tensor>& weight,

@@ -7,6 +7,7 @@
 #include "labels.h"
 #include "losses/feature_losses.h"
 #include "losses/fused.h"
+#include "trace/recorder.h"
 #include "values.h"
 
 namespace alambic {
@@ -115,10 +116,6 @@ DistillationLoss combine(const char* loss, const Tensor& distillation, const Cla
 // ---- Bindings
 // -----------------------------------------------------------------------------------------------------
 
-Classification to_classification(const Napi::CallbackInfo& info, size_t first) {
-  return {to_tensor(info[first]), to_tensor(info[first + 1]), to_double(info[first + 2], "alpha")};
-}
-
 std::vector<double> to_weights(const Napi::Value& value) {
   std::vector<double> weights;
   if (value.IsUndefined()) return weights;
@@ -127,31 +124,75 @@ std::vector<double> to_weights(const Napi::Value& value) {
   return weights;
 }
 
-Napi::Value to_parts(Napi::Env env, const DistillationLoss& loss) {
-  return from_tensors(env, {loss.total, loss.distillation, loss.classification});
+// A recording holds a loss as one step: its kernels are no operators.
+template <typename Compute>
+Napi::Value to_parts(Napi::Env env, const char* name, std::vector<Tensor> inputs, Compute compute) {
+  auto closure = [compute](const std::vector<Tensor>& tensors) {
+    DistillationLoss loss = compute(tensors);
+    return std::vector<Tensor>{loss.total, loss.distillation, loss.classification};
+  };
+  return from_tensors(env, trace::record_closure(name, std::move(inputs), closure, /*has_operators=*/true));
+}
+
+// The features of a loss by features in one list, (student …, teacher …, logits, labels), and apart again.
+struct FeatureInputs {
+  size_t students, teachers;
+  double alpha;
+
+  std::vector<Tensor> student(const std::vector<Tensor>& list) const {
+    return {list.begin(), list.begin() + students};
+  }
+  std::vector<Tensor> teacher(const std::vector<Tensor>& list) const {
+    return {list.begin() + students, list.begin() + students + teachers};
+  }
+  Classification classification(const std::vector<Tensor>& list) const {
+    return {list[students + teachers], list[students + teachers + 1], alpha};
+  }
+};
+
+// From the first arguments: (student features, teacher features, logits, labels, alpha).
+std::pair<FeatureInputs, std::vector<Tensor>> to_feature_inputs(const Napi::CallbackInfo& info) {
+  auto list = to_tensors(info[0], "studentFeatures"), teacher = to_tensors(info[1], "teacherFeatures");
+  FeatureInputs inputs{list.size(), teacher.size(), to_double(info[4], "alpha")};
+  list.insert(list.end(), teacher.begin(), teacher.end());
+  list.push_back(to_tensor(info[2]));
+  list.push_back(to_tensor(info[3]));
+  return {inputs, list};
 }
 
 // (student features, teacher features, logits, labels, alpha, criterion, weights | undefined)
 Napi::Value feature_distillation_binding(const Napi::CallbackInfo& info) {
   auto criterion =
       to_text(info[5], "criterion") == "cosine" ? Criterion::Cosine : Criterion::MeanSquaredError;
-  return to_parts(info.Env(), feature_distillation(to_tensors(info[0], "studentFeatures"),
-                                                   to_tensors(info[1], "teacherFeatures"), criterion,
-                                                   to_weights(info[6]), to_classification(info, 2)));
+  auto weights = to_weights(info[6]);
+  auto [inputs, tensors] = to_feature_inputs(info);
+  return to_parts(info.Env(), "FeatureDistillationLoss", tensors,
+                  [inputs = inputs, criterion, weights](const std::vector<Tensor>& list) {
+                    return feature_distillation(inputs.student(list), inputs.teacher(list), criterion,
+                                                weights, inputs.classification(list));
+                  });
 }
 
 // (student features, teacher features, logits, labels, alpha, pool, weights | undefined)
 Napi::Value attention_transfer_binding(const Napi::CallbackInfo& info) {
-  return to_parts(
-      info.Env(),
-      attention_transfer(to_tensors(info[0], "studentFeatures"), to_tensors(info[1], "teacherFeatures"),
-                         to_bool(info[5], "pool"), to_weights(info[6]), to_classification(info, 2)));
+  auto pool = to_bool(info[5], "pool");
+  auto weights = to_weights(info[6]);
+  auto [inputs, tensors] = to_feature_inputs(info);
+  return to_parts(info.Env(), "AttentionTransfer", tensors,
+                  [inputs = inputs, pool, weights](const std::vector<Tensor>& list) {
+                    return attention_transfer(inputs.student(list), inputs.teacher(list), pool, weights,
+                                              inputs.classification(list));
+                  });
 }
 
 // (teacher logits, temperature, logits, labels, alpha)
 Napi::Value logits_distillation_binding(const Napi::CallbackInfo& info) {
-  return to_parts(info.Env(), logits_distillation(to_tensor(info[0]), to_double(info[1], "temperature"),
-                                                  to_classification(info, 2)));
+  auto temperature = to_double(info[1], "temperature"), alpha = to_double(info[4], "alpha");
+  return to_parts(info.Env(), "LogitsDistillationLoss",
+                  {to_tensor(info[0]), to_tensor(info[2]), to_tensor(info[3])},
+                  [temperature, alpha](const std::vector<Tensor>& list) {
+                    return logits_distillation(list[0], temperature, {list[1], list[2], alpha});
+                  });
 }
 
 Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
@@ -159,7 +200,8 @@ Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
   if (features.dim() < 2 || !at::isFloatingType(features.scalar_type()))
     fail("ERR_SHAPE_MISMATCH", "attentionMap: expected floating point features (N, C, H, W), got ",
          describe(features));
-  return from_tensor(info.Env(), attention_map(features));
+  auto map = [](const std::vector<Tensor>& list) { return std::vector<Tensor>{attention_map(list[0])}; };
+  return from_tensor(info.Env(), trace::record_closure("attentionMap", {features}, map, true).front());
 }
 
 }  // namespace

@@ -7,12 +7,16 @@
 
 #include <vector>
 
+#include "trace/recorder.h"
+
 namespace alambic {
 
 // Do the CPU kernels take these tensors? Otherwise the loss is computed by its formula, on any device and
 // dtype.
 inline bool has_kernels(const at::Tensor& tensor) {
-  if (!tensor.device().is_cpu() || tensor.layout() != at::kStrided || tensor.numel() == 0) return false;
+  if (trace::needs_operators() || !tensor.device().is_cpu() || tensor.layout() != at::kStrided ||
+      tensor.numel() == 0)
+    return false;
   switch (tensor.scalar_type()) {
     case at::kFloat:
     case at::kDouble:

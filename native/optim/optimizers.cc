@@ -5,6 +5,7 @@
 #include "optim/adam.h"
 #include "optim/clip.h"
 #include "optim/sgd.h"
+#include "optim/update.h"
 #include "values.h"
 
 namespace alambic {
@@ -75,7 +76,7 @@ Tensors look_up(const Environment& environment, const std::vector<Handle>& handl
 
 // new Sgd(), new Adam(), new AdamW()
 template <typename Algorithm>
-class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>> {
+class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, public Update {
   using Self = OptimizerObject<Algorithm>;
   using Base = Napi::ObjectWrap<Self>;
 
@@ -83,13 +84,19 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>> {
   explicit OptimizerObject(const Napi::CallbackInfo& info) : Base(info) {}
   ~OptimizerObject() override { report_memory(0); }
 
+  void zero_grad() override { optimizer_.zero_grad(/*set_to_none=*/true); }
+  void step() override { step_groups(prepared_); }
+
   static Napi::Function define(Napi::Env env, const char* name) {
-    return Base::DefineClass(env, name,
-                             {Base::InstanceMethod("addGroup", &Self::template call<&Self::add_group>),
-                              Base::InstanceMethod("step", &Self::template call<&Self::step>),
-                              Base::InstanceMethod("zeroGrad", &Self::template call<&Self::zero_grad>),
-                              Base::InstanceMethod("state", &Self::template call<&Self::state>),
-                              Base::InstanceMethod("loadState", &Self::template call<&Self::load_state>)});
+    return Base::DefineClass(
+        env, name,
+        {Base::InstanceMethod("addGroup", &Self::template call<&Self::add_group>),
+         Base::InstanceMethod("step", &Self::template call<&Self::step_binding>),
+         Base::InstanceMethod("update", &Self::template call<&Self::update>),
+         Base::InstanceMethod("prepareStep", &Self::template call<&Self::prepare_step>),
+         Base::InstanceMethod("zeroGrad", &Self::template call<&Self::zero_grad_binding>),
+         Base::InstanceMethod("state", &Self::template call<&Self::state>),
+         Base::InstanceMethod("loadState", &Self::template call<&Self::load_state>)});
   }
 
  private:
@@ -115,16 +122,37 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>> {
     return info.Env().Undefined();
   }
 
-  // step(options of each group)
-  Napi::Value step(const Napi::CallbackInfo& info) {
-    auto groups = info[0].As<Napi::Array>();
-    if (!info[0].IsArray() || groups.Length() != optimizer_.groups())
+  using GroupOptions = std::vector<typename Algorithm::Options>;
+
+  // Options of each group, once all parameters are known to be there.
+  GroupOptions to_group_options(const Napi::Value& value) {
+    auto groups = value.As<Napi::Array>();
+    if (!value.IsArray() || groups.Length() != optimizer_.groups())
       fail("ERR_LENGTH_MISMATCH", "paramGroups: expected ", optimizer_.groups(),
            " groups; add one with addParamGroup()");
-    std::vector<typename Algorithm::Options> options;
+    GroupOptions options;
     for (uint32_t i = 0; i < groups.Length(); i++) options.push_back(to_options(groups.Get(i)));
-    check_alive(info.Env(), "step");
+    check_alive(value.Env(), "step");
+    return options;
+  }
+
+  void step_groups(const GroupOptions& options) {
     for (size_t i = 0; i < options.size(); i++) optimizer_.step(i, options[i]);
+  }
+
+  // step(options of each group)
+  Napi::Value step_binding(const Napi::CallbackInfo& info) {
+    step_groups(to_group_options(info[0]));
+    report_memory(optimizer_.state_bytes());
+    return info.Env().Undefined();
+  }
+
+  // update() -> this as an Update
+  Napi::Value update(const Napi::CallbackInfo& info) { return Napi::External<Update>::New(info.Env(), this); }
+
+  // prepareStep(options of each group): for the next step() of the Update
+  Napi::Value prepare_step(const Napi::CallbackInfo& info) {
+    prepared_ = to_group_options(info[0]);
     report_memory(optimizer_.state_bytes());
     return info.Env().Undefined();
   }
@@ -135,7 +163,7 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>> {
   }
 
   // zeroGrad(setToNone)
-  Napi::Value zero_grad(const Napi::CallbackInfo& info) {
+  Napi::Value zero_grad_binding(const Napi::CallbackInfo& info) {
     optimizer_.zero_grad(to_bool(info[0], "setToNone"));
     return info.Env().Undefined();
   }
@@ -182,6 +210,7 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>> {
   }
 
   Algorithm optimizer_;
+  GroupOptions prepared_;
   std::vector<std::vector<Handle>> handles_;  // of each group
   int64_t reported_bytes_ = 0;
 };

@@ -12,6 +12,7 @@
 #include "script/script_module.h"
 #include "script/tap_arguments.h"
 #include "script/taps.h"
+#include "trace/recorder.h"
 #include "values.h"
 
 namespace alambic::script {
@@ -189,6 +190,69 @@ Outcome execute_here(Run& run) {
   return {execute(run), {}};
 }
 
+// ---- In a recording
+// ------------------------------------------------------------------------------------------------------------
+
+// The tensors in a value, in order. Returns whether there is anything else in it.
+bool collect_tensors(const IValue& value, trace::Tensors& tensors) {
+  if (value.isNone()) return false;
+  if (value.isTensor()) {
+    if (value.toTensor().defined()) tensors.push_back(value.toTensor());
+    return false;
+  }
+  bool has_others = !value.isTuple() && !value.isList() && !value.isGenericDict();
+  if (value.isTuple())
+    for (const auto& each : value.toTupleRef().elements()) has_others |= collect_tensors(each, tensors);
+  if (value.isList())
+    for (const IValue& each : value.toListRef()) has_others |= collect_tensors(each, tensors);
+  if (value.isGenericDict())
+    for (const auto& entry : value.toGenericDict()) has_others |= collect_tensors(entry.value(), tensors);
+  return has_others;
+}
+
+bool collect_tensors(const Outcome& outcome, trace::Tensors& tensors) {
+  bool has_others = collect_tensors(outcome.output, tensors);
+  for (const auto& [tap, value] : outcome.seen) has_others |= collect_tensors(value, tensors);
+  return has_others;
+}
+
+// Where in the arguments the tensors are.
+std::vector<size_t> tensor_places(const Run& run) {
+  std::vector<size_t> places;
+  for (size_t i = 1; i < run.stack.size(); i++) {
+    trace::Tensors inside;
+    if (run.stack[i].isTensor())
+      places.push_back(i);
+    else if (collect_tensors(run.stack[i], inside), !inside.empty())
+      fail("ERR_NOT_IMPLEMENTED", run.what, ": lists of tensors as arguments cannot be recorded");
+  }
+  return places;
+}
+
+// The whole run is one step of the recording: what it decides by values is decided anew each time.
+Outcome execute_recorded(const Run& run) {
+  auto places = tensor_places(run);
+  trace::Tensors inputs;
+  for (auto place : places) inputs.push_back(run.stack[place].toTensor());
+  Outcome first;
+  auto target = std::make_shared<Outcome*>(&first);
+  auto again = [run, places, target](const trace::Tensors& tensors) {
+    auto copy = run;
+    for (size_t i = 0; i < places.size(); i++) copy.stack[places[i]] = tensors[i];
+    auto outcome = execute_here(copy);
+    trace::Tensors results;
+    collect_tensors(outcome, results);
+    if (*target != nullptr) **target = std::move(outcome);
+    return results;
+  };
+  trace::record_closure(run.what.c_str(), inputs, again, /*has_operators=*/false);
+  *target = nullptr;
+  trace::Tensors results;
+  if (collect_tensors(first, results))
+    for (const auto& input : inputs) trace::note_read(trace::Read::Value, run.what.c_str(), input);
+  return first;
+}
+
 // -> [output, [tap, value, tap, value …]]
 Napi::Value from_outcome(Napi::Env env, const Run& run, const Outcome& outcome) {
   auto seen = Napi::Array::New(env, 2 * outcome.seen.size());
@@ -206,13 +270,16 @@ Napi::Value from_outcome(Napi::Env env, const Run& run, const Outcome& outcome) 
 // runScript(module, method, arguments, taps, listens, callback | undefined)
 Napi::Value run(const Napi::CallbackInfo& info) {
   auto run = read_run(info);
-  auto outcome =
-      info[5].IsFunction() ? execute_with_callback(run, info[5].As<Napi::Function>()) : execute_here(run);
+  if (info[5].IsFunction()) trace::refuse_while_recording("captureFeatures with replace");
+  auto outcome = info[5].IsFunction()    ? execute_with_callback(run, info[5].As<Napi::Function>())
+                 : trace::is_recording() ? execute_recorded(run)
+                                         : execute_here(run);
   return from_outcome(info.Env(), run, outcome);
 }
 
 // runScriptAsync(module, method, arguments, taps, listens) -> promise
 Napi::Value run_async(const Napi::CallbackInfo& info) {
+  trace::refuse_while_recording("forwardAsync");
   auto run = std::make_shared<Run>(read_run(info));
   return Job<Outcome>::start(
       info.Env(), [run] { return execute_here(*run); },

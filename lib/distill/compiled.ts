@@ -1,0 +1,204 @@
+/** The compiled step: what a step does is recorded, and then done again natively, off the main thread. */
+import type { Batch } from '../data/dataset.js'
+import { noGrad } from '../autograd.js'
+import type { Handle, NativeCompiledStep, NativeRecording } from '../native/contract.js'
+import { native } from '../native/loader.js'
+import type { Module } from '../nn/module.js'
+import { Optimizer } from '../optim/index.js'
+import { getRngState, setRngState } from '../random.js'
+import type { Tensor } from '../tensor.js'
+import { describeRead, ReadLog } from '../trace/reads.js'
+import { withScopes } from '../trace/scopes.js'
+import type { LossParts } from './fit.js'
+import { learnFrom, refuseNonFinite, trainStep, type LossValues, type StepContext } from './step.js'
+
+/** How `compile: true` went. */
+export interface CompilationReport {
+  /** Steps that ran compiled. */
+  steps: number
+  /** Steps that ran as ever while they were recorded: one per shape of a batch, and one more to compare. */
+  recordings: number
+  /** Why steps were not compiled, where that is so. */
+  reason?: string
+}
+
+/** What a compiled step works with. */
+export interface CompiledContext extends StepContext {
+  /** Whose weights the steps change. */
+  trained: readonly Module[]
+  /** What else the loss uses: the teacher, a loss with parameters. */
+  used: readonly Module[]
+  log: ((line: string) => void) | null
+}
+
+/** More shapes than these are trained as ever: recordings take memory, and with ever new shapes there is no end. */
+const mostRecordings = 8
+
+interface State {
+  recording: NativeRecording
+  /** Of the loss's parts. */
+  names: string[]
+  /** Whether it may run: another recording was equal. */
+  isConfirmed: boolean
+}
+
+/**
+ * Steps that are recorded once per shape of the batch and mode of the modules. The first two recordings must be equal: a
+ * loss that does not do the same at every call cannot be compiled.
+ */
+export class CompiledSteps {
+  readonly report: CompilationReport = { steps: 0, recordings: 0 }
+
+  private readonly states = new Map<string, State>()
+  private readonly modules: readonly Module[]
+  private readonly captured: Handle[]
+  private readonly native: NativeCompiledStep | undefined
+
+  constructor(private readonly context: CompiledContext) {
+    const { trained, used, parameters, optimizer, clipGradNorm } = context
+    this.modules = [...trained, ...used].flatMap(module => module.modules())
+    const changing = tensorsOf(trained)
+    this.captured = handlesOf(new Set([...changing, ...parameters, ...tensorsOf(used)]))
+    const reason = reasonAgainst(optimizer)
+    if (reason !== undefined) this.giveUp(reason)
+    else
+      this.native = new native.CompiledStep(
+        optimizer.prepareStep(),
+        handlesOf(parameters),
+        handlesOf(new Set([...changing, ...parameters])),
+        clipGradNorm,
+      )
+  }
+
+  /**
+   * Takes one step. Every tensor that it makes here belongs to the scope around; the batch may be disposed of when this
+   * returns, which is before the step is done.
+   *
+   * @throws AlambicError `ERR_NAN_LOSS` before any weight has changed; what the loss throws
+   */
+  start(batch: Batch, where: string): LossValues | Promise<LossValues> {
+    if (this.report.reason !== undefined) return trainStep(this.context, batch, where)
+    const key = this.keyOf(batch)
+    const state = this.states.get(key)
+    if (state?.isConfirmed) return this.run(state, batch, where)
+    if (state === undefined && this.states.size >= mostRecordings)
+      return trainStep(this.context, batch, where)
+    return this.record(key, state, batch, where)
+  }
+
+  /** What a recording holds for good. */
+  private keyOf({ data, labels }: Batch): string {
+    const modes = this.modules.map(({ training }) => (training ? 't' : 'e')).join('')
+    return [data, labels].map(({ shape, dtype }) => `${dtype}(${shape.join()})`).join() + modes
+  }
+
+  private async run({ recording, names }: State, batch: Batch, where: string): Promise<LossValues> {
+    this.context.optimizer.prepareStep()
+    const losses = await this.native!.run(recording, [batch.data.handle, batch.labels.handle])
+    const values = Object.fromEntries(names.map((name, i) => [name, losses[i]!]))
+    refuseNonFinite(values, where, this.context.optimizer)
+    this.report.steps++
+    return values
+  }
+
+  /** A step as ever, while what its loss does is recorded. */
+  private record(key: string, before: State | undefined, batch: Batch, where: string): LossValues {
+    const { context } = this
+    context.optimizer.zeroGrad()
+    const restore = remember(context)
+    let made: Recorded
+    try {
+      made = this.recordLoss(batch)
+    } catch (error) {
+      // Either the loss cannot be recorded, or it fails anyhow: then it fails again.
+      restore()
+      const values = trainStep(context, batch, where)
+      this.giveUp(error instanceof Error ? error.message : String(error))
+      return values
+    }
+    this.report.recordings++
+    const reason = reasonAgainstRecording(made, before)
+    if (reason !== undefined) this.giveUp(reason)
+    else {
+      const twin = before ?? Array.from(this.states.values()).find(each => isSame(each, made))
+      if (twin) twin.isConfirmed = true
+      const isConfirmed = Array.from(this.states.values()).some(each => each.isConfirmed)
+      this.states.set(key, { recording: made.recording, names: made.names, isConfirmed })
+    }
+    return learnFrom(context, made.parts, where)
+  }
+
+  private recordLoss(batch: Batch): Recorded {
+    const layers: string[] = []
+    const reads = new ReadLog(() => layers.at(-1) ?? '')
+    const listener = { enter: (path: string) => layers.push(path), leave: () => layers.pop() }
+    let parts: LossParts | undefined
+    const body = () => {
+      parts = this.context.loss(batch)
+      return Object.values(parts).map(part => (part as Tensor).handle)
+    }
+    const handles = [batch.data.handle, batch.labels.handle]
+    const recording = withScopes(
+      this.context.trained[0]!,
+      listener,
+      () => new native.Recording(this.captured, handles, body, reads.note),
+    )
+    return { recording, reads, parts: parts!, names: Object.keys(parts!) }
+  }
+
+  private giveUp(reason: string): void {
+    this.report.reason = reason
+    this.states.clear()
+    this.context.log?.(`compile: training goes on without, ${reason}`)
+  }
+}
+
+interface Recorded {
+  recording: NativeRecording
+  reads: ReadLog
+  parts: LossParts
+  names: string[]
+}
+
+function reasonAgainst(optimizer: Optimizer): string | undefined {
+  /* eslint-disable @typescript-eslint/unbound-method -- compared only */
+  const { step, zeroGrad } = optimizer
+  const isOwn =
+    optimizer instanceof Optimizer &&
+    step === Optimizer.prototype.step &&
+    zeroGrad === Optimizer.prototype.zeroGrad
+  /* eslint-enable @typescript-eslint/unbound-method */
+  return isOwn ? undefined : `the optimizer ${(optimizer as object).constructor.name} is not one of optim`
+}
+
+function reasonAgainstRecording(recorded: Recorded, before: State | undefined): string | undefined {
+  const [read] = recorded.reads.values
+  if (read !== undefined) return `the loss depends on a value that is read: ${describeRead(read)}`
+  if (before !== undefined && !isSame(before, recorded)) return 'the loss does not do the same at every step'
+  return undefined
+}
+
+/** Shapes are no part of a recording: that of another batch may be the same. */
+function isSame(a: Pick<Recorded, 'names' | 'recording'>, b: Pick<Recorded, 'names' | 'recording'>): boolean {
+  return String(a.names) === String(b.names) && a.recording.text() === b.recording.text()
+}
+
+/** For a step that fails while it is recorded. Returns what takes back its traces in buffers and random numbers. */
+function remember({ trained, parameters }: CompiledContext): () => void {
+  const buffers = trained.flatMap(module => module.buffers())
+  const values = noGrad(() => buffers.map(buffer => buffer.clone()))
+  const devices = new Set(['cpu', ...parameters.map(({ device }) => device)])
+  const states = Array.from(devices, device => [device, getRngState(device)] as const)
+  return () => {
+    noGrad(() => buffers.forEach((buffer, i) => buffer.copy_(values[i]!)))
+    for (const [device, state] of states) setRngState(state, device)
+  }
+}
+
+function tensorsOf(modules: readonly Module[]): Tensor[] {
+  return modules.flatMap(module => [...module.parameters(), ...module.buffers()])
+}
+
+function handlesOf(tensors: Iterable<Tensor>): Handle[] {
+  return Array.from(tensors, ({ handle }) => handle)
+}

@@ -1,0 +1,51 @@
+/** One step of training: loss, gradients, update. */
+import type { Batch } from '../data/dataset.js'
+import { AlambicError } from '../errors.js'
+import { clipGradNorm_, type Optimizer } from '../optim/index.js'
+import type { Tensor } from '../tensor.js'
+import type { LossParts } from './fit.js'
+
+/** What a step works with. */
+export interface StepContext {
+  loss: (batch: Batch) => LossParts
+  /** What the optimizer trains. */
+  parameters: Tensor[]
+  optimizer: Optimizer
+  clipGradNorm: number | undefined
+}
+
+/** Numbers by the names of the loss's parts, `total` among them. */
+export type LossValues = Record<string, number>
+
+/** @throws AlambicError `ERR_NAN_LOSS` before any weight has changed */
+export function trainStep(context: StepContext, batch: Batch, where: string): LossValues {
+  context.optimizer.zeroGrad()
+  return learnFrom(context, context.loss(batch), where)
+}
+
+/** Gradients and update of a loss that was computed. */
+export function learnFrom(context: StepContext, parts: LossParts, where: string): LossValues {
+  const { parameters, optimizer, clipGradNorm } = context
+  const values = readParts(parts)
+  refuseNonFinite(values, where, optimizer)
+  parts.total.backward()
+  if (clipGradNorm !== undefined) clipGradNorm_(parameters, clipGradNorm)
+  optimizer.step()
+  return values
+}
+
+/** @throws AlambicError `ERR_NAN_LOSS` */
+export function refuseNonFinite(values: LossValues, where: string, optimizer: Optimizer): void {
+  if (Number.isFinite(values['total'])) return
+  const parts = Object.entries(values).map(([name, value]) => `${name}=${value}`)
+  const rates = optimizer.paramGroups.map(group => group.lr)
+  throw new AlambicError(
+    'ERR_NAN_LOSS',
+    `the loss is no longer finite at ${where}: ${parts.join(', ')} (learning rate ${rates.join(', ')}); the weights ` +
+      'are as the step before left them. A lower learning rate, clipGradNorm, or a look at the inputs may help',
+  )
+}
+
+function readParts(parts: LossParts): LossValues {
+  return Object.fromEntries(Object.entries(parts).map(([name, part]) => [name, (part as Tensor).item()]))
+}

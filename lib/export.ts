@@ -1,0 +1,266 @@
+/** TorchScript files of TypeScript modules. */
+import { randomBytes } from 'node:crypto'
+import { rename, rm, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { noGrad } from './autograd.js'
+import { asObserved } from './capture.js'
+import { AlambicError, argumentError, show } from './errors.js'
+import { isPlainObject, scope } from './memory.js'
+import type { ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
+import { native } from './native/loader.js'
+import type { Module } from './nn/module.js'
+import { getRngState, setRngState } from './random.js'
+import { Tensor } from './tensor.js'
+import { torch } from './torch/index.js'
+import { describeRead, ReadLog } from './trace/reads.js'
+import { withScopes } from './trace/scopes.js'
+
+export interface ExportOptions {
+  /**
+   * Prepare for deployment: parameters become constants and batch norms are folded into convolutions. The file has no
+   * state dict then and cannot be trained further. Default: false.
+   */
+  freeze?: boolean
+  /** Export as it behaves in training: dropout drops, batch norms count. Default: false. */
+  training?: boolean
+  /** Takes a line for each choice that the export fixed. Default: `console.warn`; null for silence. */
+  warn?: ((line: string) => void) | null
+}
+
+export interface ExportResult {
+  /** What was said through `warn`. */
+  warnings: string[]
+}
+
+/** What a module may return: a tensor, or arrays and objects of them. */
+type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
+
+/**
+ * Writes a module as TorchScript: Python's `torch.jit.load` and libtorch run it without this package. The file has the
+ * module's parameters, buffers and layers under their names, so that its `state_dict()` has the keys of
+ * {@link Module.stateDict}. The forward is run once on the examples and what it does is written down; arrays become
+ * tuples, objects dicts.
+ *
+ * Before the file takes its place it is loaded again and must give the module's output. What the forward decided by
+ * looking at values (`item()`, `tolist()`) or sizes is fixed in the file: for values there is always a warning, for
+ * sizes where the file does not give the module's output for twice the examples.
+ *
+ * @param exampleInputs the tensors that forward is called with
+ * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are no tensors; `ERR_NOT_IMPLEMENTED` for a forward that
+ *   TorchScript cannot express; `ERR_EXPORT` when the saved file gives another output than the module;
+ *   `ERR_FILE_NOT_FOUND` for a folder that is not there
+ * @example await exportTorchScript(student, [x], 'student.pt')
+ */
+export async function exportTorchScript(
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- any module can be exported
+  module: Module<any[], any>,
+  exampleInputs: readonly Tensor[],
+  path: string,
+  { freeze = false, training = false, warn = console.warn }: ExportOptions = {},
+): Promise<ExportResult> {
+  checkInputs(exampleInputs)
+  if (freeze && training)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      'freeze: expected training false: what is frozen cannot be trained',
+    )
+  await checkDirectory(path)
+  const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
+  const warnings: string[] = []
+  try {
+    inMode(module, training, () => {
+      const { traced, reads } = unchanged(module, () =>
+        // A frozen file has no layers left whose outputs could be captured.
+        asObserved(freeze ? [] : module.modules(), () => trace(module, exampleInputs)),
+      )
+      if (freeze) traced.freeze()
+      traced.save(temporary)
+      unchanged(module, () => verify(module, exampleInputs, temporary, freeze))
+      warnings.push(
+        ...reads.values.map(read => `the file always takes the value that ${describeRead(read)} had`),
+      )
+      if (reads.shapes && !unchanged(module, () => worksForTwice(module, exampleInputs, temporary)))
+        warnings.push(
+          `the file is for inputs of the examples' sizes only (${exampleInputs.map(describe).join(', ')}): ` +
+            'the forward reads sizes, and they are fixed',
+        )
+    })
+    await rename(temporary, path)
+    for (const line of warnings) warn?.(`exportTorchScript: ${line}`)
+    return { warnings }
+  } finally {
+    await rm(temporary, { force: true })
+  }
+}
+
+function checkInputs(inputs: readonly Tensor[]): void {
+  if (!Array.isArray(inputs) || inputs.length === 0 || !inputs.every(each => each instanceof Tensor))
+    throw argumentError('exampleInputs', 'an array of tensors', inputs)
+}
+
+async function checkDirectory(path: string): Promise<void> {
+  if (typeof path !== 'string' || path === '') throw argumentError('path', 'a file name', path)
+  const directory = dirname(path)
+  const found = await stat(directory).catch(() => undefined)
+  if (found?.isDirectory() !== true)
+    throw new AlambicError('ERR_FILE_NOT_FOUND', `exportTorchScript: there is no folder ${directory}`)
+}
+
+// ---- Tracing ---------------------------------------------------------------------------------------------------------
+
+function trace(module: Module, inputs: readonly Tensor[]): { traced: NativeTracedModule; reads: ReadLog } {
+  const layers: string[] = []
+  const reads = new ReadLog(() => layers.at(-1) ?? '')
+  const listener = {
+    enter(path: string) {
+      layers.push(path)
+      native.enterScope(path)
+    },
+    leave() {
+      layers.pop()
+      native.leaveScope()
+    },
+  }
+  const forward = () => toStructure('output', module.forward(...inputs) as Output)
+  const handles = inputs.map(({ handle }) => handle)
+  const traced = withScopes(
+    module,
+    listener,
+    () => new native.TracedModule(describeModules(module), handles, forward, reads.note),
+  )
+  return { traced, reads }
+}
+
+/** Every module once, the root first: shared ones stay shared. */
+function describeModules(root: Module): ModuleDescription[] {
+  const modules = root.modules()
+  const numbers = new Map(modules.map((module, number) => [module, number]))
+  const withHandles = <T extends { tensor: Tensor }>(list: T[]) =>
+    list.map(each => ({ ...each, tensor: each.tensor.handle }))
+  return modules.map(module => {
+    const { parameters, buffers } = module.ownTensors()
+    return {
+      className: module.constructor.name,
+      training: module.training,
+      parameters: withHandles(parameters),
+      buffers: withHandles(buffers),
+      children: module.namedChildren().map(([name, child]) => ({ name, module: numbers.get(child)! })),
+    }
+  })
+}
+
+function toStructure(name: string, value: Output): TensorStructure {
+  if (value instanceof Tensor) return value.handle
+  if (Array.isArray(value)) return (value as Output[]).map((each, i) => toStructure(`${name}[${i}]`, each))
+  if (!isPlainObject(value) || Object.keys(value).length === 0)
+    throw argumentError(`exportTorchScript: ${name}`, 'a tensor, or arrays and objects of tensors', value)
+  return Object.fromEntries(
+    Object.entries(value).map(([key, each]) => {
+      if (each instanceof Tensor) return [key, each.handle]
+      throw argumentError(`exportTorchScript: ${name}.${key}`, 'a tensor', each)
+    }),
+  )
+}
+
+// ---- Verifying -------------------------------------------------------------------------------------------------------
+
+/** Loads the file and compares. Freezing computes weights anew, which rounds otherwise. */
+function verify(module: Module, inputs: readonly Tensor[], path: string, frozen: boolean): void {
+  const difference = compareOutputs(module, inputs, path, frozen)
+  if (difference === undefined) return
+  throw new AlambicError(
+    'ERR_EXPORT',
+    `exportTorchScript: the saved file does not give the module's output: ${difference}; the forward may depend on ` +
+      'something that changes from call to call',
+  )
+}
+
+function worksForTwice(module: Module, inputs: readonly Tensor[], path: string): boolean {
+  const twice = inputs.map(each => (each.ndim === 0 ? each : torch.cat([each, each])))
+  try {
+    return compareOutputs(module, twice, path, true) === undefined
+  } catch {
+    return false
+  }
+}
+
+/** What differs, or undefined. Both run with the same random numbers. */
+function compareOutputs(
+  module: Module,
+  inputs: readonly Tensor[],
+  path: string,
+  roughly: boolean,
+): string | undefined {
+  const restore = rememberRandomState(module)
+  const expected = flatten('output', toStructure('output', module.forward(...inputs) as Output))
+  restore()
+  const handles = inputs.map(({ handle }) => handle)
+  const actual = flatten('output', native.runSavedModule(path, handles), true)
+  if (expected.length !== actual.length) return `${expected.length} tensors became ${actual.length}`
+  for (const [i, [name, tensor]] of expected.entries()) {
+    const difference = compareTensors(tensor, actual[i]![1], roughly)
+    if (difference !== undefined) return `${name}: ${difference}`
+  }
+  return undefined
+}
+
+function compareTensors(expected: Tensor, actual: Tensor, roughly: boolean): string | undefined {
+  if (describe(expected) !== describe(actual)) return `${describe(expected)} became ${describe(actual)}`
+  if (torch.equal(expected, actual)) return undefined
+  const tolerance =
+    roughly || expected.numel() === 0 ? { rtol: 1e-3, atol: 1e-4 } : { rtol: 1e-5, atol: 1e-6 }
+  if (torch.allclose(expected, actual, { ...tolerance, equalNan: true })) return undefined
+  const largest = expected.to('float64').sub(actual.to('float64')).abs().max().item()
+  return `values of ${describe(expected)} differ by up to ${show(largest)}`
+}
+
+/** Tensors by where they stand in the output, keys in order. `owned`: the handles are ours to release. */
+function flatten(name: string, structure: TensorStructure, owned = false): [string, Tensor][] {
+  if (typeof structure === 'number') return [[name, new Tensor(owned ? structure : native.alias(structure))]]
+  if (Array.isArray(structure))
+    return (structure as TensorStructure[]).flatMap((each, i) => flatten(`${name}[${i}]`, each, owned))
+  return Object.entries(structure as Record<string, number>)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([key, each]) => flatten(`${name}.${key}`, each, owned))
+}
+
+function describe(tensor: Tensor): string {
+  return `${tensor.dtype} (${tensor.shape.join(', ')})`
+}
+
+// ---- Leaving everything as it was ------------------------------------------------------------------------------------
+
+function inMode<T>(module: Module, training: boolean, body: () => T): T {
+  const modes = module.modules().map(each => [each, each.training] as const)
+  module.train(training)
+  try {
+    return body()
+  } finally {
+    for (const [each, mode] of modes) each.training = mode
+  }
+}
+
+/** Runs forwards that may count batches and draw random numbers, and takes that back. */
+function unchanged<T>(module: Module, body: () => T): T {
+  return noGrad(() =>
+    scope(() => {
+      const buffers = module.buffers().map(buffer => [buffer, buffer.clone()] as const)
+      const restore = rememberRandomState(module)
+      try {
+        return body()
+      } finally {
+        for (const [buffer, before] of buffers) buffer.copy_(before)
+        restore()
+      }
+    }),
+  )
+}
+
+/** Of the CPU and of the devices that the module is on. Returns what comes back to it. */
+function rememberRandomState(module: Module): () => void {
+  const devices = new Set(['cpu', ...module.parameters().map(({ device }) => device)])
+  const states = Array.from(devices, device => [device, getRngState(device)] as const)
+  return () => {
+    for (const [device, state] of states) setRngState(state, device)
+  }
+}

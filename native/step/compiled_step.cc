@@ -1,0 +1,154 @@
+#include "step/compiled_step.h"
+
+#include <ATen/Parallel.h>
+
+#include "environment.h"
+#include "errors.h"
+#include "step/step.h"
+#include "step/worker.h"
+#include "trace/recording.h"
+#include "values.h"
+
+namespace alambic {
+
+namespace {
+
+using step::Tensors;
+
+std::vector<Handle> to_handles(const Napi::Value& value) {
+  auto array = value.As<Napi::Array>();
+  std::vector<Handle> handles;
+  for (uint32_t i = 0; i < array.Length(); i++) handles.push_back(to_handle(array.Get(i)));
+  return handles;
+}
+
+// Tensors that JavaScript must leave alone while this lives.
+class Locked {
+ public:
+  Locked(HandleTable& table, const std::vector<Handle>& handles) : table_(table) {
+    for (auto handle : handles) {
+      table_.lock(handle);
+      locked_.push_back(handle);
+    }
+  }
+  ~Locked() {
+    for (auto handle : locked_) table_.unlock(handle);
+  }
+  Locked(const Locked&) = delete;
+  Locked& operator=(const Locked&) = delete;
+
+ private:
+  HandleTable& table_;
+  std::vector<Handle> locked_;
+};
+
+// new CompiledStep(optimizer, trained, locked, clipGradNorm | undefined)
+class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "CompiledStep", {InstanceMethod("run", &CompiledStep::run)});
+  }
+
+  explicit CompiledStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CompiledStep>(info) {
+    guard(info.Env(), [&] {
+      auto optimizer = info[0].As<Napi::Object>();
+      update_ = optimizer.Get("update")
+                    .As<Napi::Function>()
+                    .Call(optimizer, {})
+                    .As<Napi::External<optim::Update>>()
+                    .Data();
+      optimizer_ = Napi::Persistent(optimizer);
+      trained_ = to_tensors(info[1], "trained");
+      locked_ = to_handles(info[2]);
+      if (!info[3].IsUndefined()) clip_norm_ = to_double(info[3], "clipGradNorm");
+    });
+  }
+
+ private:
+  class Job;
+
+  // run(recording, batch) -> Promise<losses>
+  Napi::Value run(const Napi::CallbackInfo& info);
+
+  optim::Update* update_ = nullptr;
+  Napi::ObjectReference optimizer_;  // owns update_
+  Tensors trained_;
+  std::vector<Handle> locked_;
+  optional<double> clip_norm_;
+  step::PlainRunner runner_;
+  step::Worker worker_;
+  bool is_running_ = false;
+};
+
+// Node's own pool only waits for the worker, which it does in an orderly way: also when the process ends.
+class CompiledStep::Job : public Napi::AsyncWorker {
+ public:
+  Job(Napi::Env env, CompiledStep& owner, Napi::Object recording, Tensors batch)
+      : Napi::AsyncWorker(env),
+        result(Napi::Promise::Deferred::New(env)),
+        owner_(owner),
+        recording_(*RecordingObject::Unwrap(recording)),
+        batch_(std::move(batch)),
+        threads_(at::get_num_threads()),
+        locked_(std::make_unique<Locked>(Environment::of(env).tensors, owner.locked_)) {
+    keep_.Reset(owner.Value(), 1);
+    keep_recording_.Reset(recording, 1);
+    owner_.is_running_ = true;
+  }
+
+  Napi::Promise::Deferred result;
+
+ protected:
+  void Execute() override {
+    try {
+      owner_.worker_.run([this] { train(); });
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+  }
+
+  void OnOK() override {
+    locked_.reset();
+    owner_.is_running_ = false;
+    if (error_) return result.Reject(to_js_error(Env(), error_));
+    auto values = Napi::Array::New(Env(), losses_.size());
+    for (uint32_t i = 0; i < losses_.size(); i++) values.Set(i, losses_[i]);
+    result.Resolve(values);
+  }
+
+ private:
+  void train() {
+    // How many threads an operator takes is a matter of the thread that calls it.
+    if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
+    step::Step step([this](const Tensors& batch) { return recording_.run(batch); }, *owner_.update_,
+                    owner_.trained_, owner_.clip_norm_);
+    losses_ = owner_.runner_.run(step, batch_);
+    batch_.clear();
+  }
+
+  CompiledStep& owner_;
+  RecordingObject& recording_;
+  Napi::ObjectReference keep_, keep_recording_;
+  Tensors batch_;
+  int threads_;
+  std::unique_ptr<Locked> locked_;
+  std::vector<double> losses_;
+  std::exception_ptr error_;
+};
+
+Napi::Value CompiledStep::run(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    if (is_running_) fail("ERR_BUSY", "the step before is still running: wait for it");
+    auto* job = new Job(info.Env(), *this, info[0].As<Napi::Object>(), to_tensors(info[1], "batch"));
+    job->Queue();  // deletes itself
+    return job->result.Promise();
+  });
+}
+
+}  // namespace
+
+void export_compiled_step(Napi::Env env, Napi::Object exports) {
+  exports.Set("CompiledStep", CompiledStep::define(env));
+}
+
+}  // namespace alambic

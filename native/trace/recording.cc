@@ -1,0 +1,103 @@
+#include "trace/recording.h"
+
+#include <torch/csrc/jit/frontend/tracer.h>
+#include <torch/csrc/jit/ir/ir.h>
+#include <torch/csrc/jit/passes/shape_analysis.h>
+
+#include "environment.h"
+#include "errors.h"
+#include "values.h"
+
+namespace alambic {
+
+namespace trace {
+
+namespace {
+
+namespace jit = torch::jit;
+
+jit::Stack to_stack(const Tensors& tensors) { return {tensors.begin(), tensors.end()}; }
+
+// The interpreter puts its own traceback around an operator's message.
+std::string without_traceback(const std::string& message) {
+  constexpr std::string_view mark = "RuntimeError: ";
+  auto at = message.rfind(mark);
+  if (message.rfind("The following operation failed", 0) != 0 || at == std::string::npos) return message;
+  return message.substr(at + mark.size());
+}
+
+}  // namespace
+
+Recording::Recording(const Tensors& inputs, const std::function<Tensors()>& body, Recorder recorder) {
+  {
+    Listening listening(recorder);
+    auto traced = jit::tracer::trace(
+        to_stack(inputs), [&](jit::Stack) { return to_stack(body()); },
+        [](const at::Tensor&) { return std::string(); }, /*strict=*/false, /*force_outplace=*/false);
+    graph_ = traced.first->graph;
+  }
+  closures_ = std::move(recorder.closures);
+  jit::EraseShapeInformation(graph_);
+  code_ = jit::Code(graph_, "recording");
+}
+
+Tensors Recording::run(const Tensors& inputs) const {
+  Closures closures(closures_);
+  auto stack = to_stack(inputs);
+  try {
+    jit::InterpreterState(code_).run(stack);
+  } catch (...) {
+    if (closures.error) std::rethrow_exception(closures.error);
+    auto error = describe_exception(std::current_exception());
+    throw CodedError(error.code(), without_traceback(error.what()));
+  }
+  Tensors outputs;
+  for (auto& value : stack) outputs.push_back(std::move(value).toTensor());
+  return outputs;
+}
+
+std::string Recording::text() const { return graph_->toString(/*print_source_locations=*/false); }
+
+}  // namespace trace
+
+Napi::Function RecordingObject::define(Napi::Env env) {
+  return DefineClass(env, "Recording", {InstanceMethod("text", &RecordingObject::text)});
+}
+
+// new Recording(captured, batch, body, onRead)
+RecordingObject::RecordingObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RecordingObject>(info) {
+  guard(info.Env(), [&] {
+    captured_ = to_tensors(info[0], "captured");
+    auto inputs = captured_;
+    for (auto& tensor : to_tensors(info[1], "batch")) inputs.push_back(tensor);
+    auto body = info[2].As<Napi::Function>();
+    auto on_read = info[3].As<Napi::Function>();
+    trace::Recorder recorder{
+        trace::Purpose::Replay,
+        [&](trace::Read read, const char* what, const at::Tensor& tensor) {
+          if (read == trace::Read::Shape) return;  // there is one recording per shape
+          on_read.Call({Napi::String::New(info.Env(), "value"), Napi::String::New(info.Env(), what),
+                        Napi::String::New(info.Env(), describe(tensor))});
+        },
+        {}};
+    recording_ = std::make_unique<trace::Recording>(
+        inputs, [&] { return to_tensors(body.Call({}), "outputs"); }, std::move(recorder));
+  });
+}
+
+trace::Tensors RecordingObject::run(const trace::Tensors& batch) const {
+  auto inputs = captured_;
+  inputs.insert(inputs.end(), batch.begin(), batch.end());
+  return recording_->run(inputs);
+}
+
+// text() -> what two recordings of the same have in common
+Napi::Value RecordingObject::text(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] { return Napi::String::New(info.Env(), recording_->text()); });
+}
+
+void export_recording(Napi::Env env, Napi::Object exports) {
+  exports.Set("Recording", RecordingObject::define(env));
+}
+
+}  // namespace alambic

@@ -1,0 +1,50 @@
+// What a function of JavaScript did, as a graph that runs without it.
+#pragma once
+#include <napi.h>
+#include <torch/csrc/jit/runtime/interpreter.h>
+
+#include "trace/recorder.h"
+
+namespace alambic {
+
+namespace trace {
+
+// Runs the recorded operators one by one, as they were called: nothing is fused, reordered or specialised, so
+// that the results are those of the function, bit for bit. May run in any thread, one at a time.
+class Recording {
+ public:
+  // `inputs` are what may change from one run to the next: their values, or which tensors they are. What else
+  // the body uses is a constant. The body runs once.
+  Recording(const Tensors& inputs, const std::function<Tensors()>& body, Recorder recorder);
+
+  Tensors run(const Tensors& inputs) const;
+  // Two recordings of a function that does the same at every call have equal texts. Shapes are no part of it.
+  std::string text() const;
+
+ private:
+  std::vector<Closure> closures_;
+  std::shared_ptr<torch::jit::Graph> graph_;
+  torch::jit::Code code_;
+};
+
+}  // namespace trace
+
+// The JavaScript object.
+class RecordingObject : public Napi::ObjectWrap<RecordingObject> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  explicit RecordingObject(const Napi::CallbackInfo& info);
+
+  // With the tensors it was recorded with, and another batch.
+  trace::Tensors run(const trace::Tensors& batch) const;
+
+ private:
+  Napi::Value text(const Napi::CallbackInfo& info);
+
+  trace::Tensors captured_;
+  std::unique_ptr<trace::Recording> recording_;
+};
+
+void export_recording(Napi::Env env, Napi::Object exports);
+
+}  // namespace alambic
