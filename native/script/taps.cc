@@ -384,7 +384,12 @@ class TapInserter : public Walker {
     for (const auto& step : tap.steps) steps += "[" + step + "]";
     fail("ERR_ARGUMENT", "captureFeatures: expected the ", what, " of \"", prefix, steps,
          "\" to be a tensor, got ", type ? type_name(type) : "nothing: it is " + type_name(whole),
-         inside.empty() ? "; it holds none" : "; name a tensor inside: " + joined(inside));
+         inside.empty() ? none_inside(whole) : "; name a tensor inside: " + joined(inside));
+  }
+
+  static std::string none_inside(const TypePtr& type) {
+    if (type->kind() != c10::TypeKind::NoneType) return "; it holds none";
+    return ". A module that gives back what it is given has no output in a traced file: capture the layer before it";
   }
 
   static std::string quoted(const Tap& tap) { return '"' + tap.path + '"'; }
