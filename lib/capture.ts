@@ -192,11 +192,22 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
       )
     const list = this.calls!.get(path) ?? []
     this.calls!.set(path, list)
-    const replacement = this.options.replace?.(feature, { path, call: list.length })
-    if (replacement !== undefined && !(replacement instanceof Tensor))
-      throw argumentError('replace', 'a function that returns a tensor or nothing', replacement)
+    const replacement = this.replacement(feature, { path, call: list.length })
     list.push(replacement ?? feature)
     return replacement === undefined ? value : withValueAt(value, steps, replacement)
+  }
+
+  /** What the callback makes the model compute is not recorded. */
+  private replacement(feature: Tensor, site: FeatureSite): Tensor | undefined {
+    const { calls } = this
+    this.calls = null
+    try {
+      const replacement: unknown = this.options.replace?.(feature, site)
+      if (replacement === undefined || replacement instanceof Tensor) return replacement
+      throw argumentError('replace', 'a function that returns a tensor or nothing', replacement)
+    } finally {
+      this.calls = calls
+    }
   }
 
   private collect(calls: Map<string, Tensor[]>): Features<Options> {

@@ -149,6 +149,9 @@ class Walker {
 
   void walk() { walk(graph_.block()); }
 
+  // Whether the code reads what belongs to the module at this path.
+  bool mentions(const std::string& path) { return mentions(graph_.block(), path); }
+
   const std::vector<std::string>& forked() const { return forked_; }
   const std::vector<std::string>& dynamic() const { return dynamic_; }
 
@@ -237,6 +240,15 @@ class Walker {
       if (node->kind() != prim::CallMethod) continue;
       if (auto path = path_of(node->input(0))) forked_.push_back(*path);
     }
+  }
+
+  bool mentions(Block* block, const std::string& path) {
+    for (Node* node : block->nodes()) {
+      if (node->kind() == prim::GetAttr && path_of(node->output()) == path) return true;
+      for (Block* inner : node->blocks())
+        if (mentions(inner, path)) return true;
+    }
+    return false;
   }
 
   // The container that a module was picked from.
@@ -415,7 +427,7 @@ bool any_holds(const Paths& containers, const std::string& path) {
 
 // Why a path that names a module has no value.
 [[noreturn]] void refuse_path(const Tap& tap, const Module& module, const std::string& method,
-                              const Walker& walker) {
+                              Walker& walker) {
   auto what = c10::str("captureFeatures: the layer \"", tap.path, "\" of ", simple_name(module));
   auto calls = calls_of(module, method);
   std::vector<std::string> all, inside;
@@ -436,6 +448,9 @@ bool any_holds(const Paths& containers, const std::string& path) {
   if (!inside.empty())
     fail("ERR_UNKNOWN_LAYER", what, " only holds others, ", method, " does not call it; it calls ",
          joined(inside));
+  if (walker.mentions(tap.path))
+    fail("ERR_UNKNOWN_LAYER", what, " is not called by ", method,
+         ": its code stands in that of another module (the file was saved so); what is called is ", joined(all));
   fail("ERR_UNKNOWN_LAYER", what, " is never called by ", method, "; it calls ", joined(all));
 }
 
