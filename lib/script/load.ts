@@ -28,7 +28,7 @@ export async function loadTorchScript<Inputs extends any[] = any[], Output = any
 ): Promise<ScriptModule<Inputs, Output>> {
   const name = typeof source === 'string' ? source : 'the buffer'
   const bytes = await readSource(source)
-  checkTorchScript(bytes, name)
+  await checkTorchScript(bytes, name)
   const script = await native.loadScript(bytes, name, device, dtype)
   return wrapScript(script) as ScriptModule<Inputs, Output>
 }
