@@ -383,6 +383,13 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
     return taps.add(tap, listener)
   }
 
+  /** Shows what a layer gives, tensor or not. @internal */
+  addWholeTap(method: string, path: string, listener: TapListener): () => void {
+    const taps = this.#taps.get(method) ?? new Taps()
+    this.#taps.set(method, taps)
+    return taps.add({ path, input: false, argument: -1, steps: [], whole: true }, listener)
+  }
+
   /** Puts the taps in place now rather than at the next call. @internal */
   prepareTaps(method: string): void {
     if (this.#parts.frozenTaps) this.#checkFrozen(method)
