@@ -254,7 +254,10 @@ function find(model: Module, path: string): Place {
   let module: Module | undefined = model
   for (const [i, name] of names.entries()) {
     if (module instanceof ScriptModule)
-      return { script: module as ScriptModule, rest: path.slice(names.slice(0, i).join('.').length + (i > 0 ? 1 : 0)) }
+      return {
+        script: module as ScriptModule,
+        rest: path.slice(names.slice(0, i).join('.').length + (i > 0 ? 1 : 0)),
+      }
     module = new Map(module.namedChildren()).get(name)
     if (module === undefined) break
   }

@@ -1,3 +1,4 @@
+/* eslint-disable @typescript-eslint/no-unsafe-assignment -- what a file gives has no type here */
 /** Hooks that change what they see, frozen models, one model inside of another, and paths that lead nowhere. */
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'

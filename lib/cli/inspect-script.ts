@@ -1,5 +1,6 @@
 /** `alambic inspect` for TorchScript: the tree of modules, with the shape at every tap. */
 import Table from 'cli-table3'
+import { printable } from './printable.js'
 import {
   inspectScript,
   loadTorchScript,
@@ -67,12 +68,4 @@ function tensorText({ path, dtype, shape }: TapShape): string {
   const steps = path.slice(path.indexOf('['))
   const which = path.includes('[') ? `${printable(steps)} ` : ''
   return `${which}${dtype} (${shape.join(', ')})`
-}
-
-/** Names come from the file: nothing in them is for the terminal to act upon. */
-function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    character => `\\u{${character.codePointAt(0)!.toString(16)}}`,
-  )
 }

@@ -402,7 +402,8 @@ class TapInserter : public Walker {
 
   static std::string none_inside(const TypePtr& type) {
     if (type->kind() != c10::TypeKind::NoneType) return "; it holds none";
-    return ". A module that gives back what it is given has no output in a traced file: capture the layer before it";
+    return ". A module that gives back what it is given has no output in a traced file: capture the layer "
+           "before it";
   }
 
   static std::string quoted(const Tap& tap) { return '"' + tap.path + '"'; }
@@ -451,7 +452,8 @@ bool any_holds(const Paths& containers, const std::string& path) {
          joined(inside));
   if (walker.mentions(tap.path))
     fail("ERR_UNKNOWN_LAYER", what, " is not called by ", method,
-         ": its code stands in that of another module (the file was saved so); what is called is ", joined(all));
+         ": its code stands in that of another module (the file was saved so); what is called is ",
+         joined(all));
   fail("ERR_UNKNOWN_LAYER", what, " is never called by ", method, "; it calls ", joined(all));
 }
 
