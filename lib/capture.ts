@@ -145,8 +145,19 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     const { output, show } = await model.runAsync(method, [...inputs], true)
     return this.collecting(() => {
       show()
+      this.seeModelItself(inputs, output)
       return output as Output
     })
+  }
+
+  /** The empty path is watched where `forward` is called, which this way it is not. */
+  private seeModelItself(inputs: readonly unknown[], output: unknown): void {
+    for (const path of new Set(this.paths)) {
+      const { layer, steps } = parseFeaturePath(path)
+      if (layer !== '') continue
+      const isInput = this.options.io === 'input'
+      this.record(path, isInput ? inputs : output, isInput ? stepsOfInput(steps, inputs) : steps)
+    }
   }
 
   /** Takes the hooks off again. */
@@ -330,12 +341,15 @@ function watchForward(module: Module): Set<Hook> {
 function showAll(set: Set<Hook>, io: Hook['io'], value: unknown): unknown {
   for (const hook of [...set])
     if (hook.io === io && hook.observer.isActive())
-      value = hook.observer.see(value, io === 'input' ? stepsOfInput(hook, value as unknown[]) : hook.steps)
+      value = hook.observer.see(
+        value,
+        io === 'input' ? stepsOfInput(hook.steps, value as unknown[]) : hook.steps,
+      )
   return value
 }
 
 /** Without brackets an input is the first tensor. */
-function stepsOfInput({ steps }: Hook, inputs: unknown[]): readonly string[] {
+function stepsOfInput(steps: readonly string[], inputs: readonly unknown[]): readonly string[] {
   if (steps.length > 0) return steps
   return [String(inputs.findIndex(each => each instanceof Tensor))]
 }

@@ -256,6 +256,9 @@ describe.skipIf(reason)(`probes of TorchScript${reason}`, () => {
     const { output, features } = captureFeatures(shared, [''], x)
     expect(features['']).toBe(output)
     expect(captureFeatures(shared, [''], x, { io: 'input' }).features['']).toBe(x)
+    using probe = attachFeatures(shared, ['', 'inner'])
+    const later = await probe.forwardAsync(x)
+    expect(later.features['']).toBe(later.output)
   })
 })
 
