@@ -145,8 +145,19 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     const { output, show } = await model.runAsync(method, [...inputs], true)
     return this.collecting(() => {
       show()
+      this.seeModelItself(inputs, output)
       return output as Output
     })
+  }
+
+  /** The empty path is watched where `forward` is called, which this way it is not. */
+  private seeModelItself(inputs: readonly unknown[], output: unknown): void {
+    for (const path of new Set(this.paths)) {
+      const { layer, steps } = parseFeaturePath(path)
+      if (layer !== '') continue
+      const isInput = this.options.io === 'input'
+      this.record(path, isInput ? inputs : output, isInput ? stepsOfInput(steps, inputs) : steps)
+    }
   }
 
   /** Takes the hooks off again. */
@@ -192,11 +203,22 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
       )
     const list = this.calls!.get(path) ?? []
     this.calls!.set(path, list)
-    const replacement = this.options.replace?.(feature, { path, call: list.length })
-    if (replacement !== undefined && !(replacement instanceof Tensor))
-      throw argumentError('replace', 'a function that returns a tensor or nothing', replacement)
+    const replacement = this.replacement(feature, { path, call: list.length })
     list.push(replacement ?? feature)
     return replacement === undefined ? value : withValueAt(value, steps, replacement)
+  }
+
+  /** What the callback makes the model compute is not recorded. */
+  private replacement(feature: Tensor, site: FeatureSite): Tensor | undefined {
+    const { calls } = this
+    this.calls = null
+    try {
+      const replacement: unknown = this.options.replace?.(feature, site)
+      if (replacement === undefined || replacement instanceof Tensor) return replacement
+      throw argumentError('replace', 'a function that returns a tensor or nothing', replacement)
+    } finally {
+      this.calls = calls
+    }
   }
 
   private collect(calls: Map<string, Tensor[]>): Features<Options> {
@@ -243,7 +265,10 @@ function find(model: Module, path: string): Place {
   let module: Module | undefined = model
   for (const [i, name] of names.entries()) {
     if (module instanceof ScriptModule)
-      return { script: module, rest: path.slice(names.slice(0, i).join('.').length + (i > 0 ? 1 : 0)) }
+      return {
+        script: module as ScriptModule,
+        rest: path.slice(names.slice(0, i).join('.').length + (i > 0 ? 1 : 0)),
+      }
     module = new Map(module.namedChildren()).get(name)
     if (module === undefined) break
   }
@@ -328,12 +353,15 @@ function watchForward(module: Module): Set<Hook> {
 function showAll(set: Set<Hook>, io: Hook['io'], value: unknown): unknown {
   for (const hook of [...set])
     if (hook.io === io && hook.observer.isActive())
-      value = hook.observer.see(value, io === 'input' ? stepsOfInput(hook, value as unknown[]) : hook.steps)
+      value = hook.observer.see(
+        value,
+        io === 'input' ? stepsOfInput(hook.steps, value as unknown[]) : hook.steps,
+      )
   return value
 }
 
 /** Without brackets an input is the first tensor. */
-function stepsOfInput({ steps }: Hook, inputs: unknown[]): readonly string[] {
+function stepsOfInput(steps: readonly string[], inputs: readonly unknown[]): readonly string[] {
   if (steps.length > 0) return steps
   return [String(inputs.findIndex(each => each instanceof Tensor))]
 }

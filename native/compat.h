@@ -46,3 +46,11 @@ inline constexpr auto nullopt = c10::nullopt;
 #else
 #define ALAMBIC_NEWER_DTYPES ALAMBIC_UNSIGNED_DTYPES
 #endif
+
+// `torch::jit::load` reads what the source of a file looked like in Python only to show it in tracebacks;
+// newer ones can leave that out.
+#if ALAMBIC_TORCH_AT_LEAST(2, 1)
+#define ALAMBIC_WITHOUT_DEBUG_FILES , /*load_debug_files=*/false
+#else
+#define ALAMBIC_WITHOUT_DEBUG_FILES
+#endif

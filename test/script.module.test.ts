@@ -36,8 +36,11 @@ describe('loadTorchScript', () => {
     const bytes = handmadeScript({})
     const net = await loadTorchScript(bytes)
     bytes.fill(0)
-    const x = ones([2])
-    expect((net.forward(x) as Tensor).tolist()).toEqual([1, 1])
+    const x = ones([2, 3])
+    expect((net.forward(x) as Tensor).tolist()).toEqual([
+      [1, 2, 3],
+      [4, 5, 6],
+    ])
   })
 
   test.each([

@@ -1,3 +1,4 @@
+/* eslint-disable @typescript-eslint/no-unsafe-assignment -- what a file gives has no type here */
 /** Features inside TorchScript files: what Python's forward hooks see on the eager model. */
 import { beforeAll, describe, expect, test } from 'vitest'
 import {

@@ -1,19 +1,29 @@
 /** `alambic inspect`: what is in a file of weights, or in a model. */
 import Table from 'cli-table3'
 import { Command } from 'commander'
+import { argumentError } from '../errors.js'
 import { fileFormat, inspectWeights, type TensorSummary, type WeightsSummary } from '../io/inspect.js'
+import { showScript } from './inspect-script.js'
+import { printable } from './printable.js'
 
 export interface InspectFlags {
   json?: boolean
+  /** Of a TorchScript model's forward: one text per argument. */
+  input?: string[]
 }
 
 export function inspectCommand(): Command {
   return new Command('inspect')
     .description(
-      'show what a file holds: keys, shapes and dtypes of safetensors and of what torch.save wrote',
+      'show what a file holds: keys, shapes and dtypes of safetensors and of what torch.save wrote; ' +
+        'modules and methods of a TorchScript model, and with an input the shape at every tap',
     )
     .argument('<file>', 'the file, or the index (*.index.json) of several')
     .option('--json', 'print JSON')
+    .option(
+      '--input <sizes...>',
+      "for a model: sizes of forward's arguments, such as 1,3,32,32 or 1,16:int64; numbers as they are",
+    )
     .action(inspectFile)
 }
 
@@ -24,8 +34,11 @@ async function inspectFile(file: string, flags: InspectFlags): Promise<void> {
     case 'index':
     case 'torch.save':
     case 'torch.save (old)':
-    case 'TorchScript':
+      if (flags.input) throw argumentError('input', 'a TorchScript model to give it to', file)
       await showWeights(file, flags)
+      break
+    case 'TorchScript':
+      await showScript(file, flags)
   }
 }
 
@@ -71,12 +84,4 @@ function noteOf({ strides, sharesWith }: TensorSummary): string {
 
 function grouped(value: number): string {
   return value.toLocaleString('en-US')
-}
-
-/** Names come from the file: nothing in them is for the terminal to act upon. */
-function printable(text: string): string {
-  return text.replace(
-    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu,
-    character => `\\u{${character.codePointAt(0)!.toString(16)}}`,
-  )
 }

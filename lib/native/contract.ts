@@ -238,6 +238,8 @@ export interface NativeTap {
   /** For inputs: which argument; −1 for the first tensor. */
   argument: number
   steps: readonly string[]
+  /** Shows the value whether or not it is a tensor. */
+  whole?: boolean
 }
 
 /** Modules and tensors, each once, the root first; names with indices into the lists. */

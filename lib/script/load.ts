@@ -21,14 +21,16 @@ export interface LoadTorchScriptOptions {
  *   `ERR_DTYPE`
  * @example const teacher = await loadTorchScript('teacher.pt', { device: 'cuda' })
  */
-export async function loadTorchScript(
+// eslint-disable-next-line @typescript-eslint/no-explicit-any -- what goes in and out is known to who loads it
+export async function loadTorchScript<Inputs extends any[] = any[], Output = any>(
   source: string | Uint8Array,
   { device, dtype }: LoadTorchScriptOptions = {},
-): Promise<ScriptModule> {
+): Promise<ScriptModule<Inputs, Output>> {
   const name = typeof source === 'string' ? source : 'the buffer'
   const bytes = await readSource(source)
-  checkTorchScript(bytes, name)
-  return wrapScript(await native.loadScript(bytes, name, device, dtype))
+  await checkTorchScript(bytes, name)
+  const script = await native.loadScript(bytes, name, device, dtype)
+  return wrapScript(script) as ScriptModule<Inputs, Output>
 }
 
 /** Bytes that nobody else changes. */

@@ -74,7 +74,7 @@ const mostTappedMethods = 8
  * are ScriptModules too.
  */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- the file says what goes in and out
-export class ScriptModule extends Module<any[], any> {
+export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Module<Inputs, Output> {
   /** The class's name in Python, such as `ResNet`. */
   readonly typeName: string
   /** The class's full name in Python, such as `torchvision.models.resnet.ResNet`. */
@@ -152,8 +152,8 @@ export class ScriptModule extends Module<any[], any> {
    * @returns what the file's `forward` returns; see {@link call}
    * @throws AlambicError `ERR_SCRIPT` when its code raises or an operator in it fails, `ERR_ARGUMENT`
    */
-  override forward(...inputs: unknown[]): unknown {
-    return this.call('forward', ...inputs)
+  override forward(...inputs: Inputs): Output {
+    return this.call('forward', ...inputs) as Output
   }
 
   /**
@@ -185,8 +185,8 @@ export class ScriptModule extends Module<any[], any> {
   }
 
   /** {@link forward} off the event loop. */
-  forwardAsync(...inputs: unknown[]): Promise<unknown> {
-    return this.callAsync('forward', ...inputs)
+  forwardAsync(...inputs: Inputs): Promise<Output> {
+    return this.callAsync('forward', ...inputs) as Promise<Output>
   }
 
   /**
@@ -333,16 +333,19 @@ export class ScriptModule extends Module<any[], any> {
    *
    * @throws AlambicError `ERR_ARGUMENT` in training mode, `ERR_UNKNOWN_LAYER`
    */
-  async freeze(options: FreezeOptions = {}): Promise<ScriptModule> {
+  freeze(options: FreezeOptions = {}): Promise<ScriptModule<Inputs, Output>> {
     return this.#freeze(options, false)
   }
 
   /** {@link freeze}, and then the kernels that suit this machine, as `torch.jit.optimize_for_inference`. */
-  async optimizeForInference(options: FreezeOptions = {}): Promise<ScriptModule> {
+  optimizeForInference(options: FreezeOptions = {}): Promise<ScriptModule<Inputs, Output>> {
     return this.#freeze(options, true)
   }
 
-  async #freeze({ features = [], io = 'output', preserve = [] }: FreezeOptions, forInference: boolean) {
+  async #freeze(
+    { features = [], io = 'output', preserve = [] }: FreezeOptions,
+    forInference: boolean,
+  ): Promise<ScriptModule<Inputs, Output>> {
     if (this.modules().some(module => module.training))
       throw new AlambicError('ERR_ARGUMENT', 'freeze: expected a module in eval mode; call eval() first')
     if (this.#parts.frozenTaps)
@@ -351,7 +354,7 @@ export class ScriptModule extends Module<any[], any> {
     for (const name of preserve) this.#schema(name)
     const taps = features.map(path => this.#toTap(path, io))
     const frozen = await native.freezeScript(this.#parts.script, taps, preserve, true, forInference)
-    return wrapScript(frozen, { frozenTaps: taps })
+    return wrapScript(frozen, { frozenTaps: taps }) as ScriptModule<Inputs, Output>
   }
 
   /** Writes it as TorchScript, with the parameters as they are now: for `torch.jit.load`. */
@@ -378,6 +381,13 @@ export class ScriptModule extends Module<any[], any> {
     const taps = this.#taps.get(method) ?? new Taps()
     this.#taps.set(method, taps)
     return taps.add(tap, listener)
+  }
+
+  /** Shows what a layer gives, tensor or not. @internal */
+  addWholeTap(method: string, path: string, listener: TapListener): () => void {
+    const taps = this.#taps.get(method) ?? new Taps()
+    this.#taps.set(method, taps)
+    return taps.add({ path, input: false, argument: -1, steps: [], whole: true }, listener)
   }
 
   /** Puts the taps in place now rather than at the next call. @internal */

@@ -63,6 +63,6 @@ export class Taps {
   }
 }
 
-export function keyOf({ path, input, argument, steps }: NativeTap): string {
-  return JSON.stringify([path, input, argument, steps])
+export function keyOf({ path, input, argument, steps, whole = false }: NativeTap): string {
+  return JSON.stringify([path, input, argument, steps, whole])
 }

@@ -73,7 +73,7 @@ Napi::Value load(const Napi::CallbackInfo& info) {
 
   auto work = [reader, name, device, dtype] {
     try {
-      auto module = torch::jit::load(reader, device, /*load_debug_files=*/false);
+      auto module = torch::jit::load(reader, device ALAMBIC_WITHOUT_DEBUG_FILES);
       if (dtype) convert_floats(module, *dtype);
       return module;
     } catch (...) {

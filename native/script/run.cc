@@ -299,6 +299,7 @@ std::vector<Tap> to_taps(const Napi::Value& value) {
     tap.argument = to_integer(object.Get("argument"), "argument");
     auto steps = object.Get("steps").As<Napi::Array>();
     for (uint32_t k = 0; k < steps.Length(); k++) tap.steps.push_back(to_text(steps.Get(k), "steps"));
+    tap.whole = object.Has("whole") && to_bool(object.Get("whole"), "whole");
     taps.push_back(std::move(tap));
   }
   return taps;

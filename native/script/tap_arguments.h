@@ -8,7 +8,7 @@
 
 namespace alambic::script {
 
-// [{ path, input, argument, steps }]
+// [{ path, input, argument, steps, whole? }]
 std::vector<Tap> to_taps(const Napi::Value& value);
 
 }  // namespace alambic::script

@@ -149,6 +149,9 @@ class Walker {
 
   void walk() { walk(graph_.block()); }
 
+  // Whether the code reads what belongs to the module at this path.
+  bool mentions(const std::string& path) { return mentions(graph_.block(), path); }
+
   const std::vector<std::string>& forked() const { return forked_; }
   const std::vector<std::string>& dynamic() const { return dynamic_; }
 
@@ -237,6 +240,15 @@ class Walker {
       if (node->kind() != prim::CallMethod) continue;
       if (auto path = path_of(node->input(0))) forked_.push_back(*path);
     }
+  }
+
+  bool mentions(Block* block, const std::string& path) {
+    for (Node* node : block->nodes()) {
+      if (node->kind() == prim::GetAttr && path_of(node->output()) == path) return true;
+      for (Block* inner : node->blocks())
+        if (mentions(inner, path)) return true;
+    }
+    return false;
   }
 
   // The container that a module was picked from.
@@ -372,6 +384,7 @@ class TapInserter : public Walker {
   }
 
   static void check_steps(const Tap& tap, const TypePtr& whole, const char* what, const std::string& prefix) {
+    if (tap.whole) return;
     auto type = whole;
     for (const auto& step : tap.steps) {
       type = after_step(type, step);
@@ -384,7 +397,13 @@ class TapInserter : public Walker {
     for (const auto& step : tap.steps) steps += "[" + step + "]";
     fail("ERR_ARGUMENT", "captureFeatures: expected the ", what, " of \"", prefix, steps,
          "\" to be a tensor, got ", type ? type_name(type) : "nothing: it is " + type_name(whole),
-         inside.empty() ? "; it holds none" : "; name a tensor inside: " + joined(inside));
+         inside.empty() ? none_inside(whole) : "; name a tensor inside: " + joined(inside));
+  }
+
+  static std::string none_inside(const TypePtr& type) {
+    if (type->kind() != c10::TypeKind::NoneType) return "; it holds none";
+    return ". A module that gives back what it is given has no output in a traced file: capture the layer "
+           "before it";
   }
 
   static std::string quoted(const Tap& tap) { return '"' + tap.path + '"'; }
@@ -410,7 +429,7 @@ bool any_holds(const Paths& containers, const std::string& path) {
 
 // Why a path that names a module has no value.
 [[noreturn]] void refuse_path(const Tap& tap, const Module& module, const std::string& method,
-                              const Walker& walker) {
+                              Walker& walker) {
   auto what = c10::str("captureFeatures: the layer \"", tap.path, "\" of ", simple_name(module));
   auto calls = calls_of(module, method);
   std::vector<std::string> all, inside;
@@ -431,6 +450,10 @@ bool any_holds(const Paths& containers, const std::string& path) {
   if (!inside.empty())
     fail("ERR_UNKNOWN_LAYER", what, " only holds others, ", method, " does not call it; it calls ",
          joined(inside));
+  if (walker.mentions(tap.path))
+    fail("ERR_UNKNOWN_LAYER", what, " is not called by ", method,
+         ": its code stands in that of another module (the file was saved so); what is called is ",
+         joined(all));
   fail("ERR_UNKNOWN_LAYER", what, " is never called by ", method, "; it calls ", joined(all));
 }
 

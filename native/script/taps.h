@@ -20,6 +20,8 @@ struct Tap {
   int64_t argument = -1;
   // Into a tuple, list or dict, to a tensor: numbers and keys. For inputs: without the argument.
   std::vector<std::string> steps;
+  // The value as it is, tensor or not.
+  bool whole = false;
 };
 
 // Listens to the taps of what runs in this thread, until it goes out of scope.

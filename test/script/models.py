@@ -474,9 +474,23 @@ def own_models(folder):
     torch.save(Student().state_dict(), os.path.join(folder, "weights.pth"), _use_new_zipfile_serialization=False)
 
 
-def torchvision_models(folder):
-    import torchvision
+def import_torchvision():
+    """Also one built for CUDA beside a torch for the CPU, where it can't load its operators: the models need none."""
+    try:
+        import torchvision
+    except RuntimeError:
+        for name in [each for each in sys.modules if each.startswith("torchvision")]:
+            del sys.modules[name]
+        operators = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ["nms", "qnms"]:
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_torchvision.operators = operators  # they are gone with it
+        import torchvision
+    return torchvision
 
+
+def torchvision_models(folder):
+    torchvision = import_torchvision()
     torch.manual_seed(0)
     image = torch.randn(2, 3, 96, 96)
     for name in ["resnet18", "mobilenet_v2", "densenet121", "googlenet", "efficientnet_b0"]:

@@ -25,6 +25,8 @@ export interface Vocabulary {
   find(name: string): Global | undefined
   /** An object outside of the pickle, such as a storage. */
   load(id: Value): Value
+  /** Takes the state of an object that a call made; false refuses it. */
+  build?(target: Value, state: Value): boolean
 }
 
 export interface PickleLimits {
@@ -268,6 +270,7 @@ class Unpickler {
   build(): void {
     const state = this.pop()
     const target = this.top()
+    if (this.vocabulary.build?.(target, state)) return
     const attributes = state instanceof Tuple ? state.items[0] : state
     if (target instanceof Dict && (attributes instanceof Dict || attributes === null)) return
     throw this.unsafe(`the state of ${kindOf(target)}`)
