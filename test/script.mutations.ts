@@ -151,6 +151,7 @@ export function malicious(): Record<string, () => Buffer> {
     'a type nested deep': script({
       body: `  def forward(self: __torch__.Net,\n    x: ${'List['.repeat(deep)}int${']'.repeat(deep)}) -> Tensor:\n    return x\n`, // prettier-ignore
     }),
+    'a declaration without a type': script({ body: '  what = []\n' + forward('x') }),
     'code that does not end': script({ body: forward('torch.mul(x, ') }),
     'an operator that does not exist': script({ body: forward('torch.no_such_operator(x)') }),
     'a class that is its own part': script({

@@ -14,7 +14,13 @@ const tokens = /[[({]|[\])}]|,|\b(?:not|and|or|if|else|in|is)\b|[-+*/%&|^~<>=.@]
 export function checkSource(source: string): { expected: string; found: string } | undefined {
   let indents = [0]
   let elifs = 0
+  let isInClass = false
   for (const statement of statementsOf(source)) {
+    // Members of an enumeration are such assignments, and so is what functions do.
+    if (statement.indent === 0)
+      isInClass = /^class\b/.test(statement.text) && !/\(\s*Enum\b/.test(statement.text)
+    const unknown = isInClass ? unknownDeclaration(statement.text, indents) : undefined
+    if (unknown !== undefined) return { expected: 'declarations with a type', found: unknown }
     if (statement.brackets > maxBrackets)
       return { expected: `brackets nested at most ${maxBrackets} deep`, found: `${statement.brackets}` }
     indents = [...indents.filter(indent => indent < statement.indent), statement.indent]
@@ -27,7 +33,27 @@ export function checkSource(source: string): { expected: string; found: string }
   return undefined
 }
 
+/** What a class may declare without a type; libtorch 1.13 dies of others. */
+const declarations = new Set([
+  '__parameters__',
+  '__buffers__',
+  '__annotations__',
+  '__forward_hooks__',
+  '__forward_pre_hooks__',
+])
+
+/** `NAME = …` directly in a class, of a name that is not known. */
+function unknownDeclaration(text: string, indents: readonly number[]): string | undefined {
+  const [, space, name] = /^(\s+)(\w+)[^=:(]*=/.exec(text) ?? []
+  if (space === undefined || name === undefined || declarations.has(name)) return undefined
+  // The first level of a class; inside of a method there is one more.
+  const isDirectly = indents.filter(indent => indent < space.length).length <= 1
+  return isDirectly ? name.slice(0, 80) : undefined
+}
+
 interface Statement {
+  /** Its first line, without strings and comments. */
+  text: string
   indent: number
   brackets: number
   chain: number
@@ -44,6 +70,7 @@ function* statementsOf(source: string): Generator<Statement> {
     if (statement === undefined) {
       if (bare.trim() === '') continue
       statement = {
+        text: bare,
         indent: bare.length - bare.trimStart().length,
         brackets: 0,
         chain: 0,
