@@ -1,7 +1,6 @@
 /** How time and memory grow: each point is a process of its own. Linear is what they should be. */
 import type { Benchmark, BenchmarkContext, BenchmarkResult, GrowthPoint, Target } from './benchmark.js'
 import { runChild, type LossTask, type TrainTask } from './child.js'
-import { quantile } from './statistics.js'
 import { formatMilliseconds, formatTable } from './table.js'
 
 interface Series {
@@ -71,7 +70,7 @@ async function run({ rounds, wanted, progress }: BenchmarkContext): Promise<Benc
     for (const { x, task } of points) {
       progress(`${what}, ${along} ${x}`)
       const { times, before, peak } = await runChild(task)
-      const milliseconds = quantile(times.slice(2), 0.25) // of a lone process: what disturbs it only adds
+      const milliseconds = Math.min(...times.slice(2)) // of a lone process: what disturbs it only adds
       growth.push({ along, what, x, milliseconds, megabytes: (peak - before) / 2 ** 20 })
     }
   return { data: growth, table: render(growth), growth, targets: linearity(growth) }

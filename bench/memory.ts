@@ -63,7 +63,7 @@ async function run({ python, rounds, progress }: BenchmarkContext): Promise<Benc
   progress(`${rounds} steps`)
   const stays = await measure({ ...long, steps: Math.max(20, rounds) }, python)
   progress('peak')
-  const high = await measure({ ...large, steps: 10 }, python)
+  const high = await measure({ ...large, steps: 5 }, python)
   const results = [stays, high]
   return {
     data: results,

@@ -26,7 +26,26 @@ interface Variant {
   promised?: number
 }
 
-const variants: readonly Variant[] = [{ name: 'eager', dtype: 'float32', options: {} }]
+const fast = (precision: DType): Partial<FitOptions> => ({ speed: { precision } })
+
+const variants: readonly Variant[] = [
+  { name: 'eager', dtype: 'float32', options: {} },
+  { name: 'compiled', dtype: 'float32', options: { compile: true } },
+  { name: 'speed', dtype: 'float32', options: fast('float32'), promised: 1.4 },
+  {
+    name: 'speed, compiled',
+    dtype: 'float32',
+    options: { ...fast('float32'), compile: true },
+    promised: 1.4,
+  },
+  { name: 'speed', dtype: 'bfloat16', options: fast('bfloat16'), promised: 2 },
+  {
+    name: 'speed, compiled',
+    dtype: 'bfloat16',
+    options: { ...fast('bfloat16'), compile: true },
+    promised: 2,
+  },
+]
 
 /** How Python runs it. The first is what all are compared with. */
 interface PythonVariant {
