@@ -29,7 +29,7 @@ struct InverseNorm {
 
 // x / max(‖x‖, floor) per sample, samples flattened.
 Tensor normalize_samples(const Tensor& features) {
-  auto flat = features.reshape({features.size(0), -1});
+  auto flat = features.flatten(1);  // reshape could not tell the size of an empty batch
   return flat / flat.norm(2, {1}, /*keepdim=*/true).clamp_min(norm_floor);
 }
 
