@@ -7,6 +7,9 @@ export type Start = (
   options: Pick<FitOptions, 'epochs' | 'onStep' | 'log'>,
 ) => Promise<unknown>
 
+/** A step that takes longer has failed. */
+const secondsAtMost = 120
+
 /**
  * A training of the library's own trainers that makes one step when it is asked to: what is measured is the loop that
  * users run, with its progress, checks and turns of the event loop.
@@ -40,8 +43,13 @@ export class PacedTraining {
     const batch = { data: this.batch.data.clone(), labels: this.batch.labels.clone() } // trainers dispose of theirs
     const start = performance.now()
     give(batch)
-    await Promise.race([this.stepped.promise, this.ended])
-    return performance.now() - start
+    const timer = setTimeout(() => this.endBatches(), secondsAtMost * 1000)
+    try {
+      await Promise.race([this.stepped.promise, this.ended])
+      return performance.now() - start
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   /** Lets the trainer come to its end. */
@@ -49,6 +57,11 @@ export class PacedTraining {
     const give = await Promise.race([this.asking.promise, this.ended])
     give(null)
     await this.trainer
+  }
+
+  /** A trainer that reads ahead waits for its batch before it tells what went wrong. */
+  private endBatches(): void {
+    void this.asking.promise.then(give => give(null))
   }
 
   private async *batches(): AsyncGenerator<Batch> {
