@@ -44,6 +44,12 @@ void end_if_off(at::DeviceType device) {
   if (!is_enabled(device)) at::autocast::clear_cache();
 }
 
+void set_mode(at::DeviceType device, optional<at::ScalarType> dtype) {
+  if (dtype) set_dtype(device, *dtype);
+  set_enabled(device, dtype.has_value());
+  end_if_off(device);
+}
+
 // setAutocast(device, dtype | null) -> what it was; per thread
 Napi::Value set_autocast(const Napi::CallbackInfo& info) {
   auto device = parse_device(to_text(info[0], "device")).type();
@@ -51,10 +57,8 @@ Napi::Value set_autocast(const Napi::CallbackInfo& info) {
     fail("ERR_DEVICE", "autocast: expected the device 'cpu' or 'cuda', got '", to_text(info[0], "device"),
          "'");
   auto before = current_dtype(device);
-  bool enabled = !info[1].IsNull();
-  if (enabled) set_dtype(device, parse_dtype(to_text(info[1], "dtype")));
-  set_enabled(device, enabled);
-  end_if_off(device);
+  set_mode(device, info[1].IsNull() ? optional<at::ScalarType>()
+                                    : optional<at::ScalarType>(parse_dtype(to_text(info[1], "dtype"))));
   if (!before) return info.Env().Null();
   return Napi::String::New(info.Env(), dtype_name(*before));
 }
@@ -73,6 +77,18 @@ at::Tensor autocast(const at::Tensor& tensor) {
 
 optional<at::Tensor> autocast(const optional<at::Tensor>& tensor) {
   return tensor ? optional<at::Tensor>(autocast(*tensor)) : nullopt;
+}
+
+AutocastMode AutocastMode::current() { return {current_dtype(at::kCPU), current_dtype(at::kCUDA)}; }
+
+WithAutocast::WithAutocast(const AutocastMode& mode) : before_(AutocastMode::current()) {
+  set_mode(at::kCPU, mode.cpu);
+  set_mode(at::kCUDA, mode.cuda);
+}
+
+WithAutocast::~WithAutocast() {
+  set_mode(at::kCPU, before_.cpu);
+  set_mode(at::kCUDA, before_.cuda);
 }
 
 void export_autocast(Napi::Env env, Napi::Object exports) {

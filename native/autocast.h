@@ -14,6 +14,24 @@ optional<at::ScalarType> autocast_dtype(const at::Tensor& tensor);
 at::Tensor autocast(const at::Tensor& tensor);
 optional<at::Tensor> autocast(const optional<at::Tensor>& tensor);
 
+// The dtypes of autocast in this thread, to have them again in another.
+struct AutocastMode {
+  optional<at::ScalarType> cpu, cuda;
+
+  static AutocastMode current();
+};
+
+class WithAutocast {
+ public:
+  explicit WithAutocast(const AutocastMode& mode);
+  ~WithAutocast();
+  WithAutocast(const WithAutocast&) = delete;
+  WithAutocast& operator=(const WithAutocast&) = delete;
+
+ private:
+  AutocastMode before_;
+};
+
 // setAutocast.
 void export_autocast(Napi::Env env, Napi::Object exports);
 

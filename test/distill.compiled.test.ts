@@ -211,6 +211,17 @@ describe('50 compiled steps give the weights of 50 eager steps, bit for bit', ()
     }
   })
 
+  it.each([
+    [
+      'channels-last, teacher folded',
+      { precision: 'float32', memoryFormat: 'channelsLast', prepareTeacher: true },
+    ],
+    ['bfloat16', { precision: 'bfloat16', memoryFormat: 'contiguous', prepareTeacher: true }],
+  ] satisfies [string, FitOptions['speed']][])('with speed: %s', async (_, speed) => {
+    await expectEqualRuns(mse, { speed })
+    await expectEqualRuns(withFeatures(new AttentionTransfer()), { speed })
+  })
+
   it('when a layer is frozen between epochs', async () => {
     let student: Net
     const run: Train = (_, net, batches, options) => {

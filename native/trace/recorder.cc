@@ -6,6 +6,7 @@
 
 #include <utility>
 
+#include "autocast.h"
 #include "errors.h"
 
 namespace alambic::trace {
@@ -48,7 +49,11 @@ void add_closure_node(const Tensors& inputs, const Tensors& outputs, const Closu
   node->output()->setType(c10::ListType::ofTensors());
   auto* unpack = graph.insertNode(graph.createListUnpack(node->output(), outputs.size()));
   for (size_t i = 0; i < outputs.size(); i++) tracer::setValueTrace(outputs[i], unpack->outputs()[i]);
-  current->closures.push_back(body);
+  // Around operators the tracer has recorded the conversions themselves.
+  current->closures.push_back([body, mode = AutocastMode::current()](const Tensors& tensors) {
+    WithAutocast autocast(mode);
+    return body(tensors);
+  });
 }
 
 }  // namespace
