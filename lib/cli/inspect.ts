@@ -2,8 +2,7 @@
 import Table from 'cli-table3'
 import { Command } from 'commander'
 import { argumentError } from '../errors.js'
-import { fileFormat, inspectWeights, type TensorSummary, type WeightsSummary } from '../io/inspect.js'
-import { showScript } from './inspect-script.js'
+import type { TensorSummary, WeightsSummary } from '../io/inspect.js'
 import { printable } from './printable.js'
 
 export interface InspectFlags {
@@ -27,8 +26,9 @@ export function inspectCommand(): Command {
     .action(inspectFile)
 }
 
-/** By content, not by ending. */
+/** By content, not by ending. What needs libtorch is loaded here: `alambic --help` needs none. */
 async function inspectFile(file: string, flags: InspectFlags): Promise<void> {
+  const { fileFormat } = await import('../io/inspect.js')
   switch (await fileFormat(file)) {
     case 'safetensors':
     case 'index':
@@ -38,11 +38,12 @@ async function inspectFile(file: string, flags: InspectFlags): Promise<void> {
       await showWeights(file, flags)
       break
     case 'TorchScript':
-      await showScript(file, flags)
+      await (await import('./inspect-script.js')).showScript(file, flags)
   }
 }
 
 async function showWeights(file: string, { json }: InspectFlags): Promise<void> {
+  const { inspectWeights } = await import('../io/inspect.js')
   const summary = await inspectWeights(file)
   console.log(json ? JSON.stringify(summary, null, 2) : formatWeights(summary))
 }
