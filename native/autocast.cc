@@ -9,44 +9,21 @@ namespace alambic {
 
 namespace {
 
-#if ALAMBIC_TORCH_AT_LEAST(2, 4)
-bool is_enabled(at::DeviceType device) { return at::autocast::is_autocast_enabled(device); }
-void set_enabled(at::DeviceType device, bool enabled) { at::autocast::set_autocast_enabled(device, enabled); }
-at::ScalarType dtype_of(at::DeviceType device) { return at::autocast::get_autocast_dtype(device); }
-void set_dtype(at::DeviceType device, at::ScalarType dtype) {
-  at::autocast::set_autocast_dtype(device, dtype);
-}
-#else
-// Only these two devices had it.
-bool is_enabled(at::DeviceType device) {
-  return device == at::kCPU ? at::autocast::is_cpu_enabled() : at::autocast::is_enabled();
-}
-void set_enabled(at::DeviceType device, bool enabled) {
-  device == at::kCPU ? at::autocast::set_cpu_enabled(enabled) : at::autocast::set_enabled(enabled);
-}
-at::ScalarType dtype_of(at::DeviceType device) {
-  return device == at::kCPU ? at::autocast::get_autocast_cpu_dtype() : at::autocast::get_autocast_gpu_dtype();
-}
-void set_dtype(at::DeviceType device, at::ScalarType dtype) {
-  device == at::kCPU ? at::autocast::set_autocast_cpu_dtype(dtype)
-                     : at::autocast::set_autocast_gpu_dtype(dtype);
-}
-#endif
-
 bool has_autocast(at::DeviceType device) { return device == at::kCPU || device == at::kCUDA; }
 
 optional<at::ScalarType> current_dtype(at::DeviceType device) {
-  return is_enabled(device) ? optional<at::ScalarType>(dtype_of(device)) : nullopt;
+  return compat::is_autocast_enabled(device) ? optional<at::ScalarType>(compat::autocast_dtype_of(device))
+                                             : nullopt;
 }
 
 // The casts of parameters are good until the parameters change.
 void end_if_off(at::DeviceType device) {
-  if (!is_enabled(device)) at::autocast::clear_cache();
+  if (!compat::is_autocast_enabled(device)) at::autocast::clear_cache();
 }
 
 void set_mode(at::DeviceType device, optional<at::ScalarType> dtype) {
-  if (dtype) set_dtype(device, *dtype);
-  set_enabled(device, dtype.has_value());
+  if (dtype) compat::set_autocast_dtype(device, *dtype);
+  compat::set_autocast_enabled(device, dtype.has_value());
   end_if_off(device);
 }
 

@@ -1,5 +1,6 @@
 // What differs between the supported versions of libtorch (1.13 and later), and only that.
 #pragma once
+#include <ATen/autocast_mode.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
 #if __has_include(<torch/headeronly/version.h>)
@@ -54,3 +55,38 @@ inline constexpr auto nullopt = c10::nullopt;
 #else
 #define ALAMBIC_WITHOUT_DEBUG_FILES
 #endif
+
+namespace alambic::compat {
+
+#if ALAMBIC_TORCH_AT_LEAST(2, 4)
+inline bool is_autocast_enabled(at::DeviceType device) { return at::autocast::is_autocast_enabled(device); }
+inline void set_autocast_enabled(at::DeviceType device, bool enabled) {
+  at::autocast::set_autocast_enabled(device, enabled);
+}
+inline at::ScalarType autocast_dtype_of(at::DeviceType device) {
+  return at::autocast::get_autocast_dtype(device);
+}
+inline void set_autocast_dtype(at::DeviceType device, at::ScalarType dtype) {
+  at::autocast::set_autocast_dtype(device, dtype);
+}
+#else
+// Only CPU and CUDA had it.
+inline bool is_autocast_enabled(at::DeviceType device) {
+  return device == at::kCPU ? at::autocast::is_cpu_enabled() : at::autocast::is_enabled();
+}
+inline void set_autocast_enabled(at::DeviceType device, bool enabled) {
+  device == at::kCPU ? at::autocast::set_cpu_enabled(enabled) : at::autocast::set_enabled(enabled);
+}
+inline at::ScalarType autocast_dtype_of(at::DeviceType device) {
+  return device == at::kCPU ? at::autocast::get_autocast_cpu_dtype() : at::autocast::get_autocast_gpu_dtype();
+}
+inline void set_autocast_dtype(at::DeviceType device, at::ScalarType dtype) {
+  device == at::kCPU ? at::autocast::set_autocast_cpu_dtype(dtype)
+                     : at::autocast::set_autocast_gpu_dtype(dtype);
+}
+#endif
+
+// Of libtorch 1.13, transposed convolutions in bfloat16 on the CPU take their weight for that of a plain one.
+inline constexpr bool has_transposed_bfloat16 = ALAMBIC_TORCH_AT_LEAST(2, 0);
+
+}  // namespace alambic::compat

@@ -195,7 +195,7 @@ describe('50 compiled steps give the weights of 50 eager steps, bit for bit', ()
       const run: Train = async (teacher, student, batches, options) => {
         await exportTorchScript(teacher, [randn([2, 3, 8, 8])], path)
         return trainWithFeatureDistillation(
-          (await loadTorchScript(path)) as Classifier,
+          (await loadTorchScript(path)),
           student,
           batches,
           null,

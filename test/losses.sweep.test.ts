@@ -10,6 +10,7 @@ import {
   type DType,
   type Tensor,
 } from '../lib/index.js'
+import { torchVersion } from './nn.fixtures.js'
 
 type Kind = 'mse' | 'cosine' | 'attention'
 const kinds: Kind[] = ['mse', 'cosine', 'attention']
@@ -100,6 +101,8 @@ function check(kind: Kind, dtype: DType, shapes: [number[], number[]], layout: [
 }
 
 const dtypes = Object.keys(tolerances) as DType[]
+/** libtorch 1.13 cannot pool float16 on the CPU, which brings features of different sizes together. */
+const alignable = dtypes.filter(dtype => dtype !== 'float16' || !torchVersion.startsWith('1.'))
 const odd: [number[], number[]] = [
   [3, 7, 5, 9],
   [3, 7, 5, 9],
@@ -126,7 +129,7 @@ describe.each(kinds)('%s', kind => {
   test.each(shapes.filter(([name]) => kind !== 'attention' || name !== 'a single position'))(
     '%s: in every dtype and both memory formats as the formula',
     (_, student, teacher) => {
-      for (const dtype of dtypes)
+      for (const dtype of String(student.slice(2)) === String(teacher.slice(2)) ? dtypes : alignable)
         for (const layout of [layouts['contiguous']!, layouts['channelsLast']!])
           check(kind, dtype, [student, teacher], [layout, layout])
     },

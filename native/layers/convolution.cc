@@ -71,12 +71,13 @@ at::Tensor Convolution::forward(const at::Tensor& x, const at::Tensor& weight,
                                 const optional<at::Tensor>& bias) const {
   check_features(name_, x, in_channels_, spatial_dims_, false);
   // Within autocast, libtorch casts the arguments of conv2d, but those of convolution on GPUs only.
-  auto input = autocast(x), kernel = autocast(weight);
+  bool casts = !transposed_ || compat::has_transposed_bfloat16 || !x.device().is_cpu();
+  auto input = casts ? autocast(x) : x, kernel = casts ? autocast(weight) : weight;
   check_dtype(name_, input, kernel);
   auto padded = explicit_padding_.empty() ? input : at::pad(input, explicit_padding_, explicit_mode_);
   auto convolve = [&](const at::Tensor& batch) {
-    return at::convolution(batch, kernel, autocast(bias), stride_, padding_, dilation_, transposed_,
-                           output_padding_, groups_);
+    return at::convolution(batch, kernel, casts ? autocast(bias) : bias, stride_, padding_, dilation_,
+                           transposed_, output_padding_, groups_);
   };
   return x.dim() == spatial_dims_ + 2 ? convolve(padded) : convolve(padded.unsqueeze(0)).squeeze(0);
 }
