@@ -24,7 +24,6 @@ import {
   trainClassifier,
   trainWithFeatureDistillation,
   trainWithLogitsDistillation,
-  type Classifier,
   type FeatureCriterion,
   type FitOptions,
   type TrainingResult,
@@ -194,16 +193,10 @@ describe('50 compiled steps give the weights of 50 eager steps, bit for bit', ()
     try {
       const run: Train = async (teacher, student, batches, options) => {
         await exportTorchScript(teacher, [randn([2, 3, 8, 8])], path)
-        return trainWithFeatureDistillation(
-          (await loadTorchScript(path)),
-          student,
-          batches,
-          null,
-          {
-            featureLayers: ['bn1', 'bn2'],
-            ...options,
-          },
-        )
+        return trainWithFeatureDistillation(await loadTorchScript(path), student, batches, null, {
+          featureLayers: ['bn1', 'bn2'],
+          ...options,
+        })
       }
       await expectEqualRuns(run)
     } finally {
