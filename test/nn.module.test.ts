@@ -223,6 +223,18 @@ describe('state dicts', () => {
     expect(into.first.weight.tolist()).toEqual(from.to('float32').first.weight.tolist())
   })
 
+  test('refuse two keys that become one by prefix or rename, and stay as they were', () => {
+    const linear = new nn.Linear(2, 1, { bias: false })
+    const before = linear.weight.tolist()
+    const dict = { weight: zeros([1, 2]), 'module.weight': zeros([1, 2]) }
+    for (const strict of [true, false]) {
+      const error = errorOf(() => linear.loadStateDict(dict, { prefix: 'module.', strict }))
+      expect(error.code).toBe('ERR_STATE_DICT')
+      expect(error.message).toContain('given more than once, by prefix or rename: weight')
+    }
+    expect(linear.weight.tolist()).toEqual(before)
+  })
+
   test('are loaded under other names by prefix and rename', () => {
     const linear = new nn.Linear(2, 1)
     const dict = { 'module.fc.weight': tensor([[1, 2]]), 'module.fc.bias': tensor([3]) }

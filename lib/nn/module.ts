@@ -242,7 +242,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /**
    * Copies the tensors of a state dict into this module's, converting dtype and device.
    *
-   * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected and wrongly shaped keys at once; then
+   * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected, wrongly shaped and ambiguous keys at once; then
    *   nothing was changed
    */
   loadStateDict(
@@ -250,9 +250,12 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     { strict = true, prefix = '', rename }: LoadStateDictOptions = {},
   ): LoadStateDictResult {
     const given = new Map<string, Tensor>()
+    const ambiguous: string[] = []
     for (const [key, tensor] of Object.entries(dict)) {
       const bare = key.startsWith(prefix) ? key.slice(prefix.length) : key
-      given.set(rename ? rename(bare) : bare, tensor)
+      const name = rename ? rename(bare) : bare
+      if (given.has(name)) ambiguous.push(name)
+      given.set(name, tensor)
     }
     const own = this.namedState()
     const names = new Set(own.map(([name]) => name))
@@ -265,13 +268,16 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
         ([name, tensor]) =>
           `${name}: expected (${tensor.shape.join(', ')}), got (${given.get(name)!.shape.join(', ')})`,
       )
-    if (misshapen.length > 0 || (strict && missing.length + unexpected.length > 0))
+    if (ambiguous.length + misshapen.length > 0 || (strict && missing.length + unexpected.length > 0))
       throw new AlambicError(
         'ERR_STATE_DICT',
         [`loadStateDict into ${this.label}:`]
           .concat(missing.length ? `  missing keys: ${missing.join(', ')}` : [])
           .concat(unexpected.length ? `  unexpected keys: ${unexpected.join(', ')}` : [])
           .concat(misshapen.length ? `  wrong shapes: ${misshapen.join('; ')}` : [])
+          .concat(
+            ambiguous.length ? `  given more than once, by prefix or rename: ${ambiguous.join(', ')}` : [],
+          )
           .join('\n'),
       )
     noGrad(() =>
