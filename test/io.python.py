@@ -50,10 +50,14 @@ def describe(tensors):
                   "strides": list(tensor.stride()), "bits": bits(tensor)} for key, tensor in tensors.items()}
 
 
+def storage(tensor):
+    return tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()  # torch 1.13
+
+
 def shared(tensors):
     groups = {}
     for key, tensor in tensors.items():
-        groups.setdefault(tensor.untyped_storage().data_ptr(), []).append(key)
+        groups.setdefault(storage(tensor).data_ptr(), []).append(key)
     return [keys for pointer, keys in groups.items() if len(keys) > 1 and pointer]
 
 
@@ -77,7 +81,8 @@ for path in sorted(folder.glob("node*.safetensors")):
         safetensors.torch.save_file(again, folder / path.name.replace("node", "python"))
 checkpoint = folder / "node-checkpoint" / "checkpoint.pt"
 if checkpoint.exists():
-    value = torch.load(checkpoint, weights_only=True)
+    # That of 1.13 knows no floating point numbers.
+    value = torch.load(checkpoint, weights_only=not torch.__version__.startswith("1."))
     model = torch.nn.Linear(3, 2)
     model.load_state_dict(value["state_dict"])
     optimizer = torch.optim.Adam(model.parameters())

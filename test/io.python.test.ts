@@ -65,12 +65,11 @@ function some(dtype: DType, shape: number[]): Tensor {
   )
 }
 
+const isOldest = torchVersion.startsWith('1.')
 const tensors = Object.fromEntries(dtypes.map(dtype => [`layer.${dtype}`, some(dtype, [2, 3])]))
 /** torch.load(weights_only=True) of 1.13 knows no tensor without a storage class of its dtype. */
 const all = Object.fromEntries(
-  Object.entries(tensors).filter(
-    ([, { dtype }]) => toStorageClass(dtype) !== undefined || !torchVersion.startsWith('1.'),
-  ),
+  Object.entries(tensors).filter(([, { dtype }]) => toStorageClass(dtype) !== undefined || !isOldest),
 )
 const inSafetensors = Object.fromEntries(
   Object.entries(tensors).filter(([, { dtype }]) => toSafetensorsType(dtype) && !dtype.endsWith('fnuz')),
@@ -86,8 +85,9 @@ const views: Record<string, Tensor> = {
   transposed: base.t(),
   column: base.select(1, 2),
   expanded: torch.ones([1]).expand([5]),
-  conjugate: torch._conj(complex),
-  negative: torch._negView(some('float32', [2])),
+  ...(isOldest // has no place for them in its files
+    ? {}
+    : { conjugate: torch._conj(complex), negative: torch._negView(some('float32', [2])) }),
   'channels last': torch.rand([2, 3, 2, 4]).to({ memoryFormat: 'channelsLast' }),
   scalar: zeros([]),
   empty: zeros([0, 3]),
