@@ -1,7 +1,7 @@
 /**
  * The process that `memory.training.test.ts` watches: trains a small convolutional net with Adam and prints what it
  * held on the way. Arguments: who releases (`scope` or `backstop`), steps, and any of `collect` (collect garbage every
- * 50 steps) and `leak` (keep one small tensor a step).
+ * 50 steps) and `leak` (keep one tensor of 4 KiB a step).
  */
 import { readFileSync } from 'node:fs'
 import {
@@ -89,7 +89,7 @@ async function train(): Promise<Report> {
   const samples: Sample[] = []
   for (let i = 1; i <= Number(steps); i++) {
     losses.push(releasedBy === 'scope' ? scope(step) : step())
-    if (switches.includes('leak')) leaked.push(unscoped(() => ones([4])))
+    if (switches.includes('leak')) leaked.push(unscoped(() => ones([1024])))
     await new Promise(resolve => setImmediate(resolve))
     if (i % stepsPerSample > 0) continue
     if (switches.includes('collect')) await collectGarbage()

@@ -378,7 +378,7 @@ class Writer:
         key = id(tensor)
         if key not in self.known:
             data = tensor.detach().contiguous().cpu()
-            raw = data.numpy().tobytes()
+            raw = bytes(data.reshape(-1).view(torch.uint8).tolist())  # without NumPy, which may not be there
             entry = {"dtype": str(data.dtype)[6:], "shape": list(data.shape), "offset": self.offset, "bytes": len(raw)}
             self.parts.append(raw + bytes(-len(raw) % 8))
             self.offset += len(self.parts[-1])
