@@ -70,7 +70,8 @@ export async function readTorchArchive(source: ByteSource, { zip, prefix }: Torc
   return unpickle(pickle, vocabulary, source.name, offset).value
 }
 
-async function refuseBigEndian(source: ByteSource, zip: ZipArchive, prefix: string): Promise<void> {
+/** @throws AlambicError `ERR_FILE_FORMAT` when the archive says that its numbers are not little-endian */
+export async function refuseBigEndian(source: ByteSource, zip: ZipArchive, prefix: string): Promise<void> {
   const name = `${prefix}byteorder`
   if (!zip.entries.has(name)) return
   const order = (await zip.read(name)).toString('latin1', 0, 20)

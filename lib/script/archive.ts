@@ -9,7 +9,7 @@ import { unpickle, type Vocabulary } from '../io/pickle/unpickler.js'
 import { Dict, PySet, Tuple, type Value } from '../io/pickle/values.js'
 import { Malformed, StorageRecord } from '../io/records.js'
 import { checkRange, type ByteSource } from '../io/source.js'
-import { openTorchArchive, type TorchArchive } from '../io/torch-zip.js'
+import { openTorchArchive, refuseBigEndian, type TorchArchive } from '../io/torch-zip.js'
 import { isZip } from '../io/zip.js'
 import { checkSource } from './source-check.js'
 
@@ -41,7 +41,7 @@ export async function checkTorchScript(bytes: Uint8Array, name: string): Promise
     )
   for (const needed of ['data.pkl', 'constants.pkl']) zip.entry(prefix + needed)
   await zip.verifyAll()
-  await checkByteOrder(source, archive)
+  await refuseBigEndian(source, archive.zip, archive.prefix)
   await checkPickle(source, archive, 'data.pkl', 'data')
   await checkPickle(source, archive, 'constants.pkl', 'constants')
   await checkCode(source, archive)
@@ -68,19 +68,6 @@ function sourceOf(bytes: Uint8Array, name: string): ByteSource {
     close: () => Promise.resolve(),
   }
   return source
-}
-
-async function checkByteOrder(source: ByteSource, { zip, prefix }: TorchArchive): Promise<void> {
-  const name = `${prefix}byteorder`
-  if (!zip.entries.has(name)) return
-  const order = (await zip.read(name)).toString('latin1', 0, 20)
-  if (order === 'little') return
-  throw fileError(source.name, {
-    offset: zip.entry(name).offset,
-    expected: 'little-endian data',
-    found: JSON.stringify(order),
-    remedy: 'save it again on a little-endian machine',
-  })
 }
 
 // ---- Pickles -------------------------------------------------------------------------------------------------------------
