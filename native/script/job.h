@@ -10,6 +10,7 @@
 
 #include "compat.h"
 #include "errors.h"
+#include "thread_team.h"
 
 namespace alambic {
 
@@ -24,12 +25,14 @@ class Job : public Napi::AsyncWorker {
   static Napi::Promise start(Napi::Env env, Work work, Finish finish) {
     auto* job = new Job(env, std::move(work), std::move(finish));  // deletes itself
     auto promise = job->deferred_.Promise();
+    release_thread_team();
     job->Queue();
     return promise;
   }
 
  protected:
   void Execute() override {
+    TeamRelease at_end;
     try {
       if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
       at::ThreadLocalStateGuard guard(state_);

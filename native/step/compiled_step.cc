@@ -6,6 +6,7 @@
 #include "errors.h"
 #include "step/step.h"
 #include "step/worker.h"
+#include "thread_team.h"
 #include "trace/recording.h"
 #include "values.h"
 
@@ -118,6 +119,7 @@ class CompiledStep::Job : public Napi::AsyncWorker {
 
  private:
   void train() {
+    TeamRelease at_end;
     // How many threads an operator takes is a matter of the thread that calls it.
     if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
     step::Step step([this](const Tensors& batch) { return recording_.run(batch); }, *owner_.update_,
@@ -140,6 +142,7 @@ Napi::Value CompiledStep::run(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     if (is_running_) fail("ERR_BUSY", "the step before is still running: wait for it");
     auto* job = new Job(info.Env(), *this, info[0].As<Napi::Object>(), to_tensors(info[1], "batch"));
+    release_thread_team();
     job->Queue();  // deletes itself
     return job->result.Promise();
   });
