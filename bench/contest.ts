@@ -1,5 +1,9 @@
 /** Measuring several ways in turn, A B C A B C …, so that other work on the machine meets all of them. */
+import { setTimeout as pause } from 'node:timers/promises'
 import { median } from './statistics.js'
+
+/** Milliseconds in which the threads of the side before stop spinning. */
+const rest = 10
 
 export interface Contestant {
   /** Milliseconds of one run. */
@@ -18,6 +22,7 @@ export async function contest<Name extends string>(
   const samples = new Map<Name, number[]>(entries.map(([name]) => [name, []]))
   for (let round = -warmups; round < rounds; round++)
     for (const [name, { run }] of entries) {
+      await pause(rest)
       const milliseconds = await run()
       if (round >= 0) samples.get(name)!.push(milliseconds)
     }

@@ -13,7 +13,7 @@ import { losses } from './losses.js'
 import { describeMachine, type Machine } from './machine.js'
 import { memory } from './memory.js'
 import { plot } from './plot.js'
-import { findPython, useSameOpenMp } from './python.js'
+import { findPython } from './python.js'
 import { startUp } from './start-up.js'
 import { steps } from './steps.js'
 import { formatTable } from './table.js'
@@ -28,7 +28,6 @@ interface Options {
   plot?: string
   compare?: string
   only?: string
-  sameOpenmp?: boolean
 }
 
 /** What `--json` prints, and `--compare` reads. */
@@ -43,14 +42,13 @@ async function main(names: string[], options: Options): Promise<void> {
   const { json = false, rounds } = options
   const chosen = names.length === 0 ? benchmarks : names.map(findBenchmark)
   const earlier = options.compare === undefined ? null : readReport(options.compare)
-  if (options.sameOpenmp) useSameOpenMp()
   const found = findPython({ install: true })
   const python = typeof found === 'string' ? null : found
   const floors = measureFloors()
   const machine = {
     ...describeMachine(),
     python: typeof found === 'string' ? `missing: ${found}` : found.version,
-    openmp: describeOpenMp(options.sameOpenmp ?? false),
+    openmp: describeOpenMp(),
     floors,
   }
   if (!json) printMachine(machine)
@@ -98,15 +96,14 @@ function printMachine({ floors, ...machine }: Report['machine']): void {
   for (const [name, value] of Object.entries(rows)) console.log(`${name.padEnd(13)}${value}`)
 }
 
-function describeOpenMp(same: boolean): string {
+function describeOpenMp(): string {
   const { GOMP_SPINCOUNT, OMP_WAIT_POLICY, OMP_NUM_THREADS } = process.env
   const given = Object.entries({ GOMP_SPINCOUNT, OMP_WAIT_POLICY, OMP_NUM_THREADS })
     .filter(([, value]) => value !== undefined)
     .map(([name, value]) => `${name}=${value!}`)
   if (GOMP_SPINCOUNT !== undefined || OMP_WAIT_POLICY !== undefined)
     return `${given.join(', ')} on both sides`
-  const python = same ? 'Python the same' : 'Python as it comes'
-  return ['Alambic sets GOMP_SPINCOUNT=1000 for itself', python, ...given].join(', ')
+  return ['Alambic as it sets itself, Python as it comes', ...given].join(', ')
 }
 
 function renderTargets(targets: Target[]): string {
@@ -167,7 +164,6 @@ await new Command('npm run bench')
   .option('--only <text>', 'of each benchmark only what has this text in its name')
   .option('--plot <file.svg>', 'draw the ratios')
   .option('--compare <report.json>', 'compare with what --json printed earlier')
-  .option('--same-openmp', "let Python's threads wait as Alambic's do")
   .option('--rounds <number>', 'how often each measurement is taken', toRounds)
   .action(main)
   .parseAsync()

@@ -17,7 +17,6 @@ export class PythonPeer {
     const path = fileURLToPath(new URL(script, import.meta.url))
     this.child = spawn(python.executable, ['-W', 'ignore', path, ...args], {
       stdio: ['pipe', 'pipe', 'inherit'],
-      env: pythonEnvironment(),
     })
     this.reader = createInterface({ input: this.child.stdout })
     this.lines = this.reader[Symbol.asyncIterator]()
@@ -46,19 +45,4 @@ export class PythonPeer {
     this.child.stdin.end()
     this.reader.close()
   }
-}
-
-let sameOpenMp = false
-
-/**
- * Lets Python's OpenMP threads wait as Alambic's do. Otherwise each side waits as it comes: Alambic sets GOMP_SPINCOUNT
- * for itself, Python's threads spin for milliseconds.
- */
-export function useSameOpenMp(): void {
-  sameOpenMp = true
-}
-
-function pythonEnvironment(): NodeJS.ProcessEnv {
-  const { env } = process
-  return sameOpenMp && env['GOMP_SPINCOUNT'] === undefined ? { ...env, GOMP_SPINCOUNT: '1000' } : env
 }

@@ -10,6 +10,15 @@ import type { Tensor } from './tensor.js'
 
 let current: Tensor[] | null = null
 
+/** Says to native code whether a scope is open: what garbage collection cannot free must not call for it. */
+let scopeFlag: Uint8Array | undefined
+
+function enter(scope: Tensor[] | null): void {
+  current = scope
+  scopeFlag ??= native.scopeFlag()
+  scopeFlag[0] = scope === null ? 0 : 1
+}
+
 // Read once: a member of the lazily loaded addon costs more than it.
 let releaseHandle: typeof native.release = handle => {
   releaseHandle = native.release
@@ -105,14 +114,14 @@ export function scope<T>(body: () => T): T {
   const outer = current
   const made: Tensor[] = []
   const leaving = new Set<Tensor>()
-  current = made
+  enter(made)
   try {
     const result = body()
     refusePromise('scope', result)
     collectTensors(result, tensor => leaving.add(tensor))
     return result
   } finally {
-    current = outer
+    enter(outer)
     settle(made, leaving)
   }
 }
@@ -147,11 +156,11 @@ export function keep<T extends Tensor>(tensor: T): T {
 /** Runs `body` outside of any scope: what it makes is not released by the scopes around. */
 export function unscoped<T>(body: () => T): T {
   const outer = current
-  current = null
+  enter(null)
   try {
     return body()
   } finally {
-    current = outer
+    enter(outer)
   }
 }
 

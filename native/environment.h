@@ -6,6 +6,7 @@
 #include "handle_table.h"
 #include "list_buffer.h"
 #include "operators.h"
+#include "scope_flag.h"
 
 namespace alambic {
 
@@ -36,11 +37,14 @@ struct Environment {
   NumberTensors numbers;
   ListBuffer lists;
   Napi::FunctionReference error_class;
+  ScopeFlag scope;
 
  private:
-  // Told in steps: the call costs more than a small tensor is worth.
+  // Told in steps: the call costs more than a small tensor is worth. Not told while a scope is open: its
+  // tensors are released when it ends and not by a collection, of which a training step would cause several.
   static constexpr int64_t memory_step = 1 << 20;
   void report_memory() {
+    if (scope.is_open()) return;
     if (std::abs(tensors.change()) < memory_step) return;
     int64_t total;
     napi_adjust_external_memory(env, tensors.take_change(), &total);

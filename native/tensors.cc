@@ -117,6 +117,10 @@ Napi::Value is_same(const Napi::CallbackInfo& info) {
 // A second handle for the same tensor.
 Napi::Value alias(const Napi::CallbackInfo& info) { return from_tensor(info.Env(), to_tensor(info[0])); }
 
+Napi::Value scope_flag(const Napi::CallbackInfo& info) {
+  return Environment::of(info.Env()).scope.share(info.Env());
+}
+
 Napi::Value memory(const Napi::CallbackInfo& info) {
   const auto& tensors = Environment::of(info.Env()).tensors;
   auto object = Napi::Object::New(info.Env());
@@ -153,6 +157,7 @@ void export_tensors(Napi::Env env, Napi::Object exports) {
   exports.Set("isContiguous", Napi::Function::New<guarded<is_contiguous>>(env));
   exports.Set("isSame", Napi::Function::New<guarded<is_same>>(env));
   exports.Set("alias", Napi::Function::New<guarded<alias>>(env));
+  exports.Set("scopeFlag", Napi::Function::New<guarded<scope_flag>>(env));
   exports.Set("memory", Napi::Function::New<guarded<memory>>(env));
   exports.Set("dtypes", Napi::Function::New<guarded<dtype_list>>(env));
 }

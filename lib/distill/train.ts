@@ -2,7 +2,7 @@ import { noGrad } from '../autograd.js'
 import { attachFeatures, type FeatureProbe } from '../capture.js'
 import type { Batch } from '../data/dataset.js'
 import { AlambicError, argumentError } from '../errors.js'
-
+import { scope } from '../memory.js'
 import { functional, ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
@@ -101,7 +101,7 @@ export async function trainWithFeatureDistillation(
         return [...student.parameters(), ...adaptation.parameters()]
       },
       loss(batch: Batch): LossParts {
-        const taught = fastTeacher.run(() => teach(batch))
+        const taught = fastTeacher.run(() => scope(() => teach(batch))) // its other tensors need not wait for the backward
         const { logits, studentFeatures, teacherFeatures } = observe(batch, taught)
         return loss.forward(
           adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
@@ -144,7 +144,7 @@ export async function trainWithLogitsDistillation(
       return student.parameters()
     },
     loss(batch: Batch) {
-      const teacherLogits = fastTeacher.run(() => teach(batch))
+      const teacherLogits = fastTeacher.run(() => scope(() => teach(batch)))
       return loss.forward(student.forward(batch.data), teacherLogits, batch.labels)
     },
   }

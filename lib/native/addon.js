@@ -5,7 +5,7 @@
  * visibility; the linker then binds the addon to those that are open, whatever else the system would find.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, realpathSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { basename, join } from 'node:path'
@@ -60,28 +60,53 @@ export function coresIn(folder) {
  */
 export function openAddon({ loader, core, libtorch }) {
   const { open } = createRequire(import.meta.url)(loader)
-  const skipped = withPatientThreads(() => openLibtorch(open, libtorch))
+  const waiting = chooseWaiting()
+  const skipped = withEnvironment(waiting.environment, () => openLibtorch(open, libtorch))
+  /** @type {{ exports: any }} */
   const module = { exports: {} }
   process.dlopen(module, core, constants.dlopen.RTLD_NOW)
+  if (waiting.adapts) module.exports.adaptSpinning()
   return { addon: module.exports, skipped }
 }
 
 /**
- * GNU OpenMP reads its settings when it is loaded, here with libtorch. Left alone, its threads burn milliseconds at
- * every barrier before they sleep: next to any other busy process a training step takes four to seven times as long.
+ * How OpenMP's threads wait for their next operator: spinning is fastest on an idle machine, and next to a busy process
+ * a training step takes four to seven times as long with it. They spin for up to a millisecond (GNU OpenMP by itself:
+ * several), and not at all while the core sees others compete for the processors; where it could not see them, they
+ * spin for a few microseconds. What the environment says holds instead.
+ *
+ * @returns {{ environment: Record<string, string>, adapts: boolean }}
+ */
+function chooseWaiting() {
+  const { GOMP_SPINCOUNT, OMP_WAIT_POLICY } = process.env
+  if (GOMP_SPINCOUNT !== undefined || OMP_WAIT_POLICY !== undefined) return { environment: {}, adapts: false }
+  const adapts = tellsWaitingTime()
+  return { environment: { GOMP_SPINCOUNT: adapts ? '30000' : '1000' }, adapts }
+}
+
+/** Whether the kernel tells how long threads waited for a processor: no thread that ran never did. */
+function tellsWaitingTime() {
+  try {
+    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) > 0
+  } catch {
+    return false // not Linux, or hidden
+  }
+}
+
+/**
+ * GNU OpenMP reads its settings when it is loaded, here with libtorch; child processes decide for themselves.
  *
  * @template T
+ * @param {Record<string, string>} environment
  * @param {() => T} body
  * @returns {T}
  */
-function withPatientThreads(body) {
-  const { env } = process
-  if (env.GOMP_SPINCOUNT !== undefined || env.OMP_WAIT_POLICY !== undefined) return body()
-  env.GOMP_SPINCOUNT = '1000'
+function withEnvironment(environment, body) {
+  Object.assign(process.env, environment)
   try {
     return body()
   } finally {
-    delete env.GOMP_SPINCOUNT // child processes decide for themselves
+    for (const name of Object.keys(environment)) delete process.env[name]
   }
 }
 

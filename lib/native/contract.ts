@@ -314,6 +314,10 @@ export interface NativeAddon extends NativeLayers {
   setNumThreads(threads: number): void
   useDeterministicAlgorithms(deterministic: boolean): void
 
+  // ---- spinning.cc
+  /** From now on OpenMP's threads sleep between operators while others compete for the processors. */
+  adaptSpinning(): void
+
   // ---- tensors.cc
   /** Copies the view's elements. */
   tensorFromData(
@@ -337,6 +341,8 @@ export interface NativeAddon extends NativeLayers {
   isSame(a: Handle, b: Handle): boolean
   /** A second handle for the same tensor. */
   alias(tensor: Handle): Handle
+  /** One byte, not 0 while a scope is open: the engine then hears nothing of the memory that tensors take. */
+  scopeFlag(): Uint8Array
   /** False when it was released before. */
   release: (tensor: Handle) => boolean
   memory(): { tensors: number; storages: number; bytes: number; idle: number }

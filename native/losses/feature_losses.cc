@@ -17,6 +17,28 @@ using List = std::vector<Tensor>;
 constexpr double norm_floor = 1e-12;  // as torch.nn.functional.normalize
 constexpr int64_t chunk = 1 << 14;  // elements per task: partial sums do not depend on the number of threads
 
+// Samples per task: to wake a thread takes longer than to read a small sample.
+int64_t samples_per_task(int64_t sample_size) { return std::max<int64_t>(1, chunk / sample_size); }
+
+// Samples cut into chunks, so that all threads have work also where samples are few.
+struct Chunks {
+  Chunks(int64_t samples, int64_t size)
+      : size(size), per_sample((size + chunk - 1) / chunk), count(samples * per_sample) {}
+
+  // `work(sample, start, length, index)` for each chunk; `start` from the first element of all samples.
+  template <typename Work>
+  void for_each(Work work) const {
+    at::parallel_for(0, count, samples_per_task(size), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        auto sample = i / per_sample, within = i % per_sample * chunk;
+        work(sample, sample * size + within, std::min(chunk, size - within), i);
+      }
+    });
+  }
+
+  int64_t size, per_sample, count;
+};
+
 // Scale 1 / max(‖x‖, floor), and whether the norm itself was used (its gradient vanishes below the floor).
 template <typename Sum>
 struct InverseNorm {
@@ -107,13 +129,17 @@ struct Cosine {
     dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
       using T = decltype(zero);
       const T *s = student.data_ptr<T>(), *t = teacher.data_ptr<T>();
-      auto* products = kept.data_ptr<kernels::Sum<T>>();
-      at::parallel_for(0, samples, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++)
-          dot_products(s + i * size, t + i * size, size, products + 3 * i);
+      using Sum = kernels::Sum<T>;
+      Chunks chunks(samples, size);
+      std::vector<Sum> parts(3 * chunks.count);  // in chunks: long float sums lose digits
+      chunks.for_each([&](int64_t, int64_t start, int64_t length, int64_t index) {
+        kernels::dot_products(s + start, t + start, length, parts.data() + 3 * index);
       });
+      auto* products = kept.data_ptr<Sum>();
       for (int64_t i = 0; i < samples; i++) {
-        const auto* p = products + 3 * i;
+        auto* p = products + 3 * i;
+        std::fill(p, p + 3, Sum(0));
+        for (int64_t k = 0; k < 3 * chunks.per_sample; k++) p[k % 3] += parts[3 * i * chunks.per_sample + k];
         sum += 1 - p[2] * InverseNorm(p[0]).value * InverseNorm(p[1]).value;
       }
     });
@@ -134,33 +160,19 @@ struct Cosine {
       T* dt = needed[1] ? gradients[1].data_ptr<T>() : nullptr;
       const auto* products = kept.data_ptr<Sum>();
       auto gradient = static_cast<Sum>(output_gradient.item<double>() / static_cast<double>(samples));
-      at::parallel_for(0, samples, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) {
-          const auto* p = products + 3 * i;
-          InverseNorm<Sum> ns(p[0]), nt(p[1]);
-          // d(-s·t/(‖s‖‖t‖))/ds = (s·t/‖s‖² s - t) / (‖s‖‖t‖), the first part only where the norm is not
-          // floored.
-          auto both = gradient * ns.value * nt.value;
-          auto along_s = ns.above_floor ? both * p[2] * ns.value * ns.value : Sum(0);
-          auto along_t = nt.above_floor ? both * p[2] * nt.value * nt.value : Sum(0);
-          auto start = i * size;
-          if (ds) kernels::combine(s + start, t + start, size, along_s, -both, ds + start);
-          if (dt) kernels::combine(t + start, s + start, size, along_t, -both, dt + start);
-        }
+      Chunks(samples, size).for_each([&](int64_t sample, int64_t start, int64_t length, int64_t) {
+        const auto* p = products + 3 * sample;
+        InverseNorm<Sum> ns(p[0]), nt(p[1]);
+        // d(-s·t/(‖s‖‖t‖))/ds = (s·t/‖s‖² s - t) / (‖s‖‖t‖), the first part only where the norm is not
+        // floored.
+        auto both = gradient * ns.value * nt.value;
+        auto along_s = ns.above_floor ? both * p[2] * ns.value * ns.value : Sum(0);
+        auto along_t = nt.above_floor ? both * p[2] * nt.value * nt.value : Sum(0);
+        if (ds) kernels::combine(s + start, t + start, length, along_s, -both, ds + start);
+        if (dt) kernels::combine(t + start, s + start, length, along_t, -both, dt + start);
       });
     });
     return gradients;
-  }
-
- private:
-  template <typename T>
-  static void dot_products(const T* s, const T* t, int64_t size, kernels::Sum<T>* out) {
-    kernels::Sum<T> sums[3] = {0, 0, 0}, part[3];
-    for (int64_t start = 0; start < size; start += chunk) {  // in chunks: long float sums lose digits
-      kernels::dot_products(s + start, t + start, std::min(chunk, size - start), part);
-      for (int k = 0; k < 3; k++) sums[k] += part[k];
-    }
-    for (int k = 0; k < 3; k++) out[k] = sums[k];
   }
 };
 
@@ -186,18 +198,19 @@ struct AttentionMap {
       using Sum = kernels::Sum<T>;
       const T* x = inputs[0].data_ptr<T>();
       auto *out = map.data_ptr<Sum>(), *keep = kept.data_ptr<Sum>();
-      at::parallel_for(0, layout.samples, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++) {
-          auto* sample = out + i * layout.positions;
-          mean_squares(layout, x + i * layout.sample_size(), sample);
-          Sum squared = 0;
-          for (int64_t k = 0; k < layout.positions; k++) squared += sample[k] * sample[k];
-          InverseNorm<Sum> norm(squared);
-          for (int64_t k = 0; k < layout.positions; k++) sample[k] *= norm.value;
-          std::copy(sample, sample + layout.positions, keep + i * layout.positions);
-          keep[(layout.samples + i) * layout.positions] = squared;
-        }
-      });
+      at::parallel_for(0, layout.samples, samples_per_task(layout.sample_size()),
+                       [&](int64_t begin, int64_t end) {
+                         for (int64_t i = begin; i < end; i++) {
+                           auto* sample = out + i * layout.positions;
+                           mean_squares(layout, x + i * layout.sample_size(), sample);
+                           Sum squared = 0;
+                           for (int64_t k = 0; k < layout.positions; k++) squared += sample[k] * sample[k];
+                           InverseNorm<Sum> norm(squared);
+                           for (int64_t k = 0; k < layout.positions; k++) sample[k] *= norm.value;
+                           std::copy(sample, sample + layout.positions, keep + i * layout.positions);
+                           keep[(layout.samples + i) * layout.positions] = squared;
+                         }
+                       });
     });
     return map;
   }
@@ -213,19 +226,22 @@ struct AttentionMap {
       const T* x = inputs[0].data_ptr<T>();
       T* dx = gradient.data_ptr<T>();
       const auto *keep = kept.data_ptr<Sum>(), *dmap = map_gradient.data_ptr<Sum>();
-      at::parallel_for(0, layout.samples, 1, [&](int64_t begin, int64_t end) {
-        std::vector<Sum> factor(layout.positions);
-        for (int64_t i = begin; i < end; i++) {
-          const auto *map = keep + i * layout.positions, *dm = dmap + i * layout.positions;
-          InverseNorm<Sum> norm(keep[(layout.samples + i) * layout.positions]);
-          Sum along = 0;  // the map's own direction does not count: it is normalised
-          if (norm.above_floor)
-            for (int64_t k = 0; k < layout.positions; k++) along += map[k] * dm[k];
-          Sum scale = 2 * norm.value / static_cast<Sum>(layout.channels);
-          for (int64_t k = 0; k < layout.positions; k++) factor[k] = scale * (dm[k] - along * map[k]);
-          scale_positions(layout, x + i * layout.sample_size(), factor.data(), dx + i * layout.sample_size());
-        }
-      });
+      at::parallel_for(0, layout.samples, samples_per_task(layout.sample_size()),
+                       [&](int64_t begin, int64_t end) {
+                         std::vector<Sum> factor(layout.positions);
+                         for (int64_t i = begin; i < end; i++) {
+                           const auto *map = keep + i * layout.positions, *dm = dmap + i * layout.positions;
+                           InverseNorm<Sum> norm(keep[(layout.samples + i) * layout.positions]);
+                           Sum along = 0;  // the map's own direction does not count: it is normalised
+                           if (norm.above_floor)
+                             for (int64_t k = 0; k < layout.positions; k++) along += map[k] * dm[k];
+                           Sum scale = 2 * norm.value / static_cast<Sum>(layout.channels);
+                           for (int64_t k = 0; k < layout.positions; k++)
+                             factor[k] = scale * (dm[k] - along * map[k]);
+                           scale_positions(layout, x + i * layout.sample_size(), factor.data(),
+                                           dx + i * layout.sample_size());
+                         }
+                       });
     });
     return {gradient};
   }

@@ -1,0 +1,75 @@
+/** How OpenMP's threads wait, seen from their number in processes of their own. */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import type { Teams } from './threads.waiting.child.js'
+
+const child = fileURLToPath(new URL('threads.waiting.child.ts', import.meta.url))
+
+const patience = 45_000
+
+function start(mode: string, environment: NodeJS.ProcessEnv): ChildProcess {
+  return spawn(process.execPath, ['--import', 'tsx', child, mode], {
+    env: { ...process.env, ...environment },
+    stdio: ['ignore', 'pipe', 'inherit'],
+    timeout: patience, // none outlives the test
+  })
+}
+
+async function firstLine(process: ChildProcess): Promise<string> {
+  for await (const line of createInterface(process.stdout!)) return line
+  return expect.fail('the process printed nothing')
+}
+
+/** What the kernel must tell: how long threads waited for a processor. */
+function tellsWaitingTime(): boolean {
+  try {
+    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) > 0
+  } catch {
+    return false
+  }
+}
+
+describe.skipIf(process.platform !== 'linux')('the threads of parallel operators', () => {
+  it(
+    'belong to the JavaScript thread or to training off it, not to both',
+    async () => {
+      const fixed = { OMP_NUM_THREADS: '2', GOMP_SPINCOUNT: '1000' } // no more threads while others compete
+      const { before, computed, trained } = JSON.parse(await firstLine(start('teams', fixed))) as Teams
+      expect(computed).toBe(before + 1)
+      // Training keeps a thread of its own. Its team has ended, and so had that of the JavaScript thread.
+      expect(trained).toBe(before + 1)
+    },
+    2 * patience,
+  )
+
+  it.skipIf(!tellsWaitingTime())(
+    'sleep between operators while others compete for the processors',
+    async () => {
+      const processors = availableParallelism()
+      const others: ChildProcess[] = []
+      const compete = () => {
+        for (let i = 0; i < 2 * processors; i++)
+          others.push(spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore', timeout: patience }))
+      }
+      const free = { OMP_NUM_THREADS: '2', GOMP_SPINCOUNT: undefined, OMP_WAIT_POLICY: undefined }
+      const watched = start('competition', free)
+      try {
+        let least = Infinity
+        // More threads than processors are kept, which is what makes GNU OpenMP put them to sleep.
+        for await (const line of createInterface(watched.stdout!)) {
+          if (others.length === 0) compete()
+          least = Math.min(least, Number(line))
+          if (Number(line) >= least + processors) return
+        }
+        expect.fail('the process ended')
+      } finally {
+        for (const each of [watched, ...others]) each.kill('SIGKILL')
+      }
+    },
+    2 * patience,
+  )
+})
