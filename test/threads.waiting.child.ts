@@ -3,6 +3,7 @@
  * the JavaScript thread, and after work off it; `competition`: again and again while it computes.
  */
 import { readdirSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
 import { data, nn, ones, randn, scope, trainClassifier } from '../lib/index.js'
 
 export interface Teams {
@@ -37,8 +38,8 @@ async function teams(): Promise<Teams> {
 
 if (process.argv[2] === 'teams') console.log(JSON.stringify(await teams()))
 else {
-  ones([1]).item()
-  console.log(threads())
+  await readFile(new URL(import.meta.url)) // starts Node's own threads
+  console.log(threads()) // before libtorch is loaded
   for (;;) {
     compute()
     console.log(threads())

@@ -56,17 +56,16 @@ export function coresIn(folder) {
 
 /**
  * @param {AddonFiles} files
- * @returns {{ addon: unknown, skipped: SkippedLibrary[] }}
+ * @returns {{ addon: unknown, skipped: SkippedLibrary[], spins: boolean }} whether the addon has to see to it that
+ *   threads spin only while nobody competes for the processors
  */
 export function openAddon({ loader, core, libtorch }) {
   const { open } = createRequire(import.meta.url)(loader)
   const waiting = chooseWaiting()
   const skipped = withEnvironment(waiting.environment, () => openLibtorch(open, libtorch))
-  /** @type {{ exports: any }} */
   const module = { exports: {} }
   process.dlopen(module, core, constants.dlopen.RTLD_NOW)
-  if (waiting.adapts) module.exports.adaptSpinning()
-  return { addon: module.exports, skipped }
+  return { addon: module.exports, skipped, spins: waiting.spins }
 }
 
 /**
@@ -75,13 +74,13 @@ export function openAddon({ loader, core, libtorch }) {
  * several), and not at all while the core sees others compete for the processors; where it could not see them, they
  * spin for a few microseconds. What the environment says holds instead.
  *
- * @returns {{ environment: Record<string, string>, adapts: boolean }}
+ * @returns {{ environment: Record<string, string>, spins: boolean }}
  */
 function chooseWaiting() {
   const { GOMP_SPINCOUNT, OMP_WAIT_POLICY } = process.env
-  if (GOMP_SPINCOUNT !== undefined || OMP_WAIT_POLICY !== undefined) return { environment: {}, adapts: false }
-  const adapts = tellsWaitingTime()
-  return { environment: { GOMP_SPINCOUNT: adapts ? '30000' : '1000' }, adapts }
+  if (GOMP_SPINCOUNT !== undefined || OMP_WAIT_POLICY !== undefined) return { environment: {}, spins: false }
+  const spins = tellsWaitingTime()
+  return { environment: { GOMP_SPINCOUNT: spins ? '30000' : '1000' }, spins }
 }
 
 /** Whether the kernel tells how long threads waited for a processor: no thread that ran never did. */

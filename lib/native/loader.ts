@@ -49,6 +49,7 @@ export function loadAddon(root: string = packageRoot): LoadedAddon {
     const opened = openAddon(files)
     const addon = opened.addon as NativeAddon
     addon.setErrorClass(AlambicError)
+    if (opened.spins) addon.adaptSpinning()
     return { addon, files, skipped: opened.skipped }
   } catch (error) {
     throw loadError(root, files, messageOf(error), error)
