@@ -53,27 +53,26 @@ class Competition {
   void look() {
     auto now = times_of_threads();
     Times busiest{0, 0};
-    ran_ = 0;
     for (const auto& [thread, times] : now) {
       auto before = last_.find(thread);
       if (before == last_.end()) continue;  // it may have an old thread's number
       Times since{times.ran - before->second.ran, times.waited - before->second.waited};
-      ran_ += since.ran;
       if (since.ran + since.waited > busiest.ran + busiest.waited) busiest = since;
     }
-    auto wanted = busiest.ran + busiest.waited;
-    share_waited_ = wanted == 0 ? 0 : static_cast<double>(busiest.waited) / static_cast<double>(wanted);
+    wanted_ = busiest.ran + busiest.waited;
+    share_waited_ = wanted_ == 0 ? 0 : static_cast<double>(busiest.waited) / static_cast<double>(wanted_);
     last_ = std::move(now);
   }
 
-  std::chrono::nanoseconds ran() const { return std::chrono::nanoseconds(ran_); }
-  // Of the time that the busiest thread wanted a processor: some 0.05 on an idle machine, also while V8
+  // How long the busiest thread wanted a processor.
+  std::chrono::nanoseconds wanted() const { return std::chrono::nanoseconds(wanted_); }
+  // How much of that it waited: some 0.05 on an idle machine, also while V8
   // collects garbage beside it; 0.4 and more next to one busy process on two processors.
   double share_waited() const { return share_waited_; }
 
  private:
   std::map<int, Times> last_;
-  uint64_t ran_ = 0;
+  uint64_t wanted_ = 0;
   double share_waited_ = 0;
 };
 
@@ -103,7 +102,7 @@ class Watch {
     int calm = 0;
     while (!is_over_within(pause)) {
       competition.look();
-      bool is_working = competition.ran() > pause / 4;
+      bool is_working = competition.wanted() > pause / 4;
       pause = is_working ? shortest : std::min(2 * pause, longest);
       if (!is_working) continue;
       calm = competition.share_waited() < few ? calm + 1 : 0;
