@@ -5,14 +5,14 @@ import { availableParallelism } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import type { Teams } from './threads.waiting.child.js'
 
-const child = fileURLToPath(new URL('threads.waiting.child.ts', import.meta.url))
+const child = fileURLToPath(new URL('threads.waiting.child.js', import.meta.url))
 
 const patience = 45_000
 
+/** Prints numbers of threads. */
 function start(mode: string, environment: NodeJS.ProcessEnv): ChildProcess {
-  return spawn(process.execPath, ['--import', 'tsx', child, mode], {
+  return spawn(process.execPath, [child, mode], {
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'inherit'],
     timeout: patience, // none outlives the test
@@ -38,7 +38,10 @@ describe.skipIf(process.platform !== 'linux')('the threads of parallel operators
     'belong to the JavaScript thread or to training off it, not to both',
     async () => {
       const fixed = { OMP_NUM_THREADS: '2', GOMP_SPINCOUNT: '1000' } // no more threads while others compete
-      const { before, computed, trained } = JSON.parse(await firstLine(start('teams', fixed))) as Teams
+      const { before, computed, trained } = JSON.parse(await firstLine(start('teams', fixed))) as Record<
+        string,
+        number
+      >
       expect(computed).toBe(before + 1)
       // Training keeps a thread of its own. Its team has ended, and so had that of the JavaScript thread.
       expect(trained).toBe(before + 1)

@@ -1,28 +1,23 @@
 /**
  * The process that `threads.waiting.test.ts` watches. Prints how many threads it has: `teams`: before and after work on
- * the JavaScript thread, and after work off it; `competition`: again and again while it computes.
+ * the JavaScript thread, and after work off it; `competition`: again and again while it computes. Plain JavaScript on the
+ * compiled package: what compiles TypeScript has threads too.
  */
 import { readdirSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { data, nn, ones, randn, scope, trainClassifier } from '../lib/index.js'
-
-export interface Teams {
-  before: number
-  computed: number
-  trained: number
-}
+import { data, nn, ones, randn, scope, trainClassifier } from '../dist/index.js'
 
 const threads = () => readdirSync('/proc/self/task').length
 
 /** In parallel. */
-function compute(): void {
+function compute() {
   scope(() => {
     const x = randn([512, 512])
     x.matmul(x).relu().sum().item()
   })
 }
 
-async function teams(): Promise<Teams> {
+async function teams() {
   ones([1]).item()
   const before = threads()
   compute()
