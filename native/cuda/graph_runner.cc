@@ -4,6 +4,8 @@
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAGuard.h>
 
+#include "compat.h"
+
 namespace alambic::cuda {
 
 namespace {
@@ -48,15 +50,19 @@ GraphRunner::~GraphRunner() {
 }
 
 std::vector<double> GraphRunner::run(step::Step& step, const Tensors& batch) {
-  c10::cuda::CUDAGuard on_device(device_);
-  if (obstacle_.empty()) {
-    if (auto reason = step.obstacle(batch); !reason.empty()) give_up(reason);
-  }
   if (!obstacle_.empty()) return step::run_plainly(step, batch);
-
+  c10::cuda::CUDAGuard on_device(device_);
   at::NoGradGuard no_grad;  // the step switches it on where it wants it
+  auto& captured = captured_[step.key()];
+  if (captured.graph == nullptr || captured.assumptions != step.assumptions(batch)) {
+    if (auto reason = step.obstacle(batch); !reason.empty()) {
+      give_up(reason);
+      return step::run_plainly(step, batch);
+    }
+    make_ready(captured, batch);
+  }
+  fill(captured.batch, batch);
   step.prepare_device();
-  auto& captured = prepare(step, batch);
   if (captured.graph == nullptr) {
     if (captured.warm_ups < warm_up_steps) return warm_up(step, batch, captured);
     capture(step, captured);
@@ -69,19 +75,15 @@ std::vector<double> GraphRunner::run(step::Step& step, const Tensors& batch) {
 }
 
 // What was captured is of no use when a tensor lies elsewhere, or an option is another.
-GraphRunner::Captured& GraphRunner::prepare(step::Step& step, const Tensors& batch) {
-  auto& captured = captured_[step.key()];
-  if (captured.graph != nullptr && captured.assumptions != step.assumptions(batch)) {
+void GraphRunner::make_ready(Captured& captured, const Tensors& batch) {
+  if (captured.graph != nullptr) {
     c10::cuda::getCurrentCUDAStream(device_).synchronize();
     captured = {};
     changes_++;
   }
-  if (!fits(captured.batch, batch)) {
-    captured = {};
-    for (const auto& tensor : batch) captured.batch.push_back(buffer_like(tensor));
-  }
-  fill(captured.batch, batch);
-  return captured;
+  if (fits(captured.batch, batch)) return;
+  captured = {};
+  for (const auto& tensor : batch) captured.batch.push_back(buffer_like(tensor));
 }
 
 std::vector<double> GraphRunner::warm_up(step::Step& step, const Tensors& batch, Captured& captured) {
@@ -127,6 +129,7 @@ void GraphRunner::capture(step::Step& step, Captured& captured) {
         graph->capture_end();  // ends the stream's state; that the capture failed is known
       } catch (const std::exception&) {
       }
+      if (!compat::failed_captures_end) graph.release();
     }
     // Nothing of the capture was computed, and nothing of it may be trained on.
     TORCH_CHECK(step.assumptions(captured.batch) == before, obstacle_,

@@ -37,7 +37,7 @@ class GraphRunner final : public step::StepRunner {
     Tensors gradients;  // of the trained parameters, undefined where they have none
   };
 
-  Captured& prepare(step::Step& step, const Tensors& batch);
+  void make_ready(Captured& captured, const Tensors& batch);
   std::vector<double> warm_up(step::Step& step, const Tensors& batch, Captured& captured);
   // Leaves a reason in `obstacle_` where it cannot be.
   void capture(step::Step& step, Captured& captured);

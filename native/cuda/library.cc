@@ -17,8 +17,7 @@ step::StepRunner* make_graph_runner(int64_t device_index) {
 }
 
 DeviceMemory memory(int64_t device_index) {
-  auto stats =
-      c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device_index));
+  auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device_index));
   return {stats.allocated_bytes[0].current, stats.reserved_bytes[0].current};  // 0: of small and large blocks
 }
 

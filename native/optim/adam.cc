@@ -146,7 +146,13 @@ void AdamOptions::check() const {
 }
 
 std::vector<double> AdamOptions::constants() const {
-  return {beta1, beta2, eps, weight_decay, static_cast<double>(amsgrad), static_cast<double>(maximize)};
+  return {beta1,
+          beta2,
+          eps,
+          weight_decay,
+          static_cast<double>(amsgrad),
+          static_cast<double>(maximize),
+          preference.number()};
 }
 
 const char* Adam::fused_name() const {

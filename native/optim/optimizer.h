@@ -59,6 +59,11 @@ enum class Implementation { Fused, Foreach, Loop };
 struct Preference {
   optional<bool> fused, foreach;
 
+  // One number per choice.
+  double number() const {
+    auto choice = [](const optional<bool>& flag) { return flag.has_value() ? 1 + *flag : 0; };
+    return 3 * choice(fused) + choice(foreach);
+  }
   // The fastest that is allowed and there. Throws ERR_NOT_IMPLEMENTED when `fused` is asked for and missing.
   Implementation choose(const Batch& batch, bool has_fused) const;
 };

@@ -98,7 +98,12 @@ void SgdOptions::check() const {
 }
 
 std::vector<double> SgdOptions::constants() const {
-  return {momentum, dampening, weight_decay, static_cast<double>(nesterov), static_cast<double>(maximize)};
+  return {momentum,
+          dampening,
+          weight_decay,
+          static_cast<double>(nesterov),
+          static_cast<double>(maximize),
+          preference.number()};
 }
 
 std::string Sgd::device_obstacle(size_t group, const SgdOptions& options) const {

@@ -5,7 +5,7 @@ import { createRequire } from 'node:module'
 import { availableParallelism, totalmem } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { coresIn, cudaLibraryOf, tryInChild } from '../../lib/native/addon.js'
-import { libraryPath, minorVersion } from '../../lib/native/libtorch.js'
+import { findOnPath, libraryPath, minorVersion } from '../../lib/native/libtorch.js'
 import { fileIdentity, isValidated, readJson, recordValidation, writeJson } from '../../lib/native/state.js'
 import { SetupError } from './errors.js'
 import { filesIn, fingerprint } from './fingerprint.js'
@@ -228,5 +228,12 @@ function sourceFingerprint(root) {
  */
 function buildFingerprint(root, libtorch) {
   const library = libraryPath(libtorch.libDir, 'torch_cpu') ?? ''
-  return [sourceFingerprint(root), fileIdentity(library), warningsAreErrors()].join(' ')
+  const cuda = libtorch.cuda ? cudaToolkits() : ''
+  return [sourceFingerprint(root), fileIdentity(library), warningsAreErrors(), cuda].join(' ')
+}
+
+/** What decides whether the CUDA library can be built: it is, once there is a toolkit. */
+function cudaToolkits() {
+  const home = process.env['CUDA_HOME'] ?? '/usr/local/cuda'
+  return [home, existsSync(join(home, 'include', 'cuda_runtime_api.h')), findOnPath('nvcc')].join()
 }
