@@ -23,7 +23,8 @@ import { native } from '../lib/native/loader.js'
 import { codeOfAsync } from './codes.js'
 
 class Net extends nn.Module<[Tensor], Tensor> {
-  conv = new nn.Conv2d(3, 6, 3, { padding: 1 })
+  // A bias before a batch norm has a gradient of noise, which Adam would make as large as any.
+  conv = new nn.Conv2d(3, 6, 3, { padding: 1, bias: false })
   bn = new nn.BatchNorm2d(6)
   drop = new nn.Dropout(0.3)
   head = new nn.Linear(6, 5)

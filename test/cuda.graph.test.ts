@@ -33,7 +33,8 @@ class Net extends nn.Module<[Tensor], Tensor> {
   head: nn.Linear
   constructor(width: number) {
     super()
-    this.conv1 = new nn.Conv2d(3, width, 3, { padding: 1 })
+    // A bias before a batch norm has a gradient of noise, which Adam would make as large as any.
+    this.conv1 = new nn.Conv2d(3, width, 3, { padding: 1, bias: false })
     this.bn1 = new nn.BatchNorm2d(width)
     this.conv2 = new nn.Conv2d(width, 2 * width, 3, { padding: 1, stride: 2, bias: false })
     this.bn2 = new nn.BatchNorm2d(2 * width)
