@@ -4,6 +4,7 @@
 #include "autocast.h"
 #include "autograd.h"
 #include "cpu_memory.h"
+#include "cuda_library.h"
 #include "dispatch.h"
 #include "environment.h"
 #include "generator.h"
@@ -31,6 +32,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_autocast(env, exports);
   export_autograd(env, exports);
   export_cpu_memory(env, exports);
+  cuda::export_cuda_library(env, exports);
   export_dispatch(env, exports);
   export_generator(env, exports);
   export_labels(env, exports);

@@ -89,4 +89,8 @@ inline void set_autocast_dtype(at::DeviceType device, at::ScalarType dtype) {
 // Of libtorch 1.13, transposed convolutions in bfloat16 on the CPU take their weight for that of a plain one.
 inline constexpr bool has_transposed_bfloat16 = ALAMBIC_TORCH_AT_LEAST(2, 0);
 
+// Before 2.14 a CUDA graph whose capture failed must not be destroyed: the allocator goes on asking it which
+// memory is its own.
+inline constexpr bool failed_captures_end = ALAMBIC_TORCH_AT_LEAST(2, 14);
+
 }  // namespace alambic::compat

@@ -1,6 +1,7 @@
 #include "labels.h"
 
 #include <ATen/core/grad_mode.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "errors.h"
 #include "trace/recorder.h"
@@ -28,12 +29,18 @@ optional<IndexOutOfRange> scan(const at::Tensor& indices, int64_t end, optional<
   return nullopt;
 }
 
-// Looks on the device first: only a yes or no has to travel.
-bool any_out_of_range(const at::Tensor& indices, int64_t end, optional<int64_t> ignored) {
+at::Tensor mask_out_of_range(const at::Tensor& indices, int64_t end, optional<int64_t> ignored) {
   auto outside = indices.lt(0).logical_or_(indices.ge(end));
   if (ignored) outside.logical_and_(indices.ne(*ignored));
-  return outside.any().item<bool>();
+  return outside;
 }
+
+// Looks on the device first: only a yes or no has to travel.
+bool any_out_of_range(const at::Tensor& indices, int64_t end, optional<int64_t> ignored) {
+  return mask_out_of_range(indices, end, ignored).any().item<bool>();
+}
+
+thread_local DeferredLabelChecks* deferred = nullptr;
 
 // (N, C, d1, …) -> (N, d1, …)
 std::vector<int64_t> label_shape(at::IntArrayRef logits) {
@@ -84,9 +91,38 @@ void check_labels(const char* what, const at::Tensor& logits, const at::Tensor& 
     fail("ERR_SHAPE_MISMATCH", what, ": labels: expected (", c10::Join(", ", expected), ") for logits ",
          describe(logits), ", got ", describe(labels));
   auto classes = logits.size(logits.dim() > 1 ? 1 : 0);
+  if (deferred == nullptr || !deferred->defer(what, labels, classes, ignore_index))
+    check_label_range(what, labels, classes, ignore_index);
+}
+
+void check_label_range(const char* what, const at::Tensor& labels, int64_t classes, int64_t ignore_index) {
   if (auto found = find_out_of_range(labels, classes, ignore_index))
     fail("ERR_LABEL_RANGE", what, ": labels[", c10::Join(", ", found->position),
          "]: expected a class from 0 to ", classes - 1, " (", classes, " classes), got ", found->value);
+}
+
+DeferredLabelChecks::DeferredLabelChecks(const std::vector<at::Tensor>& replaceable)
+    : replaceable_(replaceable), outer_(deferred) {
+  deferred = this;
+}
+
+DeferredLabelChecks::~DeferredLabelChecks() { deferred = outer_; }
+
+bool DeferredLabelChecks::defer(const char* what, const at::Tensor& labels, int64_t classes,
+                                int64_t ignore_index) {
+  for (size_t i = 0; i < replaceable_.size(); i++) {
+    if (!labels.is_same(replaceable_[i])) continue;
+    at::NoGradGuard no_grad;
+    // A loss before may have saved the labels for its gradient: they count as unchanged.
+    at::AutoDispatchBelowADInplaceOrView unseen;
+    auto outside = mask_out_of_range(labels, classes, ignore_index);
+    failed.push_back(outside.any());
+    labels.masked_fill_(outside, ignore_index);
+    checks.push_back({what, i, classes, ignore_index});
+    return true;
+  }
+  obstacle = c10::str(what, ": its labels are computed from the batch, and checked by the host");
+  return false;
 }
 
 void export_labels(Napi::Env env, Napi::Object exports) {

@@ -5,6 +5,7 @@
 #include <napi.h>
 
 #include "compat.h"
+#include "step/step.h"
 
 namespace alambic {
 
@@ -12,6 +13,34 @@ namespace alambic {
 // ERR_DTYPE, ERR_SHAPE_MISMATCH, or ERR_LABEL_RANGE with the first label that is neither a class nor
 // `ignore_index`. `what` names the loss. On a GPU this waits for the labels to be computed.
 void check_labels(const char* what, const at::Tensor& logits, const at::Tensor& labels, int64_t ignore_index);
+
+// The last of these checks: ERR_LABEL_RANGE.
+void check_label_range(const char* what, const at::Tensor& labels, int64_t classes, int64_t ignore_index);
+
+// While it lives, checks of labels in this thread do not wait for the device, where that is possible: they
+// leave there whether one failed, and put `ignore_index` in the place of what is no class, so that no kernel
+// stumbles over it.
+class DeferredLabelChecks {
+ public:
+  // `replaceable`: tensors that may be written to.
+  explicit DeferredLabelChecks(const std::vector<at::Tensor>& replaceable);
+  ~DeferredLabelChecks();
+  DeferredLabelChecks(const DeferredLabelChecks&) = delete;
+  DeferredLabelChecks& operator=(const DeferredLabelChecks&) = delete;
+
+  // Whether the labels of this check were out of range; one boolean each.
+  std::vector<at::Tensor> failed;
+  std::vector<step::LabelCheck> checks;
+  // Why a check could not be deferred, or nothing.
+  std::string obstacle;
+
+  // Whether it is left to the device.
+  bool defer(const char* what, const at::Tensor& labels, int64_t classes, int64_t ignore_index);
+
+ private:
+  const std::vector<at::Tensor>& replaceable_;
+  DeferredLabelChecks* outer_;
+};
 
 struct IndexOutOfRange {
   std::vector<int64_t> position;

@@ -19,7 +19,7 @@ if (mode === undefined) {
   console.error(`clang-format ${VERSION} is missing: install the package clang-format-${VERSION}`)
   process.exitCode = 1
 } else {
-  const files = filesIn(root, 'native', /\.(c|cc|h)$/)
+  const files = filesIn(root, 'native', /\.(c|cc|cu|h)$/)
   process.exitCode = spawnSync(program, [...mode, ...files], { cwd: root, stdio: 'inherit' }).status ?? 1
 }
 

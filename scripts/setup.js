@@ -155,7 +155,8 @@ async function doWhatIsMissing(root, options) {
   if (!addonWorks(root, libtorch)) {
     progress.note(`libtorch ${libtorch.version} (${libtorch.source}) in ${libtorch.root}`)
     const title = `addon for libtorch ${minorVersion(libtorch.version)}`
-    await progress.step(title, detail => buildNative(root, libtorch, { verbose, detail }))
+    const lacking = await progress.step(title, detail => buildNative(root, libtorch, { verbose, detail }))
+    if (lacking !== null) progress.note(lacking)
   }
   if (!done.remembered) writeChoice(root, libtorch, { onlyForThisPath: false })
   if (!done.typescript) await progress.step('TypeScript', () => buildTypescript(root, { verbose }))

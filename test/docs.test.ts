@@ -123,7 +123,7 @@ const reproductions: Record<Reproducible, () => unknown> = {
     const weights = model.parameters().map(({ handle }) => handle)
     const recording = new native.Recording(weights, batch, loss, () => {})
     const optimizer = new optim.SGD(model.parameters(), { lr: 0.1 })
-    const step = new native.CompiledStep(optimizer.prepareStep(), weights, weights, undefined)
+    const step = new native.CompiledStep(optimizer.prepareStep(), weights, weights, undefined, 'auto')
     const done = step.run(recording, batch)
     try {
       model.forward(zeros([1, 2]))

@@ -3,8 +3,8 @@ import { Command } from 'commander'
 import { readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { AlambicError } from '../errors.js'
-import { messageOf, nvidiaGpus, type SkippedLibrary } from '../native/addon.js'
-import type { SystemInfo } from '../native/contract.js'
+import { cudaLibraryOf, messageOf, nvidiaGpus, type SkippedLibrary } from '../native/addon.js'
+import type { NativeAddon, SystemInfo } from '../native/contract.js'
 import { findLibtorch, minorVersion, usesCxx11Abi, type Libtorch } from '../native/libtorch.js'
 import {
   chooseLibtorch,
@@ -34,6 +34,11 @@ export interface DoctorReport {
   /** The OpenMP run-times in the process; more than one compete for the cores. */
   openMpRuntimes: string[]
   devices: { name: string; description: string }[]
+  /**
+   * What takes CUDA's headers to build: CUDA graphs, and kernels for losses. `problem` says why it is missing or does not
+   * open; null where libtorch is for the CPU.
+   */
+  cudaLibrary: { path: string | null; kernels: boolean | null; problem: string | null } | null
   /** Operators of the namespace `aten`, and how many of their overloads can be called from JavaScript. */
   operators: { names: number; overloads: number; reachable: number } | null
   /** What keeps Alambic from working. */
@@ -85,6 +90,7 @@ function emptyReport(root: string): DoctorReport {
     threads: null,
     openMpRuntimes: [],
     devices: [],
+    cudaLibrary: null,
     operators: null,
     problems: [],
     hints: [],
@@ -106,7 +112,25 @@ function examineAddon(report: DoctorReport, root: string, binaries: Binaries, li
   report.operators = addon.operatorCounts('aten')
   const gpus = nvidiaGpus(binaries.loader)
   report.devices = devicesOf(info, gpus)
+  report.cudaLibrary = examineCudaLibrary(core, libtorch, addon, info)
   report.hints = hintsFor(libtorch, info, skipped, gpus, trial.openMp)
+}
+
+/** It can be opened only where there is a GPU. */
+function examineCudaLibrary(
+  core: string,
+  libtorch: Libtorch,
+  addon: NativeAddon,
+  info: SystemInfo,
+): DoctorReport['cudaLibrary'] {
+  if (!libtorch.cuda) return null
+  const path = cudaLibraryOf(core) ?? null
+  if (path === null || info.cudaDevices === 0) {
+    const problem = path === null ? 'not built: set-up said why' : null
+    return { path, kernels: null, problem }
+  }
+  const { problem = null, kernels } = addon.cudaLibrary()
+  return { path, kernels, problem }
 }
 
 /** The GPUs that libtorch uses carry the names that the driver gives them, in the same order. */
@@ -166,6 +190,7 @@ export function formatReport(report: DoctorReport): string {
   report.devices.forEach(({ name, description }, i) => {
     lines.push([i === 0 ? 'Devices' : '', `${name} (${description})`])
   })
+  if (report.cudaLibrary) lines.push(['CUDA', formatCudaLibrary(report.cudaLibrary, report.package.root)])
   if (operators) {
     const { names, overloads, reachable } = operators
     lines.push(['Operators', `${reachable} of ${overloads} overloads of aten, under ${names} names`])
@@ -179,6 +204,15 @@ export function formatReport(report: DoctorReport): string {
 
 function formatAddon({ core, builtFor }: NonNullable<DoctorReport['addon']>, root: string): string {
   return core ? relative(root, core) : `built for libtorch ${builtFor.join(', ') || '(none)'}`
+}
+
+function formatCudaLibrary(
+  { path, kernels, problem }: NonNullable<DoctorReport['cudaLibrary']>,
+  root: string,
+): string {
+  if (problem !== null) return `no CUDA graphs: ${path === null ? '' : `${relative(root, path)}: `}${problem}`
+  const state = kernels === null ? 'not opened without a GPU' : kernels ? 'graphs, losses' : 'graphs'
+  return `${relative(root, path!)} (${state})`
 }
 
 const SOURCES = {

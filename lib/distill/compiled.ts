@@ -1,7 +1,7 @@
 /** The compiled step: what a step does is recorded, and then done again natively, off the main thread. */
 import type { Batch } from '../data/dataset.js'
 import { noGrad } from '../autograd.js'
-import type { Handle, NativeCompiledStep, NativeRecording } from '../native/contract.js'
+import type { Handle, NativeCompiledStep, NativeRecording, StepRunnerName } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import type { Module } from '../nn/module.js'
 import { Optimizer } from '../optim/index.js'
@@ -20,6 +20,8 @@ export interface CompilationReport {
   recordings: number
   /** Why steps were not compiled, where that is so. */
   reason?: string
+  /** On a GPU: how many CUDA graphs were captured, how many steps replayed one, and why others did not. */
+  graph?: { captures: number; replays: number; reason?: string }
 }
 
 /** What a compiled step works with. */
@@ -29,6 +31,8 @@ export interface CompiledContext extends StepContext {
   /** What else the loss uses: the teacher, a loss with parameters. */
   used: readonly Module[]
   log: ((line: string) => void) | null
+  /** Default: `'auto'`. */
+  runner?: StepRunnerName
 }
 
 /** More shapes than these are trained as ever: recordings take memory, and with ever new shapes there is no end. */
@@ -53,9 +57,10 @@ export class CompiledSteps {
   private readonly modules: readonly Module[]
   private readonly captured: Handle[]
   private readonly native: NativeCompiledStep | undefined
+  private readonly hasGraphs: boolean
 
   constructor(private readonly context: CompiledContext) {
-    const { trained, used, parameters, optimizer, clipGradNorm } = context
+    const { trained, used, parameters, optimizer, clipGradNorm, runner = 'auto' } = context
     this.modules = [...trained, ...used].flatMap(module => module.modules())
     const changing = tensorsOf(trained)
     this.captured = handlesOf(new Set([...changing, ...parameters, ...tensorsOf(used)]))
@@ -67,7 +72,14 @@ export class CompiledSteps {
         handlesOf(parameters),
         handlesOf(new Set([...changing, ...parameters])),
         clipGradNorm,
+        runner,
       )
+    this.hasGraphs = runner !== 'operators' && parameters.some(({ device }) => device.startsWith('cuda'))
+  }
+
+  /** Gives back what the steps held on a GPU. */
+  release(): void {
+    this.native?.release()
   }
 
   /**
@@ -95,6 +107,7 @@ export class CompiledSteps {
   private async run({ recording, names }: State, batch: Batch, where: string): Promise<LossValues> {
     this.context.optimizer.prepareStep()
     const losses = await this.native!.run(recording, [batch.data.handle, batch.labels.handle])
+    if (this.hasGraphs) this.reportGraph()
     const values = Object.fromEntries(names.map((name, i) => [name, losses[i]!]))
     refuseNonFinite(values, where, this.context.optimizer)
     this.report.steps++
@@ -144,6 +157,13 @@ export class CompiledSteps {
       () => new native.Recording(this.captured, handles, body, reads.note),
     )
     return { recording, reads, parts: parts!, names: Object.keys(parts!) }
+  }
+
+  private reportGraph(): void {
+    const before = this.report.graph?.reason
+    const graph = (this.report.graph = this.native!.report())
+    if (graph.reason !== undefined && before === undefined)
+      this.context.log?.(`compile: steps run without a CUDA graph, ${graph.reason}`)
   }
 
   private giveUp(reason: string): void {

@@ -118,7 +118,14 @@ export async function fit(
   options: FitOptions,
   plan: Plan = planOf(method.student, options),
 ): Promise<TrainingResult> {
-  return withPlan(plan, method.student, () => run(method, trainLoader, valLoader, options, plan))
+  const atEnd: (() => void)[] = []
+  try {
+    return await withPlan(plan, method.student, () =>
+      run(method, trainLoader, valLoader, options, plan, atEnd),
+    )
+  } finally {
+    for (const each of atEnd) each()
+  }
 }
 
 /** How the training of a model is made fast, by the option `speed`. */
@@ -132,6 +139,7 @@ async function run(
   valLoader: Batches | null,
   options: FitOptions,
   plan: Plan,
+  atEnd: (() => void)[],
 ): Promise<TrainingResult> {
   const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
   const { signal, onStep, onEpoch, logEvery = 10, compile = false } = options
@@ -161,7 +169,10 @@ async function run(
       optimizer,
       clipGradNorm,
     }
-    if (compile) compiled = new CompiledSteps({ ...made, ...modules, log })
+    if (compile) {
+      const steps = (compiled = new CompiledSteps({ ...made, ...modules, log }))
+      atEnd.push(() => steps.release())
+    }
     return made
   }
   const step = async (batch: Batch, where: string): Promise<LossValues> => {

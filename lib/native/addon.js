@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { constants } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { libraryPath } from './libtorch.js'
 
@@ -52,6 +52,17 @@ export function coresIn(folder) {
     if (version !== undefined) cores[version] = join(folder, name)
   }
   return cores
+}
+
+/**
+ * The CUDA library that belongs to an addon, where set-up could build one.
+ *
+ * @param {string} core
+ * @returns {string | undefined}
+ */
+export function cudaLibraryOf(core) {
+  const path = join(dirname(core), basename(core).replace('alambic-torch-', 'alambic-cuda-'))
+  return existsSync(path) ? path : undefined
 }
 
 /**

@@ -304,7 +304,26 @@ export interface NativeCompiledStep {
    * first is not finite no weight has changed.
    */
   run(recording: NativeRecording, batch: readonly Handle[]): Promise<number[]>
+  report(): NativeRunnerReport
+  /** Gives back CUDA graphs and their memory. Later steps run without. */
+  release(): void
 }
+
+/** How steps went on a GPU. */
+export interface NativeRunnerReport {
+  /** CUDA graphs captured. */
+  captures: number
+  /** Steps that replayed one. */
+  replays: number
+  /** Why steps run operator by operator although there is a GPU. */
+  reason?: string
+}
+
+/**
+ * How a step is carried out. `'auto'`: as a CUDA graph where that can be. `'operators'`: one operator after the other.
+ * `'device'`: likewise, but as a graph would: the host decides nothing.
+ */
+export type StepRunnerName = 'auto' | 'operators' | 'device'
 
 export interface NativeAddon extends NativeLayers {
   // ---- system.cc
@@ -552,6 +571,17 @@ export interface NativeAddon extends NativeLayers {
     onRead: OnRead,
   ) => NativeRecording
 
+  // ---- cuda_library.cc
+  /** Where the CUDA library is, which is opened when first needed. Once per process. */
+  setCudaLibrary(path: string | undefined): void
+  /** Opens it: only for where there is a GPU. `problem` says why there is none. */
+  cudaLibrary(): { problem?: string; kernels: boolean }
+  /**
+   * Bytes on a GPU: in tensors and graphs, and what libtorch has taken for them. ERR_DEVICE without that GPU,
+   * ERR_NOT_IMPLEMENTED without the library.
+   */
+  cudaMemory(device: number): { allocated: number; reserved: number }
+
   // ---- step/compiled_step.cc
   /** `locked` tensors are refused (ERR_BUSY) while a step runs. */
   CompiledStep: new (
@@ -559,5 +589,6 @@ export interface NativeAddon extends NativeLayers {
     trained: readonly Handle[],
     locked: readonly Handle[],
     clipGradNorm: number | undefined,
+    runner: StepRunnerName,
   ) => NativeCompiledStep
 }

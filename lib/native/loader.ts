@@ -6,7 +6,15 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { existsSync } from 'node:fs'
 import { AlambicError } from '../errors.js'
-import { coresIn, messageOf, openAddon, tryInChild, type SkippedLibrary, type TrialReport } from './addon.js'
+import {
+  coresIn,
+  cudaLibraryOf,
+  messageOf,
+  openAddon,
+  tryInChild,
+  type SkippedLibrary,
+  type TrialReport,
+} from './addon.js'
 import type { NativeAddon } from './contract.js'
 import { describeSearch, findLibtorch, findPackageRoot, minorVersion, type Libtorch } from './libtorch.js'
 import { isValidated, readChoice, recordValidation, writeChoice, type AddonFiles } from './state.js'
@@ -50,6 +58,7 @@ export function loadAddon(root: string = packageRoot): LoadedAddon {
     const addon = opened.addon as NativeAddon
     addon.setErrorClass(AlambicError)
     if (opened.spins) addon.adaptSpinning()
+    addon.setCudaLibrary(cudaLibraryOf(files.core))
     return { addon, files, skipped: opened.skipped }
   } catch (error) {
     throw loadError(root, files, messageOf(error), error)

@@ -55,6 +55,11 @@ Tensor normalize_samples(const Tensor& features) {
   return flat / flat.norm(2, {1}, /*keepdim=*/true).clamp_min(norm_floor);
 }
 
+// Room for the gradients of two inputs, where they are needed.
+List empty_gradients(const List& inputs, const std::vector<bool>& needed) {
+  return {needed[0] ? at::empty_like(inputs[0]) : Tensor(), needed[1] ? at::empty_like(inputs[1]) : Tensor()};
+}
+
 Tensor widen(const Tensor& feature) { return feature.to(loss_dtype(feature)); }
 
 // Both features in one dense memory order, so that kernels can walk over them side by side.
@@ -71,6 +76,7 @@ struct MeanSquaredError {
 
   static Tensor forward(const List& inputs, Tensor&) {
     const auto &student = inputs[0], &teacher = inputs[1];
+    if (student.is_cuda()) return cuda::loss_kernels()->mse(student, teacher);
     int64_t count = student.numel(), chunks = (count + chunk - 1) / chunk;
     std::vector<double> sums(chunks);
     dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
@@ -91,8 +97,11 @@ struct MeanSquaredError {
   static List backward(const List& inputs, const Tensor&, const Tensor& output_gradient,
                        const std::vector<bool>& needed) {
     const auto &student = inputs[0], &teacher = inputs[1];
-    List gradients = {needed[0] ? at::empty_like(student) : Tensor(),
-                      needed[1] ? at::empty_like(teacher) : Tensor()};
+    auto gradients = empty_gradients(inputs, needed);
+    if (student.is_cuda()) {
+      cuda::loss_kernels()->mse_backward(student, teacher, output_gradient, gradients[0], gradients[1]);
+      return gradients;
+    }
     int64_t count = student.numel();
     double scale = 2 * output_gradient.item<double>() / static_cast<double>(count);
     dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
@@ -121,6 +130,7 @@ struct Cosine {
   // `kept`: per sample the products s·s, t·t, s·t.
   static Tensor forward(const List& inputs, Tensor& kept) {
     const auto &student = inputs[0], &teacher = inputs[1];
+    if (student.is_cuda()) return cuda::loss_kernels()->cosine(student, teacher, kept);
     int64_t samples = student.size(0), size = student.numel() / samples;
     kept =
         at::empty({samples, 3},
@@ -149,8 +159,12 @@ struct Cosine {
   static List backward(const List& inputs, const Tensor& kept, const Tensor& output_gradient,
                        const std::vector<bool>& needed) {
     const auto &student = inputs[0], &teacher = inputs[1];
-    List gradients = {needed[0] ? at::empty_like(student) : Tensor(),
-                      needed[1] ? at::empty_like(teacher) : Tensor()};
+    auto gradients = empty_gradients(inputs, needed);
+    if (student.is_cuda()) {
+      cuda::loss_kernels()->cosine_backward(student, teacher, kept, output_gradient, gradients[0],
+                                            gradients[1]);
+      return gradients;
+    }
     int64_t samples = student.size(0), size = student.numel() / samples;
     dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
       using T = decltype(zero);
@@ -186,8 +200,10 @@ struct AttentionMap {
     return normalize_samples(map).reshape(map.sizes());
   }
 
-  // `kept`: (2, N, positions): the normalised map, and in [1, n, 0] the squared norm before normalisation.
+  // `kept`, on the CPU: (2, N, positions): the normalised map, and in [1, n, 0] the squared norm before
+  // normalisation.
   static Tensor forward(const List& inputs, Tensor& kept) {
+    if (inputs[0].is_cuda()) return cuda::loss_kernels()->attention_map(inputs[0], kept);
     Layout layout(inputs[0]);
     auto options =
         inputs[0].options().dtype(loss_dtype(inputs[0])).memory_format(at::MemoryFormat::Contiguous);
@@ -217,8 +233,12 @@ struct AttentionMap {
 
   static List backward(const List& inputs, const Tensor& kept, const Tensor& output_gradient,
                        const std::vector<bool>&) {
-    Layout layout(inputs[0]);
     auto gradient = at::empty_like(inputs[0]);
+    if (gradient.is_cuda()) {
+      cuda::loss_kernels()->attention_map_backward(inputs[0], kept, output_gradient, gradient);
+      return {gradient};
+    }
+    Layout layout(inputs[0]);
     auto map_gradient = output_gradient.contiguous();
     dispatch_kernel_dtype(inputs[0].scalar_type(), [&](auto zero) {
       using T = decltype(zero);

@@ -7,16 +7,16 @@
 
 #include <vector>
 
+#include "cuda_library.h"
 #include "trace/recorder.h"
 
 namespace alambic {
 
-// Do the CPU kernels take these tensors? Otherwise the loss is computed by its formula, on any device and
-// dtype.
+// Do our kernels take these tensors, on the CPU or in the CUDA library? Otherwise the loss is computed by its
+// formula, on any device and dtype.
 inline bool has_kernels(const at::Tensor& tensor) {
-  if (trace::needs_operators() || !tensor.device().is_cpu() || tensor.layout() != at::kStrided ||
-      tensor.numel() == 0)
-    return false;
+  if (trace::needs_operators() || tensor.layout() != at::kStrided || tensor.numel() == 0) return false;
+  if (!tensor.is_cpu() && !(tensor.is_cuda() && cuda::loss_kernels() != nullptr)) return false;
   switch (tensor.scalar_type()) {
     case at::kFloat:
     case at::kDouble:

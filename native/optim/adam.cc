@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "errors.h"
+#include "values.h"
 
 namespace alambic::optim {
 
@@ -14,6 +15,11 @@ using FusedAdam = void(at::TensorList, at::TensorList, at::TensorList, at::Tenso
                        at::TensorList, double, double, double, double, double, bool, bool,
                        const optional<at::Tensor>&, const optional<at::Tensor>&);
 using Kernel = c10::TypedOperatorHandle<FusedAdam>;
+// Reads the learning rate on the device.
+using DeviceFusedAdam = void(at::TensorList, at::TensorList, at::TensorList, at::TensorList, at::TensorList,
+                             at::TensorList, const at::Tensor&, double, double, double, double, bool, bool,
+                             const optional<at::Tensor>&, const optional<at::Tensor>&);
+constexpr auto device_overload = "tensor_lr";
 
 // The tensors of one update.
 struct Update {
@@ -58,6 +64,17 @@ void update_fused(const Kernel& kernel, const Update& update, const AdamOptions&
   kernel.call(update.parameters, update.gradients, update.averages, update.squares, update.largest_squares,
               update.steps, options.lr, options.beta1, options.beta2, options.weight_decay, options.eps,
               options.amsgrad, options.maximize, nullopt, nullopt);
+}
+
+void update_on_device(const char* name, const Batch& batch, const Update& update, const AdamOptions& options,
+                      const DeviceDecision& decision) {
+  auto kernel = find_fused<DeviceFusedAdam>(name, batch, device_overload);
+  if (!kernel) fail("ERR_NOT_IMPLEMENTED", "step: no fused kernel for ", describe(batch.parameters.front()));
+  kernel->call(update.parameters, update.gradients, update.averages, update.squares, update.largest_squares,
+               update.steps, decision.lr, options.beta1, options.beta2, options.weight_decay, options.eps,
+               options.amsgrad, options.maximize, nullopt, decision.skip);
+  // A step that was skipped was none.
+  at::_foreach_sub_(update.steps, Tensors(update.steps.size(), decision.skip));
 }
 
 void lerp_foreach(const Tensors& from, const Tensors& to, double weight) {
@@ -128,11 +145,29 @@ void AdamOptions::check() const {
   check_not_negative("weightDecay", weight_decay);
 }
 
-void Adam::step(size_t group, const AdamOptions& options) {
-  bool is_decoupled = weight_decay_ == WeightDecay::Decoupled;
+std::vector<double> AdamOptions::constants() const {
+  return {beta1,
+          beta2,
+          eps,
+          weight_decay,
+          static_cast<double>(amsgrad),
+          static_cast<double>(maximize),
+          preference.number()};
+}
+
+const char* Adam::fused_name() const {
+  return weight_decay_ == WeightDecay::Decoupled ? "aten::_fused_adamw_" : "aten::_fused_adam_";
+}
+
+std::string Adam::device_obstacle(size_t group, const AdamOptions& options) const {
+  return Optimizer::device_obstacle(group, options.preference, {fused_name(), device_overload});
+}
+
+void Adam::step(size_t group, const AdamOptions& options, const DeviceDecision* decision) {
   update_group(group, [&](Batch& batch) {
-    auto kernel = find_fused<FusedAdam>(is_decoupled ? "aten::_fused_adamw_" : "aten::_fused_adam_", batch);
-    auto implementation = options.preference.choose(batch, kernel.has_value());
+    auto kernel = find_fused<FusedAdam>(fused_name(), batch);
+    auto implementation =
+        decision != nullptr ? Implementation::Fused : options.preference.choose(batch, kernel.has_value());
     for (auto* trainable : batch.trainables) create_state(*trainable, options.amsgrad);
     place_counts(batch, implementation);
 
@@ -142,6 +177,7 @@ void Adam::step(size_t group, const AdamOptions& options) {
     Update update{batch.parameters,        batch.gradients,
                   std::move(steps),        batch.state(exp_avg),
                   batch.state(exp_avg_sq), options.amsgrad ? batch.state(max_exp_avg_sq) : Tensors()};
+    if (decision != nullptr) return update_on_device(fused_name(), batch, update, options, *decision);
     switch (implementation) {
       case Implementation::Fused:
         return update_fused(*kernel, update, options);

@@ -9,6 +9,9 @@ struct AdamOptions {
   bool amsgrad, maximize;
   Preference preference;
 
+  // All numbers but the learning rate.
+  std::vector<double> constants() const;
+
   // Throws ERR_ARGUMENT.
   void check() const;
 };
@@ -23,9 +26,14 @@ class Adam : public Optimizer {
   explicit Adam(WeightDecay weight_decay = WeightDecay::InGradient)
       : Optimizer({{"step", true}, {"exp_avg", false}, {"exp_avg_sq", false}, {"max_exp_avg_sq", false}}),
         weight_decay_(weight_decay) {}
-  void step(size_t group, const AdamOptions& options);
+  // With a decision of the device its learning rate takes the place of the option, and only the fused kernels
+  // are used.
+  void step(size_t group, const AdamOptions& options, const DeviceDecision* decision = nullptr);
+  std::string device_obstacle(size_t group, const AdamOptions& options) const;
 
  private:
+  const char* fused_name() const;
+
   WeightDecay weight_decay_;
 };
 

@@ -58,6 +58,16 @@ Implementation Preference::choose(const Batch& batch, bool has_fused) const {
   return batch.is_dense && foreach.value_or(true) ? Implementation::Foreach : Implementation::Loop;
 }
 
+optional<c10::OperatorHandle> find_fused(const c10::OperatorName& name, const at::Tensor& parameter) {
+  auto dtype = as_real(parameter).scalar_type();
+  bool is_fusible =
+      parameter.is_non_overlapping_and_dense() && at::isFloatingType(dtype) && c10::elementSize(dtype) > 1;
+  auto handle = c10::Dispatcher::singleton().findSchema(name);
+  auto backend = c10::highestPriorityBackendTypeId(parameter.key_set());
+  if (!is_fusible || !handle || !handle->hasKernelForDispatchKey(backend)) return nullopt;
+  return *handle;
+}
+
 std::string name_parameter(size_t index, const at::Tensor& parameter) {
   return c10::str("parameter ", index, " (", describe(parameter), ")");
 }
@@ -79,6 +89,11 @@ void Optimizer::add_group(const Tensors& parameters) {
   }
   groups_.push_back(std::move(group));
   known_ = std::move(known);
+}
+
+at::Device Optimizer::device(size_t group) const {
+  const auto& trainables = groups_.at(group);
+  return trainables.empty() ? at::Device(at::kCPU) : trainables.front().parameter.device();
 }
 
 void Optimizer::zero_grad(bool set_to_none) {
@@ -143,6 +158,21 @@ int64_t Optimizer::state_bytes() const {
       for (const auto& each : trainable.state)
         if (each.defined()) bytes += static_cast<int64_t>(each.nbytes());
   return bytes;
+}
+
+std::string Optimizer::device_obstacle(size_t group, const Preference& preference,
+                                       const c10::OperatorName& fused) const {
+  const auto& trainables = groups_.at(group);
+  if (trainables.empty()) return "";
+  if (!preference.fused.value_or(true)) return "the optimizer's option fused is false";
+  if (preference.foreach.value_or(false) && !preference.fused.value_or(false))
+    return "the optimizer's option foreach is true";
+  for (size_t i = 0; i < trainables.size(); i++)
+    if (!find_fused(fused, trainables[i].parameter))
+      return c10::str("libtorch " ALAMBIC_TORCH_VERSION
+                      " has no fused kernel with a learning rate on the device for ",
+                      name_parameter(i, trainables[i].parameter));
+  return "";
 }
 
 void Optimizer::update_group(size_t group, const std::function<void(Batch&)>& update) {

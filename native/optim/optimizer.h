@@ -59,21 +59,31 @@ enum class Implementation { Fused, Foreach, Loop };
 struct Preference {
   optional<bool> fused, foreach;
 
+  // One number per choice.
+  double number() const {
+    auto choice = [](const optional<bool>& flag) { return flag.has_value() ? 1 + *flag : 0; };
+    return 3 * choice(fused) + choice(foreach);
+  }
   // The fastest that is allowed and there. Throws ERR_NOT_IMPLEMENTED when `fused` is asked for and missing.
   Implementation choose(const Batch& batch, bool has_fused) const;
 };
 
-// The operator, if this libtorch has it and a kernel for the batch's device and dtype.
+// The operator, if this libtorch has it and a kernel for such parameters.
+optional<c10::OperatorHandle> find_fused(const c10::OperatorName& name, const at::Tensor& parameter);
+
 template <typename Signature>
-optional<c10::TypedOperatorHandle<Signature>> find_fused(const char* name, const Batch& batch) {
-  const auto& example = batch.parameters.front();
-  auto dtype = example.scalar_type();
-  bool is_fusible = batch.is_dense && at::isFloatingType(dtype) && c10::elementSize(dtype) > 1;
-  auto handle = c10::Dispatcher::singleton().findSchema({name, ""});
-  auto backend = c10::highestPriorityBackendTypeId(example.key_set());
-  if (!is_fusible || !handle || !handle->hasKernelForDispatchKey(backend)) return nullopt;
+optional<c10::TypedOperatorHandle<Signature>> find_fused(const char* name, const Batch& batch,
+                                                         const char* overload = "") {
+  auto handle = find_fused({name, overload}, batch.parameters.front());
+  if (!handle) return nullopt;
   return handle->typed<Signature>();
 }
+
+// What the device decides about an update, each one float32 on the parameters' device.
+struct DeviceDecision {
+  at::Tensor lr;
+  at::Tensor skip;  // 1 where nothing is to change
+};
 
 class Optimizer {
  public:
@@ -85,6 +95,8 @@ class Optimizer {
   // Throws for tensors that are no leaves and for those that are here already; then none is added.
   void add_group(const Tensors& parameters);
   size_t groups() const { return groups_.size(); }
+  // Of a group's first parameter.
+  at::Device device(size_t group) const;
 
   void zero_grad(bool set_to_none);
 
@@ -94,6 +106,11 @@ class Optimizer {
   // Copies the state of each parameter, in the same order. All is checked before anything changes.
   void load_state(const std::vector<Tensors>& states);
   int64_t state_bytes() const;
+
+  // Why the device cannot decide about updates of a group, or nothing. `fused` is the operator that reads its
+  // learning rate there.
+  std::string device_obstacle(size_t group, const Preference& preference,
+                              const c10::OperatorName& fused) const;
 
  protected:
   // Runs `update` for the parameters of a group that have gradients. Nothing is recorded for autograd, but

@@ -87,6 +87,38 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
   void zero_grad() override { optimizer_.zero_grad(/*set_to_none=*/true); }
   void step() override { step_groups(prepared_); }
 
+  void step_unless(const at::Tensor& skip) override {
+    for (size_t i = 0; i < prepared_.size(); i++) {
+      DeviceDecision decision{rates_[i].on_device, skip};
+      optimizer_.step(i, prepared_[i], &decision);
+    }
+  }
+
+  void write_rates() override {
+    rates_.resize(prepared_.size());
+    for (size_t i = 0; i < prepared_.size(); i++) rates_[i].write(prepared_[i].lr, optimizer_.device(i));
+  }
+
+  std::string obstacle() const override {
+    for (size_t i = 0; i < prepared_.size(); i++)
+      if (auto reason = optimizer_.device_obstacle(i, prepared_[i]); !reason.empty()) return reason;
+    return "";
+  }
+
+  std::vector<double> constants() const override {
+    std::vector<double> all;
+    for (const auto& options : prepared_)
+      for (double number : options.constants()) all.push_back(number);
+    return all;
+  }
+
+  Tensors state() const override {
+    Tensors all;
+    for (const auto* trainable : optimizer_.trainables())
+      for (const auto& tensor : trainable->state) all.push_back(tensor);
+    return all;
+  }
+
   static Napi::Function define(Napi::Env env, const char* name) {
     return Base::DefineClass(
         env, name,
@@ -95,7 +127,7 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
          Base::InstanceMethod("update", &Self::template call<&Self::update>),
          Base::InstanceMethod("prepareStep", &Self::template call<&Self::prepare_step>),
          Base::InstanceMethod("zeroGrad", &Self::template call<&Self::zero_grad_binding>),
-         Base::InstanceMethod("state", &Self::template call<&Self::state>),
+         Base::InstanceMethod("state", &Self::template call<&Self::state_binding>),
          Base::InstanceMethod("loadState", &Self::template call<&Self::load_state>)});
   }
 
@@ -169,7 +201,7 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
   }
 
   // state() -> { name: handle } per parameter
-  Napi::Value state(const Napi::CallbackInfo& info) {
+  Napi::Value state_binding(const Napi::CallbackInfo& info) {
     auto trainables = optimizer_.trainables();
     auto array = Napi::Array::New(info.Env(), trainables.size());
     for (uint32_t i = 0; i < trainables.size(); i++) {
@@ -209,8 +241,24 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
     reported_bytes_ = bytes;
   }
 
+  // A learning rate where the device reads it.
+  struct Rate {
+    double written;
+    at::Tensor on_device;
+
+    void write(double lr, at::Device device) {
+      if (on_device.defined() && on_device.device() == device && written == lr) return;
+      at::NoGradGuard no_grad;
+      if (!on_device.defined() || on_device.device() != device)
+        on_device = at::empty({}, at::TensorOptions(device).dtype(at::kFloat));
+      on_device.fill_(lr);  // where it is: a graph knows its address
+      written = lr;
+    }
+  };
+
   Algorithm optimizer_;
   GroupOptions prepared_;
+  std::vector<Rate> rates_;                   // of each group
   std::vector<std::vector<Handle>> handles_;  // of each group
   int64_t reported_bytes_ = 0;
 };

@@ -1,6 +1,7 @@
 #include "optim/sgd.h"
 
 #include "errors.h"
+#include "values.h"
 
 namespace alambic::optim {
 
@@ -11,11 +12,25 @@ constexpr size_t momentum_buffer = 0;
 using FusedSgd = void(at::TensorList, at::TensorList, at::TensorList, double, double, double, double, bool,
                       bool, bool, const optional<at::Tensor>&, const optional<at::Tensor>&);
 using Kernel = c10::TypedOperatorHandle<FusedSgd>;
+// Reads the learning rate on the device.
+using DeviceFusedSgd = void(at::TensorList, at::TensorList, at::TensorList, double, double, const at::Tensor&,
+                            double, bool, bool, bool, const optional<at::Tensor>&,
+                            const optional<at::Tensor>&);
+constexpr auto fused_name = "aten::_fused_sgd_", device_overload = "tensor_lr";
 
 void update_fused(const Kernel& kernel, const Batch& batch, const Tensors& buffers, const SgdOptions& options,
                   bool is_first) {
   kernel.call(batch.parameters, batch.gradients, buffers, options.weight_decay, options.momentum, options.lr,
               options.dampening, options.nesterov, options.maximize, is_first, nullopt, nullopt);
+}
+
+void update_on_device(const Batch& batch, const Tensors& buffers, const SgdOptions& options, bool is_first,
+                      const DeviceDecision& decision) {
+  auto kernel = find_fused<DeviceFusedSgd>(fused_name, batch, device_overload);
+  if (!kernel) fail("ERR_NOT_IMPLEMENTED", "step: no fused kernel for ", describe(batch.parameters.front()));
+  kernel->call(batch.parameters, batch.gradients, buffers, options.weight_decay, options.momentum,
+               decision.lr, options.dampening, options.nesterov, options.maximize, is_first, nullopt,
+               decision.skip);
 }
 
 void update_foreach(const Batch& batch, const Tensors& buffers, const SgdOptions& options, bool is_first) {
@@ -51,14 +66,16 @@ void update_loop(const Batch& batch, const Tensors& buffers, const SgdOptions& o
 }
 
 // `is_first`: the momentum buffers are made by this step.
-void update(Batch& batch, const SgdOptions& options, bool is_first) {
+void update(Batch& batch, const SgdOptions& options, bool is_first, const DeviceDecision* decision) {
   if (batch.size() == 0) return;
   if (is_first)
     for (auto* trainable : batch.trainables)
-      trainable->state[momentum_buffer] = at::empty_like(trainable->parameter, at::MemoryFormat::Preserve);
+      trainable->state[momentum_buffer] =
+          at::zeros_like(trainable->parameter, {}, at::MemoryFormat::Preserve);
   auto buffers = options.momentum == 0 ? Tensors() : batch.state(momentum_buffer);
 
-  auto kernel = find_fused<FusedSgd>("aten::_fused_sgd_", batch);
+  if (decision != nullptr) return update_on_device(batch, buffers, options, is_first, *decision);
+  auto kernel = find_fused<FusedSgd>(fused_name, batch);
   switch (options.preference.choose(batch, kernel.has_value())) {
     case Implementation::Fused:
       return update_fused(*kernel, batch, buffers, options, is_first);
@@ -80,14 +97,27 @@ void SgdOptions::check() const {
          " and dampening ", dampening);
 }
 
-void Sgd::step(size_t group, const SgdOptions& options) {
+std::vector<double> SgdOptions::constants() const {
+  return {momentum,
+          dampening,
+          weight_decay,
+          static_cast<double>(nesterov),
+          static_cast<double>(maximize),
+          preference.number()};
+}
+
+std::string Sgd::device_obstacle(size_t group, const SgdOptions& options) const {
+  return Optimizer::device_obstacle(group, options.preference, {fused_name, device_overload});
+}
+
+void Sgd::step(size_t group, const SgdOptions& options, const DeviceDecision* decision) {
   update_group(group, [&](Batch& batch) {
-    if (options.momentum == 0) return update(batch, options, false);
+    if (options.momentum == 0) return update(batch, options, false, decision);
     // A parameter that had no gradient so far has no buffer yet.
     auto [fresh, running] = batch.partition(
         [](const Trainable& trainable) { return !trainable.state[momentum_buffer].defined(); });
-    update(fresh, options, true);
-    update(running, options, false);
+    update(fresh, options, true, decision);
+    update(running, options, false, decision);
   });
 }
 

@@ -9,6 +9,9 @@ struct SgdOptions {
   bool nesterov, maximize;
   Preference preference;
 
+  // All numbers but the learning rate.
+  std::vector<double> constants() const;
+
   // Throws ERR_ARGUMENT.
   void check() const;
 };
@@ -18,7 +21,10 @@ class Sgd : public Optimizer {
   using Options = SgdOptions;
 
   Sgd() : Optimizer({{"momentum_buffer", false}}) {}
-  void step(size_t group, const SgdOptions& options);
+  // With a decision of the device its learning rate takes the place of the option, and only the fused kernels
+  // are used.
+  void step(size_t group, const SgdOptions& options, const DeviceDecision* decision = nullptr);
+  std::string device_obstacle(size_t group, const SgdOptions& options) const;
 };
 
 }  // namespace alambic::optim

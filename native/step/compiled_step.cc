@@ -2,9 +2,10 @@
 
 #include <ATen/Parallel.h>
 
+#include "cuda_library.h"
 #include "environment.h"
 #include "errors.h"
-#include "step/step.h"
+#include "step/training_step.h"
 #include "step/worker.h"
 #include "thread_team.h"
 #include "trace/recording.h"
@@ -43,11 +44,23 @@ class Locked {
   std::vector<Handle> locked_;
 };
 
-// new CompiledStep(optimizer, trained, locked, clipGradNorm | undefined)
+std::unique_ptr<step::StepRunner> make_runner(const std::string& name, const Tensors& trained) {
+  if (name == "device") return std::make_unique<step::DeviceRunner>();
+  auto device = trained.empty() ? at::Device(at::kCPU) : trained.front().device();
+  if (name == "operators" || !device.is_cuda()) return std::make_unique<step::PlainRunner>();
+  if (const auto* library = cuda::library())
+    return std::unique_ptr<step::StepRunner>(library->make_graph_runner(device.index()));
+  return std::make_unique<step::PlainRunner>(cuda::why_no_library());
+}
+
+// new CompiledStep(optimizer, trained, locked, clipGradNorm | undefined, runner)
 class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
  public:
   static Napi::Function define(Napi::Env env) {
-    return DefineClass(env, "CompiledStep", {InstanceMethod("run", &CompiledStep::run)});
+    return DefineClass(
+        env, "CompiledStep",
+        {InstanceMethod("run", &CompiledStep::run), InstanceMethod("report", &CompiledStep::report),
+         InstanceMethod("release", &CompiledStep::release)});
   }
 
   explicit CompiledStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CompiledStep>(info) {
@@ -62,6 +75,7 @@ class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
       trained_ = to_tensors(info[1], "trained");
       locked_ = to_handles(info[2]);
       if (!info[3].IsUndefined()) clip_norm_ = to_double(info[3], "clipGradNorm");
+      runner_ = make_runner(to_text(info[4], "runner"), trained_);
     });
   }
 
@@ -70,13 +84,17 @@ class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
 
   // run(recording, batch) -> Promise<losses>
   Napi::Value run(const Napi::CallbackInfo& info);
+  // report() -> { captures, replays, reason | undefined }
+  Napi::Value report(const Napi::CallbackInfo& info);
+  // release(): graphs, and the memory that they hold
+  Napi::Value release(const Napi::CallbackInfo& info);
 
   optim::Update* update_ = nullptr;
   Napi::ObjectReference optimizer_;  // owns update_
   Tensors trained_;
   std::vector<Handle> locked_;
   optional<double> clip_norm_;
-  step::PlainRunner runner_;
+  std::unique_ptr<step::StepRunner> runner_;
   step::Worker worker_;
   bool is_running_ = false;
 };
@@ -122,9 +140,10 @@ class CompiledStep::Job : public Napi::AsyncWorker {
     TeamRelease at_end;
     // How many threads an operator takes is a matter of the thread that calls it.
     if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
-    step::Step step([this](const Tensors& batch) { return recording_.run(batch); }, *owner_.update_,
-                    owner_.trained_, owner_.clip_norm_);
-    losses_ = owner_.runner_.run(step, batch_);
+    step::TrainingStep step({recording_.id(), [this](const Tensors& batch) { return recording_.run(batch); },
+                             recording_.captured()},
+                            *owner_.update_, owner_.trained_, owner_.clip_norm_);
+    losses_ = owner_.runner_->run(step, batch_);
     batch_.clear();
   }
 
@@ -145,6 +164,26 @@ Napi::Value CompiledStep::run(const Napi::CallbackInfo& info) {
     release_thread_team();
     job->Queue();  // deletes itself
     return job->result.Promise();
+  });
+}
+
+Napi::Value CompiledStep::report(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    if (is_running_) fail("ERR_BUSY", "a step is running: wait for it");
+    auto report = runner_ ? runner_->report() : step::RunnerReport{};
+    auto object = Napi::Object::New(info.Env());
+    object.Set("captures", report.captures);
+    object.Set("replays", report.replays);
+    if (!report.obstacle.empty()) object.Set("reason", report.obstacle);
+    return object;
+  });
+}
+
+Napi::Value CompiledStep::release(const Napi::CallbackInfo& info) {
+  return guard(info.Env(), [&] {
+    if (is_running_) fail("ERR_BUSY", "a step is running: wait for it");
+    runner_ = std::make_unique<step::PlainRunner>();
+    return info.Env().Undefined();
   });
 }
 

@@ -4,6 +4,8 @@
 #include <torch/csrc/jit/ir/ir.h>
 #include <torch/csrc/jit/passes/shape_analysis.h>
 
+#include <atomic>
+
 #include "environment.h"
 #include "errors.h"
 #include "values.h"
@@ -64,8 +66,11 @@ Napi::Function RecordingObject::define(Napi::Env env) {
   return DefineClass(env, "Recording", {InstanceMethod("text", &RecordingObject::text)});
 }
 
+static std::atomic<int64_t> next_id{1};
+
 // new Recording(captured, batch, body, onRead)
-RecordingObject::RecordingObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<RecordingObject>(info) {
+RecordingObject::RecordingObject(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<RecordingObject>(info), id_(next_id++) {
   guard(info.Env(), [&] {
     captured_ = to_tensors(info[0], "captured");
     auto inputs = captured_;

@@ -37,10 +37,14 @@ class RecordingObject : public Napi::ObjectWrap<RecordingObject> {
 
   // With the tensors it was recorded with, and another batch.
   trace::Tensors run(const trace::Tensors& batch) const;
+  const trace::Tensors& captured() const { return captured_; }
+  // Of this recording alone, in this process.
+  int64_t id() const { return id_; }
 
  private:
   Napi::Value text(const Napi::CallbackInfo& info);
 
+  int64_t id_;
   trace::Tensors captured_;
   std::unique_ptr<trace::Recording> recording_;
 };

@@ -1,11 +1,11 @@
 /** Compiles the addon for one libtorch. CMakeLists.txt says how; this says where, when and with what. */
 import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { availableParallelism, totalmem } from 'node:os'
-import { dirname, join } from 'node:path'
-import { coresIn, tryInChild } from '../../lib/native/addon.js'
-import { libraryPath, minorVersion } from '../../lib/native/libtorch.js'
+import { basename, dirname, join } from 'node:path'
+import { coresIn, cudaLibraryOf, tryInChild } from '../../lib/native/addon.js'
+import { findOnPath, libraryPath, minorVersion } from '../../lib/native/libtorch.js'
 import { fileIdentity, isValidated, readJson, recordValidation, writeJson } from '../../lib/native/state.js'
 import { SetupError } from './errors.js'
 import { filesIn, fingerprint } from './fingerprint.js'
@@ -37,6 +37,7 @@ export function nativeBuilt(root, libtorch) {
  * @param {string} root
  * @param {Libtorch} libtorch
  * @param {{ verbose: boolean, detail: (text: string) => void }} options
+ * @returns {Promise<string | null>} what the CUDA library lacks and why, where libtorch is for CUDA
  */
 export async function buildNative(root, libtorch, { verbose, detail }) {
   const sources = sourceFingerprint(root)
@@ -64,6 +65,7 @@ export async function buildNative(root, libtorch, { verbose, detail }) {
     [minorVersion(libtorch.version)]: { sources, build },
   })
   removeOutdatedCores(root)
+  return readFileSync(join(binaryDir, 'cuda-library.txt'), 'utf8') || null
 }
 
 /**
@@ -142,10 +144,16 @@ function warningsAreErrors() {
  */
 function publish(from, to) {
   mkdirSync(to, { recursive: true })
-  for (const name of readdirSync(from)) {
+  const names = readdirSync(from)
+  for (const name of names) {
     const temporary = join(to, `${name}.tmp`)
     copyFileSync(join(from, name), temporary)
     renameSync(temporary, join(to, name))
+  }
+  // A CUDA library that can no longer be built does not fit the new addon.
+  for (const core of Object.values(coresIn(from))) {
+    const [made, kept] = [cudaLibraryOf(core), cudaLibraryOf(join(to, basename(core)))]
+    if (made === undefined && kept !== undefined) rmSync(kept)
   }
 }
 
@@ -187,7 +195,8 @@ function releaseFolder(root) {
 function removeOutdatedCores(root) {
   const current = readStamp(root)
   for (const [version, path] of Object.entries(coresIn(releaseFolder(root)))) {
-    if (!(version in current)) rmSync(path)
+    if (version in current) continue
+    for (const each of [cudaLibraryOf(path), path]) if (each !== undefined) rmSync(each)
   }
 }
 
@@ -206,7 +215,7 @@ function readStamp(root) {
 
 /** @param {string} root */
 function sourceFingerprint(root) {
-  const files = [...filesIn(root, 'native', /\.(c|cc|cpp|h|hpp|inc)$/), 'CMakeLists.txt']
+  const files = [...filesIn(root, 'native', /\.(c|cc|cpp|cu|h|hpp|inc)$/), 'CMakeLists.txt']
   const headers = ['node-addon-api', 'node-api-headers'].map(
     name => readJson(join(root, 'node_modules', name, 'package.json'))?.version,
   )
@@ -219,5 +228,12 @@ function sourceFingerprint(root) {
  */
 function buildFingerprint(root, libtorch) {
   const library = libraryPath(libtorch.libDir, 'torch_cpu') ?? ''
-  return [sourceFingerprint(root), fileIdentity(library), warningsAreErrors()].join(' ')
+  const cuda = libtorch.cuda ? cudaToolkits() : ''
+  return [sourceFingerprint(root), fileIdentity(library), warningsAreErrors(), cuda].join(' ')
+}
+
+/** What decides whether the CUDA library can be built: it is, once there is a toolkit. */
+function cudaToolkits() {
+  const home = process.env['CUDA_HOME'] ?? '/usr/local/cuda'
+  return [home, existsSync(join(home, 'include', 'cuda_runtime_api.h')), findOnPath('nvcc')].join()
 }
