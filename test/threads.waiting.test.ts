@@ -10,7 +10,13 @@ const child = fileURLToPath(new URL('threads.waiting.child.js', import.meta.url)
 
 const patience = 45_000
 
-/** Prints numbers of threads. */
+/** Numbers of threads. */
+interface Teams {
+  before: number
+  computed: number
+  trained: number
+}
+
 function start(mode: string, environment: NodeJS.ProcessEnv): ChildProcess {
   return spawn(process.execPath, [child, mode], {
     env: { ...process.env, ...environment },
@@ -38,10 +44,7 @@ describe.skipIf(process.platform !== 'linux')('the threads of parallel operators
     'belong to the JavaScript thread or to training off it, not to both',
     async () => {
       const fixed = { OMP_NUM_THREADS: '2', GOMP_SPINCOUNT: '1000' } // no more threads while others compete
-      const { before, computed, trained } = JSON.parse(await firstLine(start('teams', fixed))) as Record<
-        string,
-        number
-      >
+      const { before, computed, trained } = JSON.parse(await firstLine(start('teams', fixed))) as Teams
       expect(computed).toBe(before + 1)
       // Training keeps a thread of its own. Its team has ended, and so had that of the JavaScript thread.
       expect(trained).toBe(before + 1)
