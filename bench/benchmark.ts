@@ -7,6 +7,8 @@ export interface BenchmarkContext {
   device: Device
   /** Null where this libtorch has no Python. */
   python: Python | null
+  /** Whether to compare with torch.compile, which takes minutes to be ready. */
+  torchCompile: boolean
   /** How often each measurement is taken. */
   rounds: number
   /** What the machine can do at best. */

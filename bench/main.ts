@@ -3,7 +3,7 @@
  *
  *     npm run bench [name …] -- [--device cuda] [--json] [--rounds n] [--only text] [--plot file.svg] [--compare earlier.json]
  */
-import { readFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Device } from '../lib/index.js'
 import type { Benchmark, BenchmarkResult, Ratio, Target } from './benchmark.js'
@@ -26,11 +26,13 @@ const benchmarks: Benchmark[] = [tinyOps, startUp, losses, steps, dataLoading, m
 interface Options {
   device: Device
   json?: boolean
+  out?: string
   rounds?: number
   plot?: string
   compare?: string
   only?: string
   installPython: boolean
+  torchCompile: boolean
 }
 
 /** What `--json` prints, and `--compare` reads. */
@@ -62,6 +64,7 @@ async function main(names: string[], options: Options): Promise<void> {
     const result = await benchmark.run({
       device,
       python,
+      torchCompile: options.torchCompile,
       rounds: rounds ?? benchmark.defaultRounds,
       floors,
       wanted: name => name.toLowerCase().includes((options.only ?? '').toLowerCase()),
@@ -77,6 +80,7 @@ async function main(names: string[], options: Options): Promise<void> {
     targets: results.flatMap(([, { targets = [] }]) => targets),
     benchmarks: Object.fromEntries(results.map(([name, { data }]) => [name, data])),
   }
+  if (options.out !== undefined) writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`)
   if (json) console.log(JSON.stringify(report, null, 2))
   else {
     if (report.targets.length > 0) console.log(`\ntargets\n${renderTargets(report.targets)}`)
@@ -181,10 +185,12 @@ await new Command('npm run bench')
     new Option('--device <device>', 'where both sides compute').choices(['cpu', 'cuda']).default('cpu'),
   )
   .option('--json', 'print the results for programs')
+  .option('--out <file.json>', 'write them to a file, beside the tables')
   .option('--only <text>', 'of each benchmark only what has this text in its name')
   .option('--plot <file.svg>', 'draw the ratios')
   .option('--compare <report.json>', 'compare with what --json printed earlier')
   .option('--no-install-python', "do without Python's figures where its packages are missing")
+  .option('--no-torch-compile', 'leave out torch.compile, which takes minutes')
   .option('--rounds <number>', 'how often each measurement is taken', toRounds)
   .action(main)
   .parseAsync()

@@ -144,12 +144,12 @@ async function startPython(
 async function measure(
   pair: Pair,
   kind: Kind,
-  { device, python, rounds, floors, progress }: BenchmarkContext,
+  { device, python, torchCompile, rounds, floors, progress }: BenchmarkContext,
 ): Promise<StepResult[]> {
   const runs: Run[] = variants.map(variant => startTraining(pair, kind, variant, device))
   if (python)
     for (const variant of pythonVariants)
-      if (!variant.compiled || (pair === pairs[0] && kind === 'distillation')) {
+      if (!variant.compiled || (torchCompile && pair === pairs[0] && kind === 'distillation')) {
         progress(`${pair.name}, ${kind}: ${variant.name}, ${variant.dtype}`)
         runs.push(await startPython(python, pair, kind, variant, device))
       }
@@ -199,7 +199,7 @@ async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
     ratios: ours.flatMap(({ pair, kind, who, dtype, timesAsFast }) =>
       timesAsFast === null ? [] : [{ group: `${kind} step`, name: `${pair}, ${who} ${dtype}`, timesAsFast }],
     ),
-    targets: isGpu(context.device) ? targetsOnGpu(results) : targetsOnCpu(results),
+    targets: isGpu(context.device) ? targetsOnGpu(results, context) : targetsOnCpu(results),
   }
 }
 
@@ -225,15 +225,17 @@ function targetsOnCpu(results: StepResult[]): Target[] {
   )
 }
 
-function targetsOnGpu(results: StepResult[]): Target[] {
+function targetsOnGpu(results: StepResult[], { torchCompile }: BenchmarkContext): Target[] {
   const rival = results.find(({ who }) => who === 'Python, torch.compile')?.milliseconds ?? null
   return promisedResults(results, 'promisedOnGpu').flatMap(({ what, least, timesAsFast, milliseconds }) => [
     ...atLeastMeasured(`${what}, against eager Python`, least, timesAsFast),
-    ...atLeastMeasured(
-      `${what}, against torch.compile(mode="reduce-overhead")`,
-      1,
-      rival !== null && milliseconds !== null ? rival / milliseconds : null,
-    ),
+    ...(torchCompile
+      ? atLeastMeasured(
+          `${what}, against torch.compile(mode="reduce-overhead")`,
+          1,
+          rival !== null && milliseconds !== null ? rival / milliseconds : null,
+        )
+      : []),
   ])
 }
 
