@@ -59,7 +59,10 @@ function problemsOf({ device, finished, obstacle, stages, tests, benchmarks }, t
   return [
     ...(finished ? [] : ['the check was ended before it was done']),
     ...stages
-      .filter(({ state }) => state !== 'done')
+      // Tests that failed speak for themselves.
+      .filter(
+        ({ name, state }) => state !== 'done' && !(name === 'tests' && tests !== null && tests.failed > 0),
+      )
       .map(({ name, state, message }) => `${name}: ${state}${message === '' ? '' : `: ${message}`}`),
     ...(tests === null ? ['the tests came to no result'] : problemsOfTests(tests)),
     ...benchmarks.flatMap(({ name, results }) => problemsOfBenchmark(name, results, device)),
