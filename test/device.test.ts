@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import {
   data,
+  evaluate,
   exportTorchScript,
   Generator,
   loadCheckpoint,
@@ -89,6 +90,15 @@ describe(`on ${device}`, () => {
     },
   )
 
+  test('evaluate() moves batches to the model', async () => {
+    const model = new nn.Linear(4, 3).to(device)
+    const loader = new data.DataLoader(
+      new data.TensorDataset(torch.randn([6, 4]), torch.zeros([6], { dtype: 'int64' })),
+      { batchSize: 3 },
+    )
+    expect(await evaluate(model, loader)).toBeLessThanOrEqual(100)
+  })
+
   test('a training goes on from its checkpoint', async () => {
     const path = join(folder, 'checkpoint.pt')
     const [x, labels] = [randn([8, 4]), randint(3, [8])]
@@ -134,6 +144,21 @@ describe(`on ${device}`, () => {
     expect(memory().bytes).toBe(before.bytes)
     if (isOnGpu) expect(() => zeros([2]).add(torch.zeros([2]))).toThrow(/device/)
   })
+})
+
+test('evaluate() takes the device of the first parameter, wherever the batches are', async () => {
+  const seen: string[] = []
+  class Watching extends nn.Module<[Tensor], Tensor> {
+    weight = new nn.Parameter(torch.zeros([1], { device: 'meta' }))
+    override forward(x: Tensor): Tensor {
+      seen.push(x.device)
+      return torch.zeros([x.size(0), 2])
+    }
+  }
+  const batch = () => ({ data: torch.randn([4, 2]), labels: torch.zeros([4], { dtype: 'int64' }) })
+  expect(await evaluate(new Watching(), [batch()])).toBe(100)
+  await evaluate(new Watching(), [batch()], { device: 'cpu' })
+  expect(seen).toEqual(['meta', 'cpu'])
 })
 
 test.skipIf(native.systemInfo().cudaDevices > 0)(
