@@ -1,9 +1,14 @@
+import type { Device } from '../lib/index.js'
 import type { Floors } from './floors.js'
 import type { Python } from './python.js'
 
 export interface BenchmarkContext {
+  /** Where both sides compute. */
+  device: Device
   /** Null where this libtorch has no Python. */
   python: Python | null
+  /** Whether to compare with torch.compile, which takes minutes to be ready. */
+  torchCompile: boolean
   /** How often each measurement is taken. */
   rounds: number
   /** What the machine can do at best. */
@@ -19,6 +24,8 @@ export interface Benchmark {
   description: string
   /** How often each measurement is taken unless the user says so. */
   defaultRounds: number
+  /** Whether it measures GPUs as well; the others are about this process and the CPU. */
+  onGpu?: boolean
   run: (context: BenchmarkContext) => Promise<BenchmarkResult>
 }
 
@@ -66,6 +73,12 @@ export interface GrowthPoint {
 export function atLeast(what: string, least: number, timesAsFast: number | null): Target[] {
   if (timesAsFast === null) return []
   return [{ what, target: `≥ ${least}×`, measured: `${timesAsFast.toFixed(2)}×`, met: timesAsFast >= least }]
+}
+
+/** A promise about something that was to be measured: without a measurement it is missed. */
+export function atLeastMeasured(what: string, least: number, timesAsFast: number | null): Target[] {
+  if (timesAsFast !== null) return atLeast(what, least, timesAsFast)
+  return [{ what, target: `≥ ${least}×`, measured: 'not measured', met: false }]
 }
 
 /** A promise of at most `most` times the other side's cost. */

@@ -1,5 +1,6 @@
 /** What no program can be faster than here: the memory's bandwidth and the rate of matrix products, both measured. */
-import { ones, randn, scope, zeros, type Tensor } from '../lib/index.js'
+import { ones, randn, scope, zeros, type Device, type DType, type Tensor } from '../lib/index.js'
+import { isGpu, synchronize } from './device.js'
 
 export interface Floors {
   /** Bytes per second, read and written, of a copy that no cache holds. */
@@ -8,33 +9,47 @@ export interface Floors {
   gemm: { float32: number; bfloat16: number }
 }
 
-const copiedElements = 16 * 2 ** 20 // 64 MiB
-const gemmSize = 1024
+interface Sizes {
+  /** Of float32, copied: more than a cache holds. */
+  elements: number
+  /** Rows and columns of a matrix. */
+  matrix: number
+  /** How often in one measurement, so that starting the work does not count. */
+  repeats: number
+}
+
+const onCpu: Sizes = { elements: 16 * 2 ** 20, matrix: 1024, repeats: 1 } // 64 MiB
+const onGpu: Sizes = { elements: 128 * 2 ** 20, matrix: 8192, repeats: 10 } // 512 MiB
 
 /** The best of several: a floor is what is left when nothing else runs. */
-export function measureFloors(): Floors {
+export function measureFloors(device: Device = 'cpu'): Floors {
+  const { elements, matrix, repeats } = isGpu(device) ? onGpu : onCpu
+  const bestSeconds = (body: () => Tensor) => bestSecondsOn(device, repeats, body)
+  const gemmRate = (dtype: DType) =>
+    scope(() => {
+      const [a, b] = [1, 2].map(() => randn([matrix, matrix], { device }).to(dtype)) as [Tensor, Tensor]
+      return (2 * matrix ** 3) / bestSeconds(() => a.matmul(b))
+    })
   return scope(() => {
-    const [from, to] = [ones([copiedElements]), zeros([copiedElements])]
+    const [from, to] = [ones([elements], { device }), zeros([elements], { device })]
     return {
-      bandwidth: (2 * 4 * copiedElements) / bestSeconds(() => to.copy_(from)),
+      bandwidth: (2 * 4 * elements) / bestSeconds(() => to.copy_(from)),
       gemm: { float32: gemmRate('float32'), bfloat16: gemmRate('bfloat16') },
     }
   })
 }
 
-function gemmRate(dtype: 'float32' | 'bfloat16'): number {
-  const [a, b] = [randn([gemmSize, gemmSize]).to(dtype), randn([gemmSize, gemmSize]).to(dtype)]
-  return (2 * gemmSize ** 3) / bestSeconds(() => a.matmul(b))
-}
-
-function bestSeconds(body: () => Tensor): number {
+function bestSecondsOn(device: Device, repeats: number, body: () => Tensor): number {
   let best = Infinity
   for (let i = 0; i < 12; i++) {
+    synchronize(device)
     const start = performance.now()
-    scope(() => {
-      body()
-    })
-    best = Math.min(best, performance.now() - start)
+    for (let j = 0; j < repeats; j++)
+      scope(() => {
+        body()
+      })
+    synchronize(device)
+    best = Math.min(best, (performance.now() - start) / repeats)
   }
   return best / 1000
 }

@@ -37,14 +37,14 @@ LOSSES = {'mse': mse, 'cosine': cosine, 'attention': attention}
 inputs = {}
 
 
-def prepare(shape, channels_last):
+def prepare(shape, channels_last, device):
     def features():
-        value = torch.randn(shape)
+        value = torch.randn(shape, device=device)
         return value.to(memory_format=torch.channels_last) if channels_last else value
 
-    logits = torch.randn(shape[0], 10, requires_grad=True)
+    logits = torch.randn(shape[0], 10, requires_grad=True, device=device)
     inputs.update(student=features().requires_grad_(), teacher=features(), logits=logits,
-                  labels=torch.randint(10, (shape[0],)))
+                  labels=torch.randint(10, (shape[0],), device=device))
 
 
 def step(loss):
@@ -54,14 +54,21 @@ def step(loss):
     total.backward()
 
 
-def answer(shape=None, channels_last=False, loss=None, repeats=1):
+def synchronize():
+    if inputs['student'].is_cuda:
+        torch.cuda.synchronize()
+
+
+def answer(shape=None, channels_last=False, device='cpu', loss=None, repeats=1):
     if shape is not None:
         torch.manual_seed(0)
-        prepare(shape, channels_last)
+        prepare(shape, channels_last, device)
         return {}
+    synchronize()
     start = time.perf_counter()
     for _ in range(repeats):
         step(LOSSES[loss])
+    synchronize()
     return {'milliseconds': (time.perf_counter() - start) * 1000 / repeats}
 
 

@@ -1,8 +1,15 @@
 import { availableParallelism, cpus, loadavg } from 'node:os'
-import { native } from '../lib/native/loader.js'
+import type { Device } from '../lib/index.js'
+import { nvidiaGpus } from '../lib/native/addon.js'
+import { loadAddon, native } from '../lib/native/loader.js'
+import { isGpu } from './device.js'
 
 /** What a result depends on besides the code. */
 export interface Machine {
+  /** Where was measured. */
+  device: string
+  /** The GPUs that were measured or could have been. */
+  gpu: string
   cpu: string
   cores: number
   /** Load average of the last minute: other work disturbs timings. */
@@ -15,9 +22,13 @@ export interface Machine {
   instructions: string
 }
 
-export function describeMachine(): Machine {
-  const { torchVersion, cpuCapability } = native.systemInfo()
+export function describeMachine(device: Device): Machine {
+  const { torchVersion, cpuCapability, cudaDevices } = native.systemInfo()
+  if (isGpu(device) && cudaDevices === 0)
+    throw new Error(`there is no usable GPU for --device ${device}: npx alambic doctor says why`)
   return {
+    device,
+    gpu: nvidiaGpus(loadAddon().files.loader).join(', ') || 'none',
     cpu: cpus()[0]?.model.trim() ?? 'unknown',
     cores: availableParallelism(),
     load: Math.round(loadavg()[0]! * 100) / 100,

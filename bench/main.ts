@@ -1,18 +1,19 @@
 /**
  * Benchmarks against Python on the same libtorch.
  *
- *     npm run bench [name …] -- [--json] [--rounds n] [--only text] [--plot file.svg] [--compare earlier.json]
+ *     npm run bench [name …] -- [--device cuda] [--json] [--rounds n] [--only text] [--plot file.svg] [--compare earlier.json]
  */
-import { readFileSync } from 'node:fs'
-import { Command, InvalidArgumentError } from 'commander'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { Command, InvalidArgumentError, Option } from 'commander'
+import type { Device } from '../lib/index.js'
 import type { Benchmark, BenchmarkResult, Ratio, Target } from './benchmark.js'
 import { dataLoading } from './data.js'
+import { isGpu } from './device.js'
 import { measureFloors, type Floors } from './floors.js'
 import { growth } from './growth.js'
 import { losses } from './losses.js'
 import { describeMachine, type Machine } from './machine.js'
 import { memory } from './memory.js'
-import { plot } from './plot.js'
 import { findPython } from './python.js'
 import { startUp } from './start-up.js'
 import { steps } from './steps.js'
@@ -23,11 +24,15 @@ import { tinyOps } from './tiny-ops.js'
 const benchmarks: Benchmark[] = [tinyOps, startUp, losses, steps, dataLoading, memory, growth, tfjs]
 
 interface Options {
+  device: Device
   json?: boolean
+  out?: string
   rounds?: number
   plot?: string
   compare?: string
   only?: string
+  installPython: boolean
+  torchCompile: boolean
 }
 
 /** What `--json` prints, and `--compare` reads. */
@@ -39,14 +44,15 @@ interface Report {
 }
 
 async function main(names: string[], options: Options): Promise<void> {
-  const { json = false, rounds } = options
-  const chosen = names.length === 0 ? benchmarks : names.map(findBenchmark)
+  const { device, json = false, rounds } = options
+  const chosen = choose(names, device)
   const earlier = options.compare === undefined ? null : readReport(options.compare)
-  const found = findPython({ install: true })
+  const described = describeMachine(device)
+  const found = findPython({ install: options.installPython })
   const python = typeof found === 'string' ? null : found
-  const floors = measureFloors()
+  const floors = measureFloors(device)
   const machine = {
-    ...describeMachine(),
+    ...described,
     python: typeof found === 'string' ? `missing: ${found}` : found.version,
     openmp: describeOpenMp(),
     floors,
@@ -56,7 +62,9 @@ async function main(names: string[], options: Options): Promise<void> {
   const results: [string, BenchmarkResult][] = []
   for (const benchmark of chosen) {
     const result = await benchmark.run({
+      device,
       python,
+      torchCompile: options.torchCompile,
       rounds: rounds ?? benchmark.defaultRounds,
       floors,
       wanted: name => name.toLowerCase().includes((options.only ?? '').toLowerCase()),
@@ -72,17 +80,20 @@ async function main(names: string[], options: Options): Promise<void> {
     targets: results.flatMap(([, { targets = [] }]) => targets),
     benchmarks: Object.fromEntries(results.map(([name, { data }]) => [name, data])),
   }
+  if (options.out !== undefined) writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`)
   if (json) console.log(JSON.stringify(report, null, 2))
   else {
     if (report.targets.length > 0) console.log(`\ntargets\n${renderTargets(report.targets)}`)
     if (earlier) console.log(`\nagainst ${options.compare!}\n${renderComparison(report, earlier)}`)
   }
-  if (options.plot !== undefined)
+  if (options.plot !== undefined) {
+    const { plot } = await import('./plot.js')
     await plot(
       options.plot,
       report.ratios,
       results.flatMap(([, { growth = [] }]) => growth),
     )
+  }
 }
 
 function printMachine({ floors, ...machine }: Report['machine']): void {
@@ -138,6 +149,16 @@ function renderComparison(now: Report, before: Report): string {
   return note + formatTable(['times as fast as Python', 'then', 'now', 'now / then'], rows, 1)
 }
 
+/** Those of these names; without names all that this device has. */
+function choose(names: string[], device: Device): Benchmark[] {
+  const measured = (benchmark: Benchmark) => benchmark.onGpu === true || !isGpu(device)
+  if (names.length === 0) return benchmarks.filter(measured)
+  const chosen = names.map(findBenchmark)
+  const other = chosen.find(benchmark => !measured(benchmark))
+  if (other) throw new Error(`${other.name} is not about GPUs: leave out --device ${device}`)
+  return chosen
+}
+
 function findBenchmark(name: string): Benchmark {
   const found = benchmarks.find(each => each.name === name)
   if (found) return found
@@ -160,10 +181,16 @@ function toRounds(text: string): number {
 await new Command('npm run bench')
   .description('Benchmarks against Python on the same libtorch')
   .argument('[names...]', benchmarks.map(({ name, description }) => `${name}: ${description}`).join('\n'))
+  .addOption(
+    new Option('--device <device>', 'where both sides compute').choices(['cpu', 'cuda']).default('cpu'),
+  )
   .option('--json', 'print the results for programs')
+  .option('--out <file.json>', 'write them to a file, beside the tables')
   .option('--only <text>', 'of each benchmark only what has this text in its name')
   .option('--plot <file.svg>', 'draw the ratios')
   .option('--compare <report.json>', 'compare with what --json printed earlier')
+  .option('--no-install-python', "do without Python's figures where its packages are missing")
+  .option('--no-torch-compile', 'leave out torch.compile, which takes minutes')
   .option('--rounds <number>', 'how often each measurement is taken', toRounds)
   .action(main)
   .parseAsync()

@@ -6,7 +6,9 @@ import {
   type BenchmarkResult,
   type Target,
 } from './benchmark.js'
-import { runChild, type TrainTask } from './child.js'
+import type { Device } from '../lib/index.js'
+import { runChild, type GpuMemory, type TrainTask } from './child.js'
+import { isGpu } from './device.js'
 import { PythonPeer, type Python } from './python.js'
 import { median } from './statistics.js'
 import { formatTable } from './table.js'
@@ -30,13 +32,11 @@ interface MemoryResult {
 
 async function measure(task: TrainTask, python: Python | null): Promise<MemoryResult> {
   const { resident, peak } = await runChild(task)
-  const fifth = Math.ceil(resident.length / 5)
   return {
     networks: `${task.teacher} → ${task.student}`,
     batch: task.batch,
     steps: task.steps,
-    early: median(resident.slice(fifth, 2 * fifth)),
-    late: median(resident.slice(-fifth)),
+    ...growthOf(resident),
     peak,
     pythonPeak: python && (await peakOfPython(python, task)),
   }
@@ -48,7 +48,7 @@ async function peakOfPython(
 ): Promise<number> {
   const peer = new PythonPeer(python, 'steps.py')
   try {
-    const prepare = { student, teacher, batch, size, dtype: 'float32', compiled: false }
+    const prepare = { student, teacher, batch, size, dtype: 'float32', device: 'cpu', compiled: false }
     await peer.ask({ prepare })
     await peer.ask({ steps })
     return (await peer.ask<{ peak: number }>({ memory: true })).peak * 1024
@@ -57,9 +57,79 @@ async function peakOfPython(
   }
 }
 
-async function run({ python, rounds, progress }: BenchmarkContext): Promise<BenchmarkResult> {
+/** Two trainings, eager and compiled: what the GPU's memory holds early and late. */
+async function runOnGpu(device: Device, { rounds, progress }: BenchmarkContext): Promise<BenchmarkResult> {
+  const results: GpuMemoryResult[] = []
+  for (const compile of [false, true]) {
+    const how = compile ? 'compiled' : 'eager'
+    progress(`${rounds} steps, ${how}`)
+    const { gpu, resident } = await runChild({ ...long, steps: rounds, device, compile })
+    results.push({ how, steps: rounds, ...summarize(resident, gpu) })
+  }
+  return {
+    data: results,
+    table: renderGpu(results),
+    targets: results.flatMap(({ how, steps, ...kinds }) =>
+      memoryKinds.map(kind => flat(`${memoryNames[kind]}, ${how}`, steps, kinds[kind])),
+    ),
+  }
+}
+
+const memoryKinds = ['allocated', 'reserved', 'resident'] as const
+const memoryNames = {
+  allocated: 'allocated GPU memory',
+  reserved: 'reserved GPU memory',
+  resident: 'resident memory',
+}
+
+/** Bytes after the first fifth of the steps, and at the end. */
+interface Growth {
+  early: number
+  late: number
+}
+
+interface GpuMemoryResult extends Record<(typeof memoryKinds)[number], Growth> {
+  how: string
+  steps: number
+  /** Whether the driver knew how much of the GPU's memory was this process's. */
+  ownProcess: boolean
+}
+
+function summarize(resident: number[], gpu: GpuMemory[]): Omit<GpuMemoryResult, 'how' | 'steps'> {
+  return {
+    allocated: growthOf(gpu.map(({ allocated }) => allocated)),
+    reserved: growthOf(gpu.map(({ reserved }) => reserved)),
+    resident: growthOf(resident),
+    ownProcess: gpu.every(({ ownProcess }) => ownProcess),
+  }
+}
+
+function growthOf(samples: number[]): Growth {
+  const fifth = Math.ceil(samples.length / 5)
+  return { early: median(samples.slice(fifth, 2 * fifth)), late: median(samples.slice(-fifth)) }
+}
+
+function renderGpu(results: GpuMemoryResult[]): string {
+  return formatTable(
+    ['training', 'steps', 'memory', 'early MiB', 'late MiB'],
+    results.flatMap(({ how, steps, ownProcess, ...kinds }) =>
+      memoryKinds.map(kind => [
+        `${long.teacher} → ${long.student}, batch ${long.batch}, ${how}`,
+        String(steps),
+        memoryNames[kind] + (kind === 'reserved' && !ownProcess ? ' (of all processes)' : ''),
+        mebibytes(kinds[kind].early),
+        mebibytes(kinds[kind].late),
+      ]),
+    ),
+    3,
+  )
+}
+
+async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
+  const { device, python, rounds, progress } = context
   if (process.platform !== 'linux')
     return { data: null, table: 'memory is read from /proc, which only Linux has' }
+  if (isGpu(device)) return runOnGpu(device, context)
   progress(`${rounds} steps`)
   const stays = await measure({ ...long, steps: Math.max(20, rounds) }, python)
   progress('peak')
@@ -68,14 +138,14 @@ async function run({ python, rounds, progress }: BenchmarkContext): Promise<Benc
   return {
     data: results,
     table: render(results),
-    targets: [flat(stays), ...results.flatMap(peakTarget)],
+    targets: [flat('resident memory', stays.steps, stays), ...results.flatMap(peakTarget)],
   }
 }
 
-function flat({ steps, early, late }: MemoryResult): Target {
+function flat(what: string, steps: number, { early, late }: Growth): Target {
   const growth = (late - early) / early
   return {
-    what: `resident memory over ${steps} steps, growth`,
+    what: `${what} over ${steps} steps, growth`,
     target: `≤ ${100 * flatWithin} %`,
     measured: `${(100 * growth).toFixed(1)} %`,
     met: growth <= flatWithin,
@@ -90,8 +160,11 @@ function peakTarget({ networks, batch, peak, pythonPeak }: MemoryResult): Target
   )
 }
 
+function mebibytes(bytes: number | null): string {
+  return bytes === null ? '–' : (bytes / 2 ** 20).toFixed(0)
+}
+
 function render(results: MemoryResult[]): string {
-  const mebibytes = (bytes: number | null) => (bytes === null ? '–' : (bytes / 2 ** 20).toFixed(0))
   return formatTable(
     ['training', 'steps', 'early MiB', 'late MiB', 'peak MiB', 'Python peak MiB'],
     results.map(({ networks, batch, steps, early, late, peak, pythonPeak }) => [
@@ -107,5 +180,6 @@ export const memory: Benchmark = {
   name: 'memory',
   description: 'resident memory of distillation in a process of its own; rounds are steps',
   defaultRounds: 1000,
+  onGpu: true,
   run,
 }

@@ -1,5 +1,12 @@
 /** What is trained: teachers and students of the literature. */
-import { manualSeed, models, randint, randn, StudentWithFeatureExtraction } from '../lib/index.js'
+import {
+  manualSeed,
+  models,
+  randint,
+  randn,
+  StudentWithFeatureExtraction,
+  type Device,
+} from '../lib/index.js'
 import type { Classifier, FeatureLayer } from '../lib/distill/index.js'
 import type { Batch } from '../lib/data/index.js'
 
@@ -59,7 +66,7 @@ export const pairs: readonly Pair[] = [
   },
 ]
 
-export function makeBatch({ batch, size }: Pick<Pair, 'batch' | 'size'>): Batch {
+export function makeBatch({ batch, size }: Pick<Pair, 'batch' | 'size'>, device: Device = 'cpu'): Batch {
   manualSeed(0)
-  return { data: randn([batch, 3, size, size]), labels: randint(0, 10, [batch]) }
+  return { data: randn([batch, 3, size, size], { device }), labels: randint(0, 10, [batch], { device }) }
 }

@@ -2,6 +2,7 @@
  * A process of its own, without a compiler in it, that trains or computes a loss and says what it took: for `memory`
  * and `growth`. Arguments: where the library is, and a task as JSON.
  */
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import process from 'node:process'
 
@@ -23,10 +24,43 @@ function resident() {
   return { now: read('VmRSS'), peak: read('VmHWM') }
 }
 
+/**
+ * @param {string} query of nvidia-smi
+ * @returns {string[][]} the cells of its rows
+ */
+function askDriver(query) {
+  const output = execFileSync('nvidia-smi', [query, '--format=csv,noheader,nounits'], { encoding: 'utf8' })
+  return output
+    .trim()
+    .split('\n')
+    .map(row => row.split(',').map(cell => cell.trim()))
+}
+
+/**
+ * What the driver counts for this process; where it does not know it, as in a container, for the whole first GPU.
+ *
+ * @param {number} step
+ * @returns {import('./child.js').GpuMemory}
+ */
+function gpuMemory(step) {
+  const own = askDriver('--query-compute-apps=pid,used_memory').find(([pid]) => pid === String(process.pid))
+  const mebibytes = Number(own?.[1] ?? askDriver('--query-gpu=memory.used')[0]?.[0])
+  if (!Number.isFinite(mebibytes)) throw new Error('nvidia-smi does not say how much memory is used')
+  return {
+    step,
+    allocated: alambic.memory().bytes,
+    reserved: mebibytes * 2 ** 20,
+    ownProcess: own !== undefined,
+  }
+}
+
 /** @param {import('./child.js').TrainTask} task */
-async function train({ teacher, student, batch, size, steps, levels = 3 }) {
+async function train({ teacher, student, batch, size, steps, levels = 3, device = 'cpu', compile = false }) {
   manualSeed(0)
-  const images = { data: randn([batch, 3, size, size]), labels: randint(0, 10, [batch]) }
+  const images = {
+    data: randn([batch, 3, size, size], { device }),
+    labels: randint(0, 10, [batch], { device }),
+  }
   const batches = {
     *[Symbol.iterator]() {
       for (let i = 0; i < steps; i++) yield { data: images.data.clone(), labels: images.labels.clone() }
@@ -36,18 +70,24 @@ async function train({ teacher, student, batch, size, steps, levels = 3 }) {
   const times = []
   /** @type {number[]} */
   const memory = []
+  /** @type {import('./child.js').GpuMemory[]} */
+  const gpu = []
+  const every = Math.max(1, Math.floor(steps / 20)) // asking takes longer than a step
   let last = performance.now()
-  await trainWithFeatureDistillation(networks[teacher](), networks[student](), batches, null, {
+  const [taught, teaching] = [networks[student]().to(device), networks[teacher]().to(device)]
+  await trainWithFeatureDistillation(teaching, taught, batches, null, {
     featureLayers: ['layer1', 'layer2', 'layer3'].slice(0, levels),
     epochs: 1,
     log: null,
+    compile,
     onStep() {
       times.push(performance.now() - last)
       memory.push(resident().now)
+      if (device !== 'cpu' && times.length % every === 0) gpu.push(gpuMemory(times.length))
       last = performance.now()
     },
   })
-  return { times, resident: memory }
+  return { times, resident: memory, gpu }
 }
 
 /** @param {import('./child.js').LossTask} task */
@@ -69,7 +109,7 @@ function loss({ criterion, shape, levels, steps }) {
     })
     times.push(performance.now() - start)
   }
-  return { times, resident: [] }
+  return { times, resident: [], gpu: [] }
 }
 
 const { kind, ...options } = JSON.parse(String(task))

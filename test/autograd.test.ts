@@ -1,16 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import {
-  enableGrad,
-  grad,
-  isGradEnabled,
-  noGrad,
-  ones,
-  randn,
-  tensor,
-  torch,
-  type Tensor,
-} from '../lib/index.js'
+import { enableGrad, grad, isGradEnabled, noGrad, torch, type Tensor } from '../lib/index.js'
 import { codeOf } from './codes.js'
+import { ones, randn, tensor } from './device.js'
 
 const leaf = (values: number[]) => tensor(values, { dtype: 'float64', requiresGrad: true })
 

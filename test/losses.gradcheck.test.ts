@@ -5,15 +5,13 @@ import {
   FeatureDistillationLoss,
   Generator,
   enableGrad,
-  fromTypedArray,
   grad,
   noGrad,
   scope,
-  tensor,
-  torch,
   type Tensor,
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { fromTypedArray, randn, tensor } from './device.js'
 
 // Thousands of tiny forwards: threads would only wait for each other.
 beforeAll(() => {
@@ -103,7 +101,7 @@ function expectGradientsOfDifferences(run: Scalar, inputs: Tensor[]): void {
 // ---- The losses as functions of all their inputs ---------------------------------------------------------------------
 
 function random(generator: Generator, shape: number[]): Tensor {
-  return torch.randn(shape, { generator, dtype: 'float64' })
+  return randn(shape, { generator, dtype: 'float64' })
 }
 
 function inputsFor(levels: Level[]): Tensor[] {

@@ -5,14 +5,13 @@ import {
   AttentionTransfer,
   FeatureDistillationLoss,
   Generator,
-  fromTypedArray,
   scope,
-  tensor,
   torch,
   type DType,
   type Tensor,
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { fromTypedArray, randn, tensor, zeros } from './device.js'
 
 interface StoredTensor {
   shape: number[]
@@ -304,8 +303,8 @@ describe('features large enough for several threads and vector instructions', ()
   }
 
   function run(kind: keyof typeof formulas, s: Tensor, t: Tensor): Tensor {
-    const logits = torch.zeros([student[0]!, 2])
-    const labels = torch.zeros([student[0]!], { dtype: 'int64' })
+    const logits = zeros([student[0]!, 2])
+    const labels = zeros([student[0]!], { dtype: 'int64' })
     if (kind === 'attention') return new AttentionTransfer().forward([s], [t], logits, labels).attention
     return new FeatureDistillationLoss({ criterion: kind }).forward([s], [t], logits, labels).feature
   }
@@ -324,7 +323,7 @@ describe('features large enough for several threads and vector instructions', ()
     )('%s, %s: the loss and its gradients are those of the formula', (memoryFormat, dtype) => {
       scope(() => {
         const generator = new Generator(3)
-        const values = [0, 1].map(() => torch.randn(student, { generator }).to(dtype))
+        const values = [0, 1].map(() => randn(student, { generator }).to(dtype))
         const leaves = values.map(each => {
           const features = each.clone().contiguous({ memoryFormat })
           features.requiresGrad = true

@@ -4,12 +4,12 @@ import {
   AttentionTransfer,
   FeatureDistillationLoss,
   Generator,
-  randn,
   scope,
   torch,
   type DType,
   type Tensor,
 } from '../lib/index.js'
+import { randn, zeros } from './device.js'
 import { torchVersion } from './nn.fixtures.js'
 
 type Kind = 'mse' | 'cosine' | 'attention'
@@ -49,8 +49,8 @@ function formula(kind: Kind, s: Tensor, t: Tensor): Tensor {
 }
 
 function loss(kind: Kind, s: Tensor, t: Tensor): Tensor {
-  const logits = torch.zeros([s.size(0), 2])
-  const labels = torch.zeros([s.size(0)], { dtype: 'int64' })
+  const logits = zeros([s.size(0), 2])
+  const labels = zeros([s.size(0)], { dtype: 'int64' })
   return kind === 'attention'
     ? new AttentionTransfer().forward([s], [t], logits, labels).attention
     : new FeatureDistillationLoss({ criterion: kind }).forward([s], [t], logits, labels).feature
@@ -152,7 +152,7 @@ describe.each(kinds)('%s', kind => {
       [0, 4, 3, 3],
       [0, 4, 5, 6],
     ]) {
-      const [s, t] = [torch.zeros([0, 4, 3, 3]), torch.zeros(shape)]
+      const [s, t] = [zeros([0, 4, 3, 3]), zeros(shape)]
       s.requiresGrad = true
       const value = loss(kind, s, t)
       expect(value.item()).toBeNaN() // as the mean over nothing is in PyTorch
@@ -166,8 +166,8 @@ describe.each(kinds)('%s', kind => {
       const generator = new Generator(9)
       const students = [randn([2, 3, 5, 5], { generator }), randn([2, 4, 3, 3], { generator }).to('bfloat16')]
       const teachers = [randn([2, 3, 5, 5], { generator }).to('float64'), randn([2, 4, 3, 3], { generator })]
-      const logits = torch.zeros([2, 2])
-      const labels = torch.zeros([2], { dtype: 'int64' })
+      const logits = zeros([2, 2])
+      const labels = zeros([2], { dtype: 'int64' })
       const criterion =
         kind === 'attention' ? new AttentionTransfer() : new FeatureDistillationLoss({ criterion: kind })
       const parts = criterion.forward(students, teachers, logits, labels) as unknown as Record<string, Tensor>

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { keep, memory, nn, ones, scope, tensor, torch, unscoped, zeros } from '../lib/index.js'
+import { keep, memory, nn, scope, torch, unscoped } from '../lib/index.js'
 import { codeOf } from './codes.js'
+import { device, ones, tensor, zeros } from './device.js'
 
 describe('scope()', () => {
   it('releases what was made in it, except the result', () => {
@@ -55,7 +56,7 @@ describe('scope()', () => {
       const holder: { tensor?: ReturnType<typeof ones>; free?: ReturnType<typeof ones> } = {}
       holder.tensor = keep(ones([1]))
       holder.free = unscoped(() => zeros([1]))
-      const module = new nn.BatchNorm1d(2)
+      const module = new nn.BatchNorm1d(2).to(device)
       return [() => holder.tensor!.item(), () => holder.free!.item(), module] as const
     })
     expect(kept()).toBe(1)

@@ -1,10 +1,11 @@
 /** CIFAR ResNets against an implementation in Python: logits, features, gradients and batch statistics. */
 import { describe, expect, test } from 'vitest'
-import { captureFeatures, models, nn, randn } from '../lib/index.js'
+import { captureFeatures, models, nn } from '../lib/index.js'
+import { device, randn } from './device.js'
 import { errorOf, expectClose, fill, pattern, reference, type NetworkCase } from './nn.fixtures.js'
 
 function build({ depth, width, classes, mode }: NetworkCase): models.CifarResNet {
-  const model = new models.CifarResNet(depth, { width, classes }).to('float64')
+  const model = new models.CifarResNet(depth, { width, classes }).to('float64').to(device)
   fill(model)
   return model.train(mode === 'train')
 }
@@ -44,7 +45,7 @@ test.each([
 })
 
 test('features halve in size and double in channels', () => {
-  const model = models.resnet20({ classes: 7, inChannels: 1, width: 4 })
+  const model = models.resnet20({ classes: 7, inChannels: 1, width: 4 }).to(device)
   const { output, features } = captureFeatures(model, model.featureLayers, randn([2, 1, 16, 16]))
   expect(output.shape).toEqual([2, 7])
   expect(model.featureLayers.map(layer => features[layer]!.shape)).toEqual([
@@ -55,7 +56,7 @@ test('features halve in size and double in channels', () => {
 })
 
 test('what is captured inside of a block is not changed by what follows', () => {
-  const model = models.resnet20({ width: 4 }).eval()
+  const model = models.resnet20({ width: 4 }).to(device).eval()
   const { features } = captureFeatures(model, ['layer1.0.bn1', 'layer1.0.conv2'], randn([1, 3, 8, 8]), {
     io: 'output',
   })

@@ -1,9 +1,10 @@
 import { expect, test } from 'vitest'
-import { captureFeatures, models, nn, randn } from '../lib/index.js'
+import { captureFeatures, models, nn } from '../lib/index.js'
+import { device, randn } from './device.js'
 import { errorOf } from './nn.fixtures.js'
 
 test('a ConvNet has a feature point per stage, each after the first at half the size', () => {
-  const net = new models.ConvNet({ widths: [4, 6, 8, 10], depth: 2, classes: 3, inChannels: 1 })
+  const net = new models.ConvNet({ widths: [4, 6, 8, 10], depth: 2, classes: 3, inChannels: 1 }).to(device)
   const { output, features } = captureFeatures(net, net.featureLayers, randn([2, 1, 16, 12]))
   expect(output.shape).toEqual([2, 3])
   expect(Object.entries(features).map(([path, { shape }]) => [path, shape])).toEqual([
@@ -30,14 +31,14 @@ test('its modules are named by stage, position and role, the classifier last', (
 })
 
 test('it classifies the mean over the last features', () => {
-  const net = new models.ConvNet({ widths: [4, 8] }).eval()
+  const net = new models.ConvNet({ widths: [4, 8] }).to(device).eval()
   const { output, features } = captureFeatures(net, ['stage2'], randn([3, 3, 8, 8]))
   expect(net.classifier.forward(features['stage2']!.mean([2, 3])).tolist()).toEqual(output.tolist())
   expect(features['stage2']!.min().item()).toBe(0) // after the ReLU
 })
 
 test('it learns a batch by heart', () => {
-  const net = new models.ConvNet({ widths: [8, 16], classes: 4 })
+  const net = new models.ConvNet({ widths: [8, 16], classes: 4 }).to(device)
   const x = randn([8, 3, 8, 8])
   const labels = randn([8, 4]).argmax({ dim: 1 })
   const loss = () => nn.functional.crossEntropy(net.forward(x), labels)

@@ -1,8 +1,9 @@
 /** The other networks of `lib/models` against torchvision and a Python implementation of RepDistiller's variants. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { captureFeatures, manualSeed, models, noGrad, randn, type Tensor } from '../lib/index.js'
+import { captureFeatures, manualSeed, models, noGrad, type Tensor } from '../lib/index.js'
 import type { Module } from '../lib/nn/module.js'
+import { device, randn } from './device.js'
 import { errorOf, pattern as shortPattern, torchVersion } from './nn.fixtures.js'
 
 interface Summary {
@@ -64,7 +65,7 @@ function fill(model: Module): void {
 }
 
 function build(name: string): Network {
-  const model = makers[name]!({ classes: 10 }).to('float64')
+  const model = makers[name]!({ classes: 10 }).to('float64').to(device)
   fill(model)
   return model
 }
@@ -150,7 +151,7 @@ describe('features stay as they were captured, although activations and sums ove
     ['resnet20', ['bn1', 'layer1.0.bn1', 'layer1.0.bn2', 'layer1.0']],
   ] as const
   test.each(cases)('%s', (name, layers) => {
-    const model = makers[name]!().eval()
+    const model = makers[name]!().to(device).eval()
     const x = randn([1, 3, 32, 32])
     noGrad(() => {
       const untouched = layers.map(layer => {
@@ -178,7 +179,7 @@ describe('features stay as they were captured, although activations and sums ove
 })
 
 test('dropout in a WideResNet is active in training mode only', () => {
-  const model = models.wrn_16_1({ dropout: 0.5 })
+  const model = models.wrn_16_1({ dropout: 0.5 }).to(device)
   const x = randn([2, 3, 16, 16])
   noGrad(() => {
     model.eval()
@@ -189,7 +190,7 @@ test('dropout in a WideResNet is active in training mode only', () => {
 })
 
 test('a MobileNetV2 of another width rounds its channels to multiples of 8', () => {
-  const model = models.mobilenetV2({ widthMult: 0.35, classes: 5, inChannels: 1 }).eval()
+  const model = models.mobilenetV2({ widthMult: 0.35, classes: 5, inChannels: 1 }).to(device).eval()
   const channels = [0, 1, 3, 6, 10, 13, 16, 17, 18].map(
     layer =>
       captureFeatures(model, [`features.${layer}`], randn([1, 1, 32, 32])).features[`features.${layer}`]!

@@ -1,15 +1,7 @@
 /** Features of TypeScript modules by dotted path. */
 import { beforeEach, describe, expect, test } from 'vitest'
-import {
-  attachFeatures,
-  captureFeatures,
-  manualSeed,
-  memory,
-  nn,
-  randn,
-  scope,
-  type Tensor,
-} from '../lib/index.js'
+import { attachFeatures, captureFeatures, manualSeed, memory, nn, scope, type Tensor } from '../lib/index.js'
+import { device, randn } from './device.js'
 import { errorOf } from './nn.fixtures.js'
 
 class Block extends nn.Module<[Tensor], Tensor> {
@@ -39,7 +31,7 @@ let x: Tensor
 
 beforeEach(() => {
   manualSeed(3)
-  net = new Net()
+  net = new Net().to(device)
   x = randn([2, 3, 5, 5])
 })
 

@@ -1,8 +1,9 @@
 /** What the tests of `lib/nn` and `lib/models` share: the stored results of PyTorch, and the numbers they began with. */
 import { readFileSync } from 'node:fs'
 import { expect } from 'vitest'
-import { AlambicError, fromTypedArray, tensor, type nn, type Tensor } from '../lib/index.js'
+import { AlambicError, type nn, type Tensor } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { fromTypedArray, tensor } from './device.js'
 
 export interface StoredTensor {
   shape: number[]
@@ -89,7 +90,7 @@ export const torchVersion = native.systemInfo().torchVersion
 /** Random numbers are compared bit for bit, which only the version that drew them promises. */
 export const drawsAsReference = torchVersion.split('+')[0] === reference.torch
 
-/** The numbers of `pattern` in `reference/nn.py`. */
+/** The numbers of `pattern` in `reference/nn.py`, on the device. */
 export function pattern(shape: readonly number[], seed: number): Tensor {
   const count = shape.reduce((product, size) => product * size, 1)
   const values = Float64Array.from(

@@ -1,6 +1,7 @@
 /** Functions and loss modules against PyTorch in float64, and their checks. */
 import { describe, expect, test } from 'vitest'
-import { nn, randn, tensor, torch, zeros, type Tensor } from '../lib/index.js'
+import { nn, torch, type Tensor } from '../lib/index.js'
+import { randn, tensor, zeros } from './device.js'
 import { errorOf, expectClose, int64, pattern, reference, type FunctionCase } from './nn.fixtures.js'
 
 const { functional } = nn

@@ -51,7 +51,7 @@ describe.skipIf(!drawsAsReference)(
 
     test.each(dropouts)('$layer($p)', ({ layer, p, input, output }) => {
       manualSeed(13)
-      expectSame(new nn[layer](p).forward(pattern(input, 1)), output, layer)
+      expectSame(new nn[layer](p).forward(pattern(input, 1).cpu()), output, layer)
     })
   },
 )

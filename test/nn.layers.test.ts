@@ -2,6 +2,7 @@
 import { describe, expect, test } from 'vitest'
 import { nn, type Tensor } from '../lib/index.js'
 import { camelCase } from '../scripts/generate-operators.js'
+import { device } from './device.js'
 import { expectClose, fill, int64, pattern, reference, type LayerCase } from './nn.fixtures.js'
 
 type LayerClass = new (...args: unknown[]) => nn.Module<[Tensor], Tensor>
@@ -9,7 +10,7 @@ type LayerClass = new (...args: unknown[]) => nn.Module<[Tensor], Tensor>
 function construct({ layer, args, options }: LayerCase): nn.Module<[Tensor], Tensor> {
   const Layer = (nn as unknown as Record<string, LayerClass>)[layer]!
   const hasOptions = Object.keys(options).length > 0
-  return new Layer(...args, ...(hasOptions ? [options] : [])).to('float64')
+  return new Layer(...args, ...(hasOptions ? [options] : [])).to('float64').to(device)
 }
 
 /** `Conv2d(3, 8, kernel_size=(3, 3), bias=False)` with the names and literals of JavaScript. */

@@ -1,7 +1,8 @@
 /** Optimizers, schedules and clipping against the values that `reference/optim.py` got from PyTorch. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { fromTypedArray, optim, type DType, type Tensor } from '../lib/index.js'
+import { optim, type DType, type Tensor } from '../lib/index.js'
+import { fromTypedArray } from './device.js'
 
 interface SavedGroup {
   params: number[]

@@ -7,16 +7,14 @@ import {
   memory,
   nn,
   optim,
-  randn,
   scope,
-  tensor,
   torch,
-  zeros,
   type DType,
   type ErrorCode,
   type Tensor,
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { randn, tensor, zeros } from './device.js'
 
 function expectError(run: () => unknown, code: ErrorCode, message: RegExp): void {
   try {
@@ -36,10 +34,7 @@ function parameter(shape: number[] = [2, 3]): Tensor {
   return made
 }
 
-function withGradient(
-  made: Tensor,
-  gradient: Tensor = torch.ones(made.shape, { dtype: made.dtype }),
-): Tensor {
+function withGradient(made: Tensor, gradient: Tensor = torch.onesLike(made)): Tensor {
   made.grad = gradient
   return made
 }

@@ -35,7 +35,7 @@ export function findModels(): { folder: string } | { reason: string } {
 }
 
 /** A tensor in a `.bin` file. */
-interface Entry {
+export interface Entry {
   dtype: DType
   shape: number[]
   offset: number

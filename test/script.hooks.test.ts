@@ -9,24 +9,23 @@ import {
   manualSeed,
   nn,
   noGrad,
-  randn,
-  zeros,
   type ScriptModule,
   type Tensor,
 } from '../lib/index.js'
 import { codeOfAsync } from './codes.js'
+import { device, isOnGpu, randn, zeros } from './device.js'
 import { errorOf } from './nn.fixtures.js'
 import { bytesOf, Expectation, findModels } from './script.fixtures.js'
 
 const models = findModels()
 const folder = 'folder' in models ? models.folder : ''
 const reason = 'reason' in models ? ` (no Python with this libtorch: ${models.reason})` : ''
-const load = (name: string) => loadTorchScript(join(folder, `${name}.pt`))
+const load = (name: string) => loadTorchScript(join(folder, `${name}.pt`), { device })
 const values = (tensor: Tensor) => tensor.tolist()
 
 function expectEqual(actual: Tensor, expected: Tensor, tolerance = 0): void {
   expect(actual.shape).toEqual(expected.shape)
-  expect(actual.sub(expected).abs().max().item()).toBeLessThanOrEqual(tolerance)
+  expect(actual.sub(expected.to(device)).abs().max().item()).toBeLessThanOrEqual(tolerance)
 }
 
 class Tower extends nn.Module<[Tensor], Tensor> {
@@ -39,7 +38,7 @@ class Tower extends nn.Module<[Tensor], Tensor> {
 }
 
 describe('replacing values of a module in TypeScript', () => {
-  const tower = new Tower()
+  const tower = new Tower().to(device)
   const x = randn([2, 5])
 
   test('the model goes on with what the callback returns, and that is the feature', () => {
@@ -273,7 +272,8 @@ describe.skipIf(reason)(`TorchScript inside of TypeScript${reason}`, () => {
         return this.head.forward(this.backbone.forward(x))
       }
     }
-    const whole = new Whole(await loadTorchScript<[Tensor], Tensor>(join(folder, 'shared.scripted.pt')))
+    const file = join(folder, 'shared.scripted.pt')
+    const whole = new Whole(await loadTorchScript<[Tensor], Tensor>(file)).to(device)
     const x = randn([2, 5])
     expect(whole.namedParameters().map(([path]) => path)).toContain('backbone.inner.0.weight')
     const paths = ['backbone.inner.0', 'backbone', 'head']
@@ -301,20 +301,19 @@ describe.skipIf(reason)(`frozen models${reason}`, () => {
     const model = await load(name)
     const expected = new Expectation(folder, 'residual')
     const frozen = await model[how]({ features: paths })
+    const inputs = expected.makeInputs('traced').map(each => (each as Tensor).to(device))
+    const tolerance = isOnGpu ? 1e-4 : 1e-5 // Python ran on the CPU
     expect(frozen.parameters()).toEqual([])
     for (let run = 0; run < 3; run++) {
-      const { output, features } = noGrad(() =>
-        captureFeatures(frozen, paths, expected.makeInputs('traced'), { calls: 'all' }),
-      )
-      expectEqual(output as Tensor, expected.tensor(expected.output['']!), 1e-5)
+      const { output, features } = noGrad(() => captureFeatures(frozen, paths, inputs, { calls: 'all' }))
+      expectEqual(output as Tensor, expected.tensor(expected.output['']!), tolerance)
       for (const path of paths) {
         const hooked = expected.outputs[path]!.map(call => expected.tensor(call['']!))
         expect(features[path]).toHaveLength(hooked.length)
-        features[path]!.forEach((feature, i) => expectEqual(feature, hooked[i]!, 1e-5))
+        features[path]!.forEach((feature, i) => expectEqual(feature, hooked[i]!, tolerance))
       }
     }
-    const [plain] = expected.makeInputs('traced')
-    expectEqual(frozen.forward(plain) as Tensor, expected.tensor(expected.output['']!), 1e-5)
+    expectEqual(frozen.forward(inputs[0]) as Tensor, expected.tensor(expected.output['']!), tolerance)
   })
 
   test('freezing without features changes no result more than with', async () => {

@@ -24,12 +24,13 @@ import {
   type Tensor,
 } from '../lib/index.js'
 import { findPython } from '../scripts/find-python.js'
+import { device } from './device.js'
 import { makeModels } from './script.fixtures.js'
 
 const python = findPython()
 const folder = typeof python === 'string' ? '' : makeModels(python)
 const reason = typeof python === 'string' ? ` (no Python with this libtorch: ${python})` : ''
-const load = (name: string) => loadTorchScript<[Tensor], Tensor>(join(folder, `${name}.pt`))
+const load = (name: string) => loadTorchScript<[Tensor], Tensor>(join(folder, `${name}.pt`), { device })
 
 /** Ten classes of 12×12 images: a bright spot in one of ten places. */
 function makeData(count: number, seed: number): data.TensorDataset {
@@ -65,7 +66,7 @@ describe.skipIf(reason)(`training with TorchScript${reason}`, () => {
     expect(history.at(-1)!.accuracy!).toBeGreaterThan(Math.max(before, 60))
     student.eval()
     await student.save(join(scratch, 'student.pt'))
-    const x = makeData(10, 7).batch([0, 1, 2, 3, 4]).data
+    const x = makeData(10, 7).batch([0, 1, 2, 3, 4]).data.to(device)
     const ours = noGrad(() => student.forward(x))
     writeFileSync(join(scratch, 'x.bin'), x.toTypedArray())
     const program = [
@@ -93,7 +94,7 @@ describe.skipIf(reason)(`training with TorchScript${reason}`, () => {
   ])('a TypeScript student learns from features inside a TorchScript teacher: %s', async (_, loss) => {
     manualSeed(4)
     const teacher = await load('residual.scripted')
-    const student = new Student()
+    const student = new Student().to(device)
     const weights = teacher.parameters().map(parameter => parameter.sum().item())
     const { history, adaptation } = await trainWithFeatureDistillation(
       teacher,
@@ -136,7 +137,7 @@ describe.skipIf(reason)(`training with TorchScript${reason}`, () => {
 
   test('a frozen teacher gives the features that it kept', async () => {
     const teacher = await (await load('residual.scripted')).optimizeForInference({ features: ['layer1'] })
-    const { history } = await trainWithFeatureDistillation(teacher, new Student(), train(), null, { ...options, epochs: 2, featureLayers: [{ student: 'stem', teacher: 'layer1' }] }) // prettier-ignore
+    const { history } = await trainWithFeatureDistillation(teacher, new Student().to(device), train(), null, { ...options, epochs: 2, featureLayers: [{ student: 'stem', teacher: 'layer1' }] }) // prettier-ignore
     expect(history[1]!.loss).toBeLessThan(history[0]!.loss)
   })
 
@@ -154,7 +155,7 @@ describe.skipIf(reason)(`training with TorchScript${reason}`, () => {
   test('features of a probe that is used in a loop by hand are released by its scope', async () => {
     const teacher = (await load('residual.scripted')).requiresGrad(false)
     using probe = attachFeatures(teacher, ['layer1', 'layer2'])
-    const x = randn([2, 3, 12, 12])
+    const x = randn([2, 3, 12, 12], { device })
     const sizes = Array.from({ length: 5 }, () => {
       const { output, features } = probe.forward(x)
       for (const each of [output, ...Object.values(features)]) each.dispose()

@@ -9,7 +9,7 @@ import type { Device } from '../types.js'
 import { nextTurn, type Batches } from './batches.js'
 
 export interface EvaluateOptions {
-  /** Where the batches are moved. Default: where they are. */
+  /** Where the batches are moved. Default: the model's device. */
   device?: Device
   /** Stops between batches; the accuracy is then that of the batches seen. */
   signal?: AbortSignal
@@ -24,7 +24,7 @@ export interface EvaluateOptions {
 export async function evaluate(
   model: Module<[Tensor], Tensor>,
   loader: Batches,
-  { device, signal }: EvaluateOptions = {},
+  { device = model.parameters()[0]?.device, signal }: EvaluateOptions = {},
 ): Promise<number> {
   const modes = model.modules().map(module => [module, module.training] as const)
   model.eval()
