@@ -1,6 +1,7 @@
 /** One step of training: loss, gradients, update. */
 import type { Batch } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
+import { scope } from '../memory.js'
 import { clipGradNorm_, type Optimizer } from '../optim/index.js'
 import type { Tensor } from '../tensor.js'
 import type { LossParts } from './fit.js'
@@ -20,7 +21,9 @@ export type LossValues = Record<string, number>
 /** @throws AlambicError `ERR_NAN_LOSS` before any weight has changed */
 export function trainStep(context: StepContext, batch: Batch, where: string): LossValues {
   context.optimizer.zeroGrad()
-  return learnFrom(context, context.loss(batch), where)
+  // The backward frees what it no longer needs, which a scope around it would hold.
+  const parts = scope(() => context.loss(batch))
+  return learnFrom(context, parts, where)
 }
 
 /** Gradients and update of a loss that was computed. */
