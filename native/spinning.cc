@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <omp.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -121,12 +122,9 @@ class Watch {
   void keep_threads() {
     if (is_keeping_) return;
     is_keeping_ = true;
-    volatile int started = 0;
+    std::atomic<int> started{0};  // volatile would not do: C++20 warns of it
 #pragma omp parallel num_threads(omp_get_num_procs() + 1)
-    {
-#pragma omp atomic
-      started++;
-    }
+    started++;
   }
 
   void give_up_threads() {
