@@ -6,7 +6,7 @@ namespace alambic {
 // Ends the calling thread's team; the next parallel operator starts another, which takes some 50 µs. While
 // more threads are kept than the machine has processors, GNU OpenMP puts every team to sleep after each
 // operator instead of letting it wait for the next: with a second team for work off the JavaScript thread,
-// steps take 1.1 to 1.2 times as long.
+// a step takes 1.4 times as long.
 void release_thread_team();
 
 // Ends the team at the end of a block.
