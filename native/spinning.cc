@@ -1,9 +1,7 @@
 #include "spinning.h"
 
 #include <dirent.h>
-#include <omp.h>
 
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -26,8 +24,6 @@ namespace {
 // long. GNU OpenMP cannot be told later how long to spin, but it never spins while it keeps more threads than
 // there are processors. So this keeps that many while others compete, and gives them up when they no longer
 // do.
-
-using Clock = std::chrono::steady_clock;
 
 // Of a thread so far, in nanoseconds.
 struct Times {
@@ -118,13 +114,10 @@ class Watch {
     return over_.wait_for(lock, pause, [this] { return is_over_; });
   }
 
-  // A team of this thread's own, asleep, one larger than the machine.
   void keep_threads() {
     if (is_keeping_) return;
     is_keeping_ = true;
-    std::atomic<int> started{0};  // volatile would not do: C++20 warns of it
-#pragma omp parallel num_threads(omp_get_num_procs() + 1)
-    started++;
+    keep_large_thread_team();
   }
 
   void give_up_threads() {

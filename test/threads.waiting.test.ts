@@ -1,10 +1,10 @@
 /** How OpenMP's threads wait, seen from their number in processes of their own. */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { readFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { tellsWaitingTime } from '../lib/native/addon.js'
 
 const child = fileURLToPath(new URL('threads.waiting.child.js', import.meta.url))
 
@@ -28,15 +28,6 @@ function start(mode: string, environment: NodeJS.ProcessEnv): ChildProcess {
 async function firstLine(process: ChildProcess): Promise<string> {
   for await (const line of createInterface(process.stdout!)) return line
   return expect.fail('the process printed nothing')
-}
-
-/** What the kernel must tell: how long threads waited for a processor. */
-function tellsWaitingTime(): boolean {
-  try {
-    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) > 0
-  } catch {
-    return false
-  }
 }
 
 describe.skipIf(process.platform !== 'linux')('the threads of parallel operators', () => {

@@ -94,8 +94,12 @@ function chooseWaiting() {
   return { environment: { GOMP_SPINCOUNT: spins ? '30000' : '1000' }, spins }
 }
 
-/** Whether the kernel tells how long threads waited for a processor: no thread that ran never did. */
-function tellsWaitingTime() {
+/**
+ * Whether the kernel tells how long threads waited for a processor: no thread that ran never did.
+ *
+ * @returns {boolean}
+ */
+export function tellsWaitingTime() {
   try {
     return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) > 0
   } catch {
