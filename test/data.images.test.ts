@@ -6,6 +6,7 @@ import { Random } from '../lib/data/random.js'
 import { TensorDataset } from '../lib/data/tensor-dataset.js'
 import { memory, scope, tensor } from '../lib/index.js'
 import { failure, someBytes } from './data.fixtures.js'
+import { settledTensors } from './settle.js'
 
 /** Six images 2×3×4. */
 function images(options: Partial<ImageDatasetInit> = {}): ImageDataset {
@@ -19,8 +20,8 @@ function images(options: Partial<ImageDatasetInit> = {}): ImageDataset {
 }
 
 let alive = 0
-beforeEach(() => {
-  alive = memory().tensors
+beforeEach(async () => {
+  alive = await settledTensors()
 })
 afterEach(() => {
   expect(memory().tensors).toBe(alive)

@@ -4,6 +4,7 @@ import { ImageDataset } from '../lib/data/image-dataset.js'
 import { DataLoader, type DataLoaderOptions } from '../lib/data/loader.js'
 import { manualSeed, memory, rand, scope, tensor } from '../lib/index.js'
 import { failure } from './data.fixtures.js'
+import { settledTensors } from './settle.js'
 
 /** One-pixel images, each of which is its own number. */
 function numbered(length: number): ImageDataset {
@@ -34,8 +35,8 @@ function epochOf(loader: DataLoader): number[][] {
 }
 
 let alive = 0
-beforeEach(() => {
-  alive = memory().tensors
+beforeEach(async () => {
+  alive = await settledTensors()
 })
 afterEach(() => {
   expect(memory().tensors).toBe(alive)

@@ -30,6 +30,7 @@ import {
 } from '../lib/index.js'
 import { codeOfAsync } from './codes.js'
 import { device, isOnGpu } from './device.js'
+import { settledTensors } from './settle.js'
 
 /** Batch norm, dropout, an in-place operator, a branch and a buffer of its own. */
 class Net extends nn.Module<[Tensor], Tensor> {
@@ -386,7 +387,7 @@ describe('while a step runs elsewhere', () => {
   it('an AbortSignal stops after the current step, and no batch is left behind', async () => {
     const controller = new AbortController()
     const student = new Net(4).to(device)
-    const before = memory().tensors
+    const before = await settledTensors()
     const result = await trainClassifier(student, batches(1000), null, {
       compile: true,
       epochs: 1,

@@ -17,6 +17,7 @@ import {
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
 import { codeOfAsync } from './codes.js'
+import { settledTensors } from './settle.js'
 
 class Net extends nn.Module<[Tensor], Tensor> {
   conv1 = new nn.Conv2d(1, 4, 3, { padding: 1, bias: false })
@@ -242,7 +243,7 @@ describe('after a training with speed', () => {
         signal,
       })
     await run()
-    const { tensors } = memory()
+    const tensors = await settledTensors()
     await run()
     expect(memory().tensors).toBe(tensors)
     await run(controller.signal)

@@ -20,6 +20,7 @@ import {
 } from '../lib/index.js'
 import { codeOf, codeOfAsync } from './codes.js'
 import * as onDevice from './device.js'
+import { settledTensors } from './settle.js'
 
 /** Two conv stages with named features. */
 class Net extends nn.Module<[Tensor], Tensor> {
@@ -98,9 +99,9 @@ describe('trainClassifier() and evaluate()', () => {
     const net = makeNet(4)
     const [loader, held] = [train(), validation()]
     await trainClassifier(net, loader, held, { ...quiet, epochs: 1 })
-    const before = memory()
+    const before = await settledTensors()
     await trainClassifier(net, loader, held, { ...quiet, epochs: 2 })
-    expect(memory().tensors).toBe(before.tensors)
+    expect(memory().tensors).toBe(before)
   })
 
   it('stop when the signal says so, with what was done', async () => {

@@ -24,6 +24,7 @@ import { codeOfAsync } from './codes.js'
 import { errorOf } from './nn.fixtures.js'
 import { Expectation, findModels } from './script.fixtures.js'
 import { handmadeScript } from './script.handmade.js'
+import { settledTensors } from './settle.js'
 
 const models = findModels()
 const folder = 'folder' in models ? models.folder : ''
@@ -252,7 +253,7 @@ describe.skipIf(reason)(`asynchronous calls${reason}`, () => {
 
   test('run in order, and keep tensors that are disposed of meanwhile', async () => {
     const done: number[] = []
-    const before = memory().tensors
+    const before = await settledTensors()
     const x = tensor([[2]])
     const all = [40, 1, 20].map(async (rounds, i) => {
       const result = (await calls.callAsync('busy', x, rounds)) as Tensor
