@@ -1,6 +1,7 @@
 /** Intermediate features of a model, by the dotted path of the layer that makes them. */
 import { AlambicError, argumentError, show } from './errors.js'
 import { parseFeaturePath, valueAt, withValueAt } from './feature-path.js'
+import { currentScope, moveToScope, type OpenScope } from './memory.js'
 import { Module } from './nn/module.js'
 import { ScriptModule } from './script/script-module.js'
 import { Tensor } from './tensor.js'
@@ -81,6 +82,8 @@ export function attachFeatures<Output, const Options extends CaptureOptions = Ca
 export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOptions> {
   /** Of the forward that is running: what others make the model compute is not recorded. */
   private calls: Map<string, Tensor[]> | null = null
+  /** Around that forward: the features outlive those that the model opens. */
+  private scope: OpenScope | null = null
   private readonly restore: (() => void)[] = []
   private readonly hooked: Module
 
@@ -172,11 +175,13 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   private collecting(run: () => Output): Captured<Output, Options> {
     const calls = new Map<string, Tensor[]>()
     this.calls = calls
+    this.scope = currentScope()
     try {
       const output = run()
       return { output, features: this.collect(calls) }
     } finally {
       this.calls = null
+      this.scope = null
     }
   }
 
@@ -204,7 +209,9 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     const list = this.calls!.get(path) ?? []
     this.calls!.set(path, list)
     const replacement = this.replacement(feature, { path, call: list.length })
-    list.push(replacement ?? feature)
+    const captured = replacement ?? feature
+    moveToScope(captured, this.scope)
+    list.push(captured)
     return replacement === undefined ? value : withValueAt(value, steps, replacement)
   }
 

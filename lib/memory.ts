@@ -8,12 +8,18 @@ import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
 
-let current: Tensor[] | null = null
+/** What was made in a scope, to be released at its end. @internal */
+export interface OpenScope {
+  readonly made: Tensor[]
+  readonly outer: OpenScope | null
+}
+
+let current: OpenScope | null = null
 
 /** Says to native code whether a scope is open: what garbage collection cannot free must not call for it. */
 let scopeFlag: Uint8Array | undefined
 
-function enter(scope: Tensor[] | null): void {
+function enter(scope: OpenScope | null): void {
   current = scope
   scopeFlag ??= native.scopeFlag()
   scopeFlag[0] = scope === null ? 0 : 1
@@ -64,7 +70,7 @@ function registerYoung(): void {
 /** Every new tensor comes by here once. */
 export function track(tensor: Tensor, scoped = true): void {
   if (current === null || !scoped) watch(tensor)
-  else current.push(tensor)
+  else current.made.push(tensor)
 }
 
 /** Memory that this thread's live tensors hold. */
@@ -114,7 +120,7 @@ export function scope<T>(body: () => T): T {
   const outer = current
   const made: Tensor[] = []
   const leaving = new Set<Tensor>()
-  enter(made)
+  enter({ made, outer })
   try {
     const result = body()
     refusePromise('scope', result)
@@ -143,14 +149,34 @@ function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>): void {
 
 /** Lets a tensor outlive the scope it was made in; whoever holds it disposes of it. Returns the tensor. */
 export function keep<T extends Tensor>(tensor: T): T {
-  if (current !== null) {
-    const position = current.indexOf(tensor)
-    if (position >= 0) {
-      current.splice(position, 1)
-      watch(tensor)
-    }
-  }
+  if (current !== null && removeFrom(current, tensor)) watch(tensor)
   return tensor
+}
+
+function removeFrom({ made }: OpenScope, tensor: Tensor): boolean {
+  const position = made.lastIndexOf(tensor)
+  if (position >= 0) made.splice(position, 1)
+  return position >= 0
+}
+
+/** The innermost scope, for {@link moveToScope}; null outside of any. @internal */
+export function currentScope(): OpenScope | null {
+  return current
+}
+
+/** A tensor made in a scope inside of `target` lives as long as what was made in `target` itself. @internal */
+export function moveToScope(tensor: Tensor, target: OpenScope | null): void {
+  for (let inner = current; inner !== null && inner !== target; inner = inner.outer) {
+    if (!removeFrom(inner, tensor)) continue
+    if (target === null) watch(tensor)
+    else target.made.push(tensor)
+    return
+  }
+}
+
+/** Releases a tensor now if it was made in the innermost scope, which would do it at its end. @internal */
+export function releaseEarly(tensor: Tensor): void {
+  if (current !== null && removeFrom(current, tensor)) release(tensor)
 }
 
 /** Runs `body` outside of any scope: what it makes is not released by the scopes around. */
@@ -174,7 +200,8 @@ export function refusePromise(what: string, result: unknown): void {
     )
 }
 
-function collectTensors(value: unknown, visit: (tensor: Tensor) => void, seen = new Set<object>()): void {
+/** Calls `visit` for the tensors in a value: where {@link scope} looks for them. @internal */
+export function collectTensors(value: unknown, visit: (tensor: Tensor) => void, seen = new Set<object>()): void {
   if (typeof value !== 'object' || value === null || seen.has(value)) return
   seen.add(value)
   if (isTensor(value)) visit(value)

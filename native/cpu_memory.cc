@@ -24,7 +24,7 @@ class RecyclingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) { return take_block(bytes); }
   c10::DataPtr allocate(size_t bytes) const { return take_block(bytes); }
-  c10::DeleterFnPtr raw_deleter() const { return c10::GetDefaultCPUAllocator()->raw_deleter(); }
+  c10::DeleterFnPtr raw_deleter() const { return &give_back_block; }
   void copy_data(void* to, const void* from, std::size_t count) const { std::memcpy(to, from, count); }
 
  private:

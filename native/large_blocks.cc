@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -63,7 +64,6 @@ size_t spacing(size_t bytes) {
   return bytes < huge_page / 2 ? 0 : turn++ % 16 * page_and_line;
 }
 
-// By free_cpu, and so by whoever does not know this file, each block can be freed by itself.
 void* allocate(size_t bytes) {
   bytes += spacing(bytes);
   try {
@@ -90,8 +90,14 @@ class IdleBlocks {
     return block;
   }
 
+  // A new block, whose size `put_bare` will be asked for.
+  void add(size_t index, void* block) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    index_of_[block] = index;
+  }
+
   void put(size_t index, void* block) {
-    if (block_size(index) > limit_) return c10::free_cpu(block);  // would drive out all others
+    if (block_size(index) > limit_) return free_all({block});  // would drive out all others
     std::vector<void*> surplus;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -100,6 +106,17 @@ class IdleBlocks {
       surplus = take_surplus();
     }
     free_all(surplus);
+  }
+
+  // Any block of the CPU's memory.
+  void put_bare(void* block) {
+    size_t index = size_count;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (auto found = index_of_.find(block); found != index_of_.end()) index = found->second;
+    }
+    if (index == size_count) return c10::free_cpu(block);
+    put(index, block);
   }
 
   void limit(size_t bytes) {
@@ -149,12 +166,17 @@ class IdleBlocks {
     return oldest;
   }
 
-  static void free_all(const std::vector<void*>& blocks) {
+  void free_all(const std::vector<void*>& blocks) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      for (auto* block : blocks) index_of_.erase(block);
+    }
     for (auto* block : blocks) c10::free_cpu(block);
   }
 
   std::mutex mutex_;
   std::array<std::deque<Idle>, size_count> lists_;
+  std::unordered_map<void*, size_t> index_of_;  // of all blocks, idle or not
   uint64_t clock_ = 0;
   std::atomic<size_t> bytes_{0};
   std::atomic<size_t> limit_{0};
@@ -189,9 +211,11 @@ c10::DataPtr take_large_block(size_t bytes) {
     return {block, block, &c10::free_cpu, c10::Device(c10::kCPU)};
   }
   auto* block = idle_blocks().take(index);
-  if (block == nullptr) block = allocate(block_size(index));
+  if (block == nullptr) idle_blocks().add(index, block = allocate(block_size(index)));
   return {block, block, deleters[index], c10::Device(c10::kCPU)};
 }
+
+void give_back_block(void* block) { idle_blocks().put_bare(block); }
 
 size_t idle_block_bytes() { return idle_blocks().bytes(); }
 void limit_idle_blocks(size_t bytes) { idle_blocks().limit(bytes); }

@@ -11,6 +11,10 @@ constexpr size_t smallest_large_block = size_t{64} << 10;
 // At least so many bytes; from `smallest_large_block` on. For all threads.
 c10::DataPtr take_large_block(size_t bytes);
 
+// Frees any block of CPU memory by its address alone, as whoever took one without a tensor around it does:
+// oneDNN's scratch memory must not drain what is kept.
+void give_back_block(void* block);
+
 // Bytes that are kept and used by no tensor.
 size_t idle_block_bytes();
 

@@ -7,6 +7,7 @@ import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import type { Device } from '../types.js'
 import { nextTurn, type Batches } from './batches.js'
+import { releasingEarly } from './early-release.js'
 
 export interface EvaluateOptions {
   /** Where the batches are moved. Default: the model's device. */
@@ -49,7 +50,8 @@ function countCorrect(model: Module<[Tensor], Tensor>, { data, labels }: Batch, 
   try {
     return noGrad(() =>
       scope(() => {
-        const logits = model.forward(device === undefined ? data : data.to(device))
+        const images = device === undefined ? data : data.to(device)
+        const logits = releasingEarly(model, () => model.forward(images))
         const predicted = torch.argmax(logits, { dim: 1 })
         return predicted.eq(labels.to(predicted.device)).sum().item()
       }),

@@ -2,6 +2,7 @@
 import { noGrad } from '../autograd.js'
 import { isObserved } from '../capture.js'
 import { scope } from '../memory.js'
+import { aroundForward } from '../nn/around-forward.js'
 import { BatchNorm } from '../nn/normalization.js'
 import { Convolution, ConvTranspose2d } from '../nn/conv.js'
 import { Linear } from '../nn/linear.js'
@@ -92,7 +93,11 @@ export class PreparedTeacher {
     const undo = leaves.map(module => {
       const list: Call[] = []
       calls.set(module, list)
-      return watchCalls(module, call => list.push(call))
+      return aroundForward(module, (forward, inputs) => {
+        const output = forward(...inputs)
+        list.push({ inputs, output })
+        return output
+      })
     })
     try {
       const outputs = forward()
@@ -161,23 +166,6 @@ export class PreparedTeacher {
     } finally {
       put(own, false)
     }
-  }
-}
-
-/** Shows each call of a module's forward, hooks included, until the returned function is called. */
-function watchCalls(module: Module, see: (call: Call) => void): () => void {
-  const before = Object.getOwnPropertyDescriptor(module, 'forward')
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the module
-  const { forward } = module
-  const value = (...inputs: unknown[]): unknown => {
-    const output: unknown = forward.apply(module, inputs)
-    see({ inputs, output })
-    return output
-  }
-  Object.defineProperty(module, 'forward', { configurable: true, enumerable: false, writable: true, value })
-  return () => {
-    if (before) Object.defineProperty(module, 'forward', before)
-    else delete (module as { forward?: unknown }).forward
   }
 }
 

@@ -8,6 +8,7 @@ import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 import { AdaptationLayer } from './adaptation.js'
 import type { Batches } from './batches.js'
+import { releasingEarly } from './early-release.js'
 import { fit, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
 import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
@@ -72,7 +73,8 @@ export async function trainWithFeatureDistillation(
   const fastTeacher = new PreparedTeacher(teacher, plan)
 
   return withProbes(teacher, student, layers, async (teacherProbe, studentProbe) => {
-    const teach = ({ data }: Batch) => noGrad(() => teacherProbe.forward(data))
+    const teach = ({ data }: Batch) =>
+      noGrad(() => releasingEarly(teacher, () => teacherProbe.forward(data)))
     const observe = (batch: Batch, taught = teach(batch)) => {
       const { output: logits, features } = studentProbe.forward(batch.data)
       return {
@@ -134,7 +136,7 @@ export async function trainWithLogitsDistillation(
   teacher.eval()
   const plan = planOf(student, options)
   const fastTeacher = new PreparedTeacher(teacher, plan)
-  const teach = ({ data }: Batch) => noGrad(() => teacher.forward(data))
+  const teach = ({ data }: Batch) => noGrad(() => releasingEarly(teacher, () => teacher.forward(data)))
   const method = {
     student,
     modules: { trained: [student], used: [teacher, loss] },

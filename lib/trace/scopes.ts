@@ -1,4 +1,5 @@
 /** Tells, while a module's forward runs, which of its layers is running. */
+import { aroundForward } from '../nn/around-forward.js'
 import type { Module } from '../nn/module.js'
 
 export interface ScopeListener {
@@ -22,21 +23,10 @@ export function withScopes<T>(root: Module, listener: ScopeListener, body: () =>
 }
 
 function announceForward(path: string, module: Module, { enter, leave }: ScopeListener): () => void {
-  const before = Object.getOwnPropertyDescriptor(module, 'forward')
-  // eslint-disable-next-line @typescript-eslint/unbound-method -- called with the module
-  const { forward } = module
-  Object.defineProperty(module, 'forward', {
-    configurable: true,
-    enumerable: false,
-    value: (...inputs: unknown[]): unknown => {
-      enter(path)
-      const output: unknown = forward.apply(module, inputs)
-      leave(path)
-      return output
-    },
+  return aroundForward(module, (forward, inputs) => {
+    enter(path)
+    const output = forward(...inputs)
+    leave(path)
+    return output
   })
-  return () => {
-    if (before) Object.defineProperty(module, 'forward', before)
-    else delete (module as { forward?: unknown }).forward
-  }
 }
