@@ -2,6 +2,7 @@
 import { AlambicError, argumentError, show } from './errors.js'
 import { parseFeaturePath, valueAt, withValueAt } from './feature-path.js'
 import { currentScope, moveToScope, type OpenScope } from './memory.js'
+import { aroundForward, hasOwnForward } from './nn/around-forward.js'
 import { Module } from './nn/module.js'
 import { ScriptModule } from './script/script-module.js'
 import { Tensor } from './tensor.js'
@@ -297,7 +298,7 @@ interface Hook {
   observer: Observer
 }
 
-const hooks = new WeakMap<Module, Set<Hook>>()
+const hooks = new WeakMap<Module, { set: Set<Hook>; takeOff: () => void }>()
 
 /** Whether someone captures what the module is given or gives: then it must not be overwritten. */
 export function isObserved(module: Module): boolean {
@@ -324,36 +325,30 @@ function hookForward(
   observer: Observer,
 ): () => void {
   const hook = { io, steps, observer }
-  let set = hooks.get(module)
-  if (!set) hooks.set(module, (set = watchForward(module)))
+  let watched = hooks.get(module)
+  if (!watched) hooks.set(module, (watched = watchForward(module)))
+  const { set, takeOff } = watched
   set.add(hook)
   return () => {
     set.delete(hook)
-    if (set.size > 0 || hooks.get(module) !== set) return
+    if (set.size > 0 || hooks.get(module)?.set !== set) return
     hooks.delete(module)
-    delete (module as { forward?: unknown }).forward
+    takeOff()
   }
 }
 
-/** Puts a forward that tells its hooks before the class's own. */
-function watchForward(module: Module): Set<Hook> {
-  const set = new Set<Hook>()
-  const prototype = Object.getPrototypeOf(module) as Module
-  const own = Object.getOwnPropertyDescriptor(module, 'forward')
-  if (own)
+function watchForward(module: Module): { set: Set<Hook>; takeOff: () => void } {
+  if (hasOwnForward(module))
     throw new AlambicError(
       'ERR_ARGUMENT',
       `captureFeatures: expected forward to be a method of ${module.constructor.name}, got a field of the object`,
     )
-  Object.defineProperty(module, 'forward', {
-    configurable: true,
-    enumerable: false,
-    value: (...given: unknown[]): unknown => {
-      const inputs = showAll(set, 'input', given) as unknown[]
-      return showAll(set, 'output', prototype.forward.apply(module, inputs))
-    },
+  const set = new Set<Hook>()
+  const takeOff = aroundForward(module, (forward, given) => {
+    const inputs = showAll(set, 'input', given) as unknown[]
+    return showAll(set, 'output', forward(...inputs))
   })
-  return set
+  return { set, takeOff }
 }
 
 /** Returns the value with which the model goes on. */

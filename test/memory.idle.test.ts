@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { limitIdleMemory, memory, releaseIdleMemory, zeros } from '../lib/index.js'
+import { limitIdleMemory, memory, nn, randn, releaseIdleMemory, scope, zeros } from '../lib/index.js'
 import { codeOf } from './codes.js'
 
 const MiB = 1 << 20
@@ -77,6 +77,23 @@ describe('idle memory', () => {
     before.dispose()
     zeros([floats]).dispose()
     expect(memory().idle).toBe(0)
+  })
+
+  test('is not drained by the scratch memory of convolutions', () => {
+    limitIdleMemory(1024 * MiB)
+    const images = randn([16, 16, 32, 32])
+    const convolution = new nn.Conv2d(16, 16, 3, { padding: 1, bias: false })
+    const step = () => {
+      const loss = scope(() => convolution.forward(images).relu().sum())
+      loss.backward()
+      loss.dispose()
+      convolution.zeroGrad()
+      return memory().idle
+    }
+    step()
+    const idle = step()
+    for (let i = 0; i < 3; i++) expect(step()).toBe(idle)
+    expect(idle).toBeGreaterThanOrEqual(3 * images.numel() * 4)
   })
 
   test('is given back by releaseIdleMemory, and its limit stays', () => {

@@ -1,6 +1,6 @@
 /** A teacher made fast: it only infers, always in eval mode, and its weights stay as they are. */
 import { noGrad } from '../autograd.js'
-import { isObserved } from '../capture.js'
+import { asObserved, isObserved } from '../capture.js'
 import { scope } from '../memory.js'
 import { aroundForward } from '../nn/around-forward.js'
 import { BatchNorm } from '../nn/normalization.js'
@@ -90,6 +90,7 @@ export class PreparedTeacher {
     const calls: Calls = new Map()
     // Of containers the input goes on to those inside; what else they do with it, the comparison shows.
     const leaves = this.teacher.modules().filter(module => module.children().length === 0)
+    const observed = new Set(leaves.filter(isObserved))
     const undo = leaves.map(module => {
       const list: Call[] = []
       calls.set(module, list)
@@ -100,26 +101,11 @@ export class PreparedTeacher {
       })
     })
     try {
-      const outputs = forward()
-      return { pairs: this.pairsAmong(calls), outputs }
+      const outputs = asObserved(leaves, forward) // no layer does another's work as well
+      return { pairs: pairsAmong(calls, observed), outputs }
     } finally {
       for (const each of undo.reverse()) each()
     }
-  }
-
-  private pairsAmong(calls: Calls): Pair[] {
-    const takers = new Map<unknown, Module[]>()
-    for (const [module, list] of calls)
-      for (const { inputs } of list)
-        for (const input of inputs) takers.set(input, [...(takers.get(input) ?? []), module])
-    const pairs: Pair[] = []
-    for (const [module, list] of calls) {
-      if (!isFoldable(module) || list.length !== 1 || isObserved(module)) continue
-      const [taker, ...others] = takers.get(list[0]!.output) ?? []
-      if (!(taker instanceof BatchNorm) || others.length > 0 || calls.get(taker)!.length !== 1) continue
-      if (taker.trackRunningStats) pairs.push({ convolution: module, norm: taker })
-    }
-    return pairs
   }
 
   // ---- Copies ----------------------------------------------------------------------------------------------------------
@@ -167,6 +153,22 @@ export class PreparedTeacher {
       put(own, false)
     }
   }
+}
+
+/** A convolution that is observed keeps its batch norm. */
+function pairsAmong(calls: Calls, observed: ReadonlySet<Module>): Pair[] {
+  const takers = new Map<unknown, Module[]>()
+  for (const [module, list] of calls)
+    for (const { inputs } of list)
+      for (const input of inputs) takers.set(input, [...(takers.get(input) ?? []), module])
+  const pairs: Pair[] = []
+  for (const [module, list] of calls) {
+    if (!isFoldable(module) || list.length !== 1 || observed.has(module)) continue
+    const [taker, ...others] = takers.get(list[0]!.output) ?? []
+    if (!(taker instanceof BatchNorm) || others.length > 0 || calls.get(taker)!.length !== 1) continue
+    if (taker.trackRunningStats) pairs.push({ convolution: module, norm: taker })
+  }
+  return pairs
 }
 
 function isFoldable(module: Module): module is Convolution {

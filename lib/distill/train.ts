@@ -73,8 +73,7 @@ export async function trainWithFeatureDistillation(
   const fastTeacher = new PreparedTeacher(teacher, plan)
 
   return withProbes(teacher, student, layers, async (teacherProbe, studentProbe) => {
-    const teach = ({ data }: Batch) =>
-      noGrad(() => releasingEarly(teacher, () => teacherProbe.forward(data)))
+    const teach = ({ data }: Batch) => noGrad(() => releasingEarly(teacher, () => teacherProbe.forward(data)))
     const observe = (batch: Batch, taught = teach(batch)) => {
       const { output: logits, features } = studentProbe.forward(batch.data)
       return {

@@ -2,7 +2,7 @@ import { AlambicError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
-import { conv3x3, overwritable, resetConvolutions } from './parts.js'
+import { conv3x3, normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, residualStage } from './residual-blocks.js'
 
 export interface CifarResNetBOptions {
@@ -63,7 +63,7 @@ export class CifarResNetB extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const stem = this.relu.forward(overwritable(this.bn1, this.conv1.forward(x)))
+    const stem = normalized(this.bn1, this.conv1.forward(x), { activation: this.relu })
     const features = this.layer3.forward(this.layer2.forward(this.layer1.forward(stem)))
     return this.fc.forward(this.avgpool.forward(features).flatten({ startDim: 1 }))
   }

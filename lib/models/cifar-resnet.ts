@@ -7,7 +7,7 @@ import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
-import { globalAverage, overwritable } from './parts.js'
+import { globalAverage, normalized } from './parts.js'
 
 export interface CifarResNetOptions {
   /** Default: 10. */
@@ -38,8 +38,8 @@ class BasicBlock extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const hidden = overwritable(this.bn1, this.conv1.forward(x)).relu_()
-    return overwritable(this.bn2, this.conv2.forward(hidden)).add_(this.shortcut(x)).relu_()
+    const hidden = normalized(this.bn1, this.conv1.forward(x))
+    return normalized(this.bn2, this.conv2.forward(hidden), { added: this.shortcut(x) })
   }
 
   /** Option A of the paper: every second pixel, and zeros for the channels that x lacks. */
@@ -100,7 +100,7 @@ export class CifarResNet extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const stem = overwritable(this.bn1, this.conv1.forward(x)).relu_()
+    const stem = normalized(this.bn1, this.conv1.forward(x))
     const features = this.layer3.forward(this.layer2.forward(this.layer1.forward(stem)))
     return this.linear.forward(globalAverage(features))
   }

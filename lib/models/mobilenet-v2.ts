@@ -1,7 +1,7 @@
 import { BatchNorm2d, Conv2d, Dropout, init, Linear, ReLU6, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
-import { conv1x1, globalAverage, overwritable, resetConvolutions } from './parts.js'
+import { conv1x1, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
 
 export interface MobileNetV2Options {
   /** Default: 1000. */
@@ -30,8 +30,8 @@ class ConvNormActivation extends Sequential {
   }
 
   override forward(x: Tensor): Tensor {
-    const [convolution, norm, activation] = this.children() as Module<[Tensor], Tensor>[]
-    return activation!.forward(overwritable(norm!, convolution!.forward(x)))
+    const [convolution, norm, activation] = this.children() as [Conv2d, BatchNorm2d, ReLU6]
+    return normalized(norm, convolution.forward(x), { activation })
   }
 }
 

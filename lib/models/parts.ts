@@ -1,6 +1,8 @@
 /** What the networks share. */
 import { isObserved } from '../capture.js'
-import { BatchNorm2d, Conv2d, init, Sequential } from '../nn/index.js'
+import { Activation } from '../native/contract.js'
+import { BatchNorm2d, Conv2d, init, ReLU6, Sequential, type ReLU } from '../nn/index.js'
+import { hasOwnForward } from '../nn/around-forward.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 
@@ -11,6 +13,27 @@ import type { Tensor } from '../tensor.js'
 export function overwritable(layer: Module<[Tensor], Tensor>, x: Tensor): Tensor {
   const output = layer.forward(x)
   return showsItsOutput(layer) ? output.clone() : output
+}
+
+/**
+ * What `norm` makes of `x`, plus `added`, through the activation: at once, where nobody looks in between. Without a module
+ * for it the activation is ReLU.
+ */
+export function normalized(
+  norm: BatchNorm2d,
+  x: Tensor,
+  { added = null, activation = null }: { added?: Tensor | null; activation?: ReLU | ReLU6 | null } = {},
+): Tensor {
+  if (isPassable(norm) && (activation === null || (activation.inplace && isPassable(activation))))
+    return norm.forwardActivated(x, added, activation instanceof ReLU6 ? Activation.relu6 : Activation.relu)
+  const output = overwritable(norm, x)
+  if (added !== null) output.add_(added)
+  return activation === null ? output.relu_() : activation.forward(output)
+}
+
+/** Whether nobody minds if the layer is not called. */
+function isPassable(layer: Module): boolean {
+  return !isObserved(layer) && !hasOwnForward(layer)
 }
 
 /** A container's output is its last layer's. */

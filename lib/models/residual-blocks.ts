@@ -1,7 +1,7 @@
 import { BatchNorm2d, Conv2d, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
-import { conv1x1, conv3x3, overwritable, projection } from './parts.js'
+import { conv1x1, conv3x3, normalized, projection } from './parts.js'
 
 /** Makes a block of a stage; `downsample` is the projection of the shortcut, null where the input passes as it is. */
 export interface BlockClass {
@@ -37,9 +37,10 @@ export class BasicBlock extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const hidden = this.relu.forward(overwritable(this.bn1, this.conv1.forward(x)))
-    const sum = overwritable(this.bn2, this.conv2.forward(hidden)).add_(this.downsample?.forward(x) ?? x)
-    return this.relu.forward(sum)
+    const activation = this.relu
+    const hidden = normalized(this.bn1, this.conv1.forward(x), { activation })
+    const added = this.downsample?.forward(x) ?? x
+    return normalized(this.bn2, this.conv2.forward(hidden), { added, activation })
   }
 }
 
@@ -69,10 +70,11 @@ export class Bottleneck extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const narrow = this.relu.forward(overwritable(this.bn1, this.conv1.forward(x)))
-    const hidden = this.relu.forward(overwritable(this.bn2, this.conv2.forward(narrow)))
-    const sum = overwritable(this.bn3, this.conv3.forward(hidden)).add_(this.downsample?.forward(x) ?? x)
-    return this.relu.forward(sum)
+    const activation = this.relu
+    const narrow = normalized(this.bn1, this.conv1.forward(x), { activation })
+    const hidden = normalized(this.bn2, this.conv2.forward(narrow), { activation })
+    const added = this.downsample?.forward(x) ?? x
+    return normalized(this.bn3, this.conv3.forward(hidden), { added, activation })
   }
 }
 

@@ -2,7 +2,7 @@ import { argumentError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
-import { overwritable, resetConvolutions } from './parts.js'
+import { normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, Bottleneck, residualStage, type BlockClass } from './residual-blocks.js'
 
 export interface ResNetOptions {
@@ -60,7 +60,7 @@ export class ResNet extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const stem = this.maxpool.forward(this.relu.forward(overwritable(this.bn1, this.conv1.forward(x))))
+    const stem = this.maxpool.forward(normalized(this.bn1, this.conv1.forward(x), { activation: this.relu }))
     const features = [this.layer1, this.layer2, this.layer3, this.layer4].reduce(
       (value, stage) => stage.forward(value),
       stem,

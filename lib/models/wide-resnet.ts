@@ -2,7 +2,7 @@ import { AlambicError } from '../errors.js'
 import { BatchNorm2d, Conv2d, functional, init, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
-import { conv1x1, conv3x3, globalAverage, overwritable, resetConvolutions } from './parts.js'
+import { conv1x1, conv3x3, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
 
 export interface WideResNetOptions {
   /** Default: 10. */
@@ -38,8 +38,8 @@ class PreactivationBlock extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    const active = this.relu1.forward(overwritable(this.bn1, x))
-    const hidden = this.relu2.forward(overwritable(this.bn2, this.conv1.forward(active)))
+    const active = normalized(this.bn1, x, { activation: this.relu1 })
+    const hidden = normalized(this.bn2, this.conv1.forward(active), { activation: this.relu2 })
     const kept =
       this.#dropout > 0 ? functional.dropout(hidden, { p: this.#dropout, training: this.training }) : hidden
     return overwritable(this.conv2, kept).add_(this.convShortcut?.forward(active) ?? x)
@@ -117,7 +117,8 @@ export class WideResNet extends Module<[Tensor], Tensor> {
 
   override forward(x: Tensor): Tensor {
     const features = this.block3.forward(this.block2.forward(this.block1.forward(this.conv1.forward(x))))
-    return this.fc.forward(globalAverage(this.relu.forward(overwritable(this.bn1, features))))
+    const active = normalized(this.bn1, features, { activation: this.relu })
+    return this.fc.forward(globalAverage(active))
   }
 }
 

@@ -122,6 +122,13 @@ type NativeLayerClass<Options, Arguments extends unknown[]> = new (
 
 type OptionalHandle = Handle | undefined
 
+/** Of `native/layers/batch_norm.h`. */
+export enum Activation {
+  none = 0,
+  relu = 1,
+  relu6 = 2,
+}
+
 export interface NativeLayers {
   /** Sizes are lists of `spatialDims` integers. `outputPadding` is zero unless transposed. */
   Convolution: NativeLayerClass<
@@ -144,7 +151,10 @@ export interface NativeLayers {
     { inFeatures: number; outFeatures: number },
     [x: Handle, weight: Handle, bias: OptionalHandle]
   >
-  /** Counts the batch and updates the running statistics in place when training. */
+  /**
+   * Counts the batch and updates the running statistics in place when training; then adds `added` and takes the
+   * activation.
+   */
   BatchNorm: NativeLayerClass<
     { numFeatures: number; spatialDims: number; eps: number; momentum: number | null },
     [
@@ -155,6 +165,8 @@ export interface NativeLayers {
       runningMean: OptionalHandle,
       runningVar: OptionalHandle,
       numBatchesTracked: OptionalHandle,
+      added?: OptionalHandle,
+      activation?: Activation,
     ]
   >
   GroupNorm: NativeLayerClass<

@@ -1,7 +1,8 @@
 import { ones, zeros } from '../factories.js'
-import type { NativeLayers } from '../native/contract.js'
+import { Activation, type Handle, type NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { Tensor } from '../tensor.js'
+import { torch } from '../torch/index.js'
 import * as init from './init.js'
 import {
   emptyParameter,
@@ -114,7 +115,22 @@ export abstract class BatchNorm extends Module<[Tensor], Tensor> {
   }
 
   override forward(x: Tensor): Tensor {
-    if (this.isFolded) return x
+    return this.isFolded ? x : this.normalize(x, undefined, Activation.none)
+  }
+
+  /**
+   * activation(forward(x) + added) in fewer passes over memory. Where this layer is folded, it is written into x.
+   *
+   * @param added of the output's shape @internal
+   */
+  forwardActivated(x: Tensor, added: Tensor | null, activation: Activation): Tensor {
+    if (!this.isFolded) return this.normalize(x, added?.handle, activation)
+    if (added !== null) x.add_(added)
+    if (activation === Activation.none) return x
+    return activation === Activation.relu ? torch.relu_(x) : torch.relu6_(x)
+  }
+
+  private normalize(x: Tensor, added: Handle | undefined, activation: Activation): Tensor {
     return new Tensor(
       this.#layer.forward(
         this.training,
@@ -124,6 +140,8 @@ export abstract class BatchNorm extends Module<[Tensor], Tensor> {
         this.running_mean?.handle,
         this.running_var?.handle,
         this.num_batches_tracked?.handle,
+        added,
+        activation,
       ),
     )
   }

@@ -23,13 +23,15 @@
 
 namespace alambic {
 
-// One argument of `forward`: a tensor's handle, a handle or null, or a boolean.
+// One argument of `forward`: a tensor's handle, a handle or null, an integer, 0 unless given, or a boolean.
 template <typename Argument>
 decltype(auto) decode_argument(const Napi::Value& value) {
   if constexpr (std::is_same_v<Argument, at::Tensor>) {
     return to_tensor(value);
   } else if constexpr (std::is_same_v<Argument, optional<at::Tensor>>) {
     return value.IsNumber() ? optional<at::Tensor>(to_tensor(value)) : nullopt;
+  } else if constexpr (std::is_same_v<Argument, int64_t>) {
+    return value.IsNumber() ? value.As<Napi::Number>().Int64Value() : int64_t{0};
   } else {
     static_assert(std::is_same_v<Argument, bool>);
     return value.ToBoolean().Value();

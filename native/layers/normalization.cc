@@ -2,6 +2,7 @@
 
 #include <ATen/Context.h>
 
+#include "layers/batch_norm.h"
 #include "layers/checks.h"
 #include "trace/recorder.h"
 #include "values.h"
@@ -37,12 +38,13 @@ double BatchNorm::count_batch(const optional<at::Tensor>& num_batches_tracked) c
 at::Tensor BatchNorm::forward(bool training, const at::Tensor& x, const optional<at::Tensor>& weight,
                               const optional<at::Tensor>& bias, const optional<at::Tensor>& running_mean,
                               const optional<at::Tensor>& running_var,
-                              const optional<at::Tensor>& num_batches_tracked) const {
+                              const optional<at::Tensor>& num_batches_tracked,
+                              const optional<at::Tensor>& added, int64_t activation) const {
   bool by_batch = training || !running_mean;
   check(x, by_batch);
   auto momentum = training ? count_batch(num_batches_tracked) : 0.0;
-  return at::batch_norm(x, weight, bias, running_mean, running_var, by_batch, momentum, eps_,
-                        at::globalContext().userEnabledCuDNN());
+  return batch_norm({x, weight, bias, running_mean, running_var, by_batch, momentum, eps_, added,
+                     static_cast<Activation>(activation)});
 }
 
 // ---- GroupNorm

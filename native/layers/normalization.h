@@ -13,11 +13,12 @@ class BatchNorm {
  public:
   explicit BatchNorm(const Options& options);
   // In training normalises by the batch and updates the running statistics in place, where there are any;
-  // else normalises by those, or, without them, by the batch.
+  // else normalises by those, or, without them, by the batch. Then `added` is added, and the activation (see
+  // batch_norm.h) taken.
   at::Tensor forward(bool training, const at::Tensor& x, const optional<at::Tensor>& weight,
                      const optional<at::Tensor>& bias, const optional<at::Tensor>& running_mean,
-                     const optional<at::Tensor>& running_var,
-                     const optional<at::Tensor>& num_batches_tracked) const;
+                     const optional<at::Tensor>& running_var, const optional<at::Tensor>& num_batches_tracked,
+                     const optional<at::Tensor>& added, int64_t activation) const;
   const std::string& name() const { return name_; }
 
  private:

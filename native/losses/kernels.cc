@@ -3,14 +3,7 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
-// GCC makes a clone of a function per instruction set. Templates cannot be cloned, so that each kernel is a
-// template body, inlined into one plain function per type.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
-#define ALAMBIC_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define ALAMBIC_CLONES
-#endif
-#define ALAMBIC_BODY inline __attribute__((always_inline))
+#include "clones.h"
 
 namespace alambic::kernels {
 

@@ -1,0 +1,258 @@
+/** Batch norm with the sum and the activation that follow it, against the same by single operators. */
+import { describe, expect, test } from 'vitest'
+import {
+  captureFeatures,
+  grad,
+  manualSeed,
+  models,
+  nn,
+  noGrad,
+  randn,
+  scope,
+  tensor,
+  torch,
+  type DType,
+  type Tensor,
+} from 'alambic'
+import { Activation } from '../lib/native/contract.js'
+import { native } from '../lib/native/loader.js'
+
+const { none, relu, relu6 } = Activation
+
+interface Case {
+  shape: readonly [number, number, number, number]
+  dtype: DType
+  memoryFormat: 'contiguous' | 'channelsLast'
+  activation: Activation
+  adds: boolean
+}
+
+const shapes = [
+  [2, 1, 3, 5], // one channel
+  [3, 7, 5, 3], // odd sizes
+  [4, 16, 32, 32],
+  [2, 300, 3, 3], // more channels than a row has columns
+  [1, 5, 31, 37],
+  [64, 3, 1, 1], // no space
+] as const
+
+const tolerances: Partial<Record<DType, number>> = { float64: 1e-12, float32: 2e-5, bfloat16: 4e-2 }
+
+const cases: Case[] = shapes.flatMap(shape =>
+  (['float64', 'float32', 'bfloat16'] as const).flatMap(dtype =>
+    (['contiguous', 'channelsLast'] as const).flatMap(memoryFormat =>
+      [relu, relu6, none].flatMap(activation =>
+        (activation === none ? [true] : [false, true]).map(adds => ({
+          shape,
+          dtype,
+          memoryFormat,
+          activation,
+          adds,
+        })),
+      ),
+    ),
+  ),
+)
+
+function activate(x: Tensor, activation: Activation): Tensor {
+  if (activation === none) return x
+  return activation === relu ? x.relu() : torch.relu6(x)
+}
+
+/** The definition, in float64. */
+function byOperators(norm: nn.BatchNorm2d, x: Tensor, added: Tensor | null, activation: Activation): Tensor {
+  const normalized = norm.forward(x)
+  return activate(added === null ? normalized : normalized.add(added), activation)
+}
+
+function makeNorm(channels: number, dtype: DType): nn.BatchNorm2d {
+  const norm = new nn.BatchNorm2d(channels, { dtype })
+  noGrad(() => {
+    norm.weight!.uniform_({ from: 0.5, to: 1.5 })
+    norm.bias!.uniform_({ from: -1, to: 1 })
+    norm.running_mean!.uniform_({ from: -1, to: 1 })
+    norm.running_var!.uniform_({ from: 0.5, to: 2 })
+  })
+  return norm
+}
+
+function twin(norm: nn.BatchNorm2d): nn.BatchNorm2d {
+  const other = new nn.BatchNorm2d(norm.numFeatures, { dtype: 'float64' })
+  other.loadStateDict(norm.stateDict())
+  return other.train(norm.training) as nn.BatchNorm2d
+}
+
+/** How far apart, relative to the largest value. */
+function difference(actual: Tensor, expected: Tensor): number {
+  return noGrad(() => {
+    const scale = Math.max(1, expected.abs().max().item())
+    return actual.to('float64').sub(expected).abs().max().item() / scale
+  })
+}
+
+const leaf = (t: Tensor) => Object.assign(t.detach(), { requiresGrad: true })
+
+function inputsOf({ shape, dtype, memoryFormat, adds }: Case) {
+  const make = () => randn(shape).mul(2).add(3).to(dtype).contiguous({ memoryFormat })
+  return { x: make(), added: adds ? make().sub(3) : null, gradient: make() }
+}
+
+describe('training', () => {
+  test.each(cases)('$shape $dtype $memoryFormat, activation $activation, adds $adds', each => {
+    manualSeed(1)
+    scope(() => {
+      const { dtype, activation } = each
+      const { x, added, gradient } = inputsOf(each)
+      // As within autocast: parameters are float32 where features are bfloat16.
+      const norm = makeNorm(each.shape[1], dtype === 'float64' ? 'float64' : 'float32')
+      const reference = twin(norm)
+
+      const inputs = [leaf(x), ...(added ? [leaf(added)] : [])]
+      const wide = inputs.map(input => leaf(input.detach().to('float64')))
+      const output = norm.forwardActivated(inputs[0]!, inputs[1] ?? null, activation)
+      const expected = byOperators(reference, wide[0]!, wide[1] ?? null, activation)
+      const tolerance = tolerances[dtype]!
+      expect(output.dtype).toBe(dtype)
+      expect(output.isContiguous({ memoryFormat: each.memoryFormat })).toBe(true)
+      expect(difference(output, expected)).toBeLessThan(tolerance)
+      expect(difference(norm.running_mean!, reference.running_mean!)).toBeLessThan(tolerance)
+      expect(difference(norm.running_var!, reference.running_var!)).toBeLessThan(tolerance)
+      expect(norm.num_batches_tracked!.item()).toBe(1)
+
+      // Where rounding decides whether the activation passes a gradient, there is nothing to compare.
+      const near = (bound: number) => expected.sub(bound).abs().lt(0.05)
+      const undecided = activation === none ? expected.lt(-1e9) : near(0).logicalOr(near(6))
+      const masked = gradient.detach().maskedFill(undecided, 0)
+      output.backward({ gradient: masked })
+      expected.backward({ gradient: masked.to('float64') })
+      inputs.forEach((input, i) => expect(difference(input.grad!, wide[i]!.grad!)).toBeLessThan(tolerance))
+      for (const name of ['weight', 'bias'] as const)
+        expect(difference(norm[name]!.grad!, reference[name]!.grad!)).toBeLessThan(tolerance)
+    })
+  })
+
+  test('gradients can be differentiated themselves', () => {
+    manualSeed(2)
+    scope(() => {
+      const [x, added] = [leaf(randn([3, 4, 5, 5], { dtype: 'float64' })), leaf(randn([3, 4, 5, 5], { dtype: 'float64' }))] // prettier-ignore
+      const norm = makeNorm(4, 'float64')
+      const second = (output: Tensor) => {
+        const leaves = [x, added, norm.weight!]
+        const first = grad([output.pow(2).sum()], leaves, { createGraph: true })
+        const sum = first.map(each => each!.pow(3).sum()).reduce((a, b) => a.add(b))
+        return grad([sum], leaves)
+      }
+      const actual = second(norm.forwardActivated(x, added, relu))
+      const expected = second(byOperators(norm, x, added, relu))
+      actual.forEach((each, i) => expect(difference(each!, expected[i]!)).toBeLessThan(1e-9))
+    })
+  })
+
+  test('does not depend on the number of threads', () => {
+    const threads = native.numThreads()
+    const run = (count: number) => {
+      native.setNumThreads(count)
+      manualSeed(3)
+      const norm = makeNorm(32, 'float32')
+      const x = leaf(randn([16, 32, 20, 20]).contiguous({ memoryFormat: 'channelsLast' }))
+      const output = norm.forwardActivated(x, null, relu)
+      output.backward({ gradient: randn([16, 32, 20, 20]) })
+      return [output, x.grad!, norm.weight!.grad!, norm.running_var!]
+    }
+    try {
+      const [one, two] = [run(1), run(2)]
+      one.forEach((each, i) => expect(each.equal(two[i]!)).toBe(true))
+    } finally {
+      native.setNumThreads(threads)
+    }
+  })
+
+  test('a large mean takes no digits from the variance', () => {
+    manualSeed(4)
+    const values = randn([8, 4, 16, 16], { dtype: 'float64' })
+    const x = values.add(1000).to('float32')
+    const norm = new nn.BatchNorm2d(4)
+    const expected = new nn.BatchNorm2d(4, { dtype: 'float64' }).forward(x.to('float64')).relu()
+    expect(difference(norm.forwardActivated(x, null, relu), expected)).toBeLessThan(1e-4)
+  })
+
+  test('a layer without parameters, and one that averages all batches', () => {
+    manualSeed(5)
+    const x = randn([4, 3, 6, 6])
+    for (const options of [{ affine: false }, { momentum: null }, { trackRunningStats: false }]) {
+      const [norm, reference] = [new nn.BatchNorm2d(3, options), new nn.BatchNorm2d(3, options)]
+      for (let i = 0; i < 2; i++)
+        expect(difference(norm.forwardActivated(x.add(i), null, relu), byOperators(reference, x.add(i), null, relu).to('float64'))).toBeLessThan(1e-5) // prettier-ignore
+      if (norm.running_var)
+        expect(difference(norm.running_var, reference.running_var!.to('float64'))).toBeLessThan(1e-5)
+    }
+  })
+
+  test('NaN goes through, as through operators', () => {
+    const x = tensor([[[[1, NaN], [2, 3]]], [[[0, 1], [2, 3]]]]) // prettier-ignore
+    const output = new nn.BatchNorm2d(1).forwardActivated(x, null, relu)
+    expect(output.isnan().all().item()).toBe(true)
+  })
+})
+
+describe('evaluation', () => {
+  test.each(cases.filter(({ dtype }) => dtype === 'float32'))(
+    '$shape $memoryFormat, activation $activation, adds $adds',
+    each => {
+      manualSeed(6)
+      const { x, added } = inputsOf(each)
+      const norm = makeNorm(each.shape[1], 'float32').eval() as nn.BatchNorm2d
+      const wide = (t: Tensor | null) => t && t.to('float64')
+      const expected = noGrad(() => byOperators(twin(norm), wide(x)!, wide(added), each.activation))
+      const before = norm.running_var!.clone()
+      expect(difference(noGrad(() => norm.forwardActivated(x, added, each.activation)), expected)).toBeLessThan(2e-5) // prettier-ignore
+      // With gradients it is made of operators.
+      const input = leaf(x)
+      const output = norm.forwardActivated(input, added, each.activation)
+      expect(difference(output, expected)).toBeLessThan(2e-5)
+      output.sum().backward()
+      expect(input.grad!.shape).toEqual([...each.shape])
+      expect(norm.running_var!.equal(before)).toBe(true)
+    },
+  )
+})
+
+test('what is added may have another shape or dtype, as for add_', () => {
+  manualSeed(7)
+  const x = randn([2, 3, 4, 4])
+  for (const added of [randn([3, 1, 1]), randn([2, 3, 4, 4], { dtype: 'float64' })]) {
+    const output = new nn.BatchNorm2d(3).forwardActivated(x, added, relu)
+    const expected = new nn.BatchNorm2d(3).forward(x).add_(added).relu_()
+    expect(output.equal(expected)).toBe(true)
+  }
+})
+
+test('wrong inputs are refused by the layer’s name', () => {
+  expect(() => new nn.BatchNorm2d(3).forwardActivated(randn([2, 4, 5, 5]), null, relu)).toThrow(
+    /^BatchNorm2d: /,
+  )
+})
+
+describe('networks compute the same whether or not their batch norms are looked at', () => {
+  const networks = {
+    resnet20: () => models.resnet20(),
+    resnet8x4: () => models.resnet8x4(),
+    wrn_16_1: () => models.wrn_16_1(),
+    mobilenetV2: () => models.mobilenetV2({ classes: 10, dropout: 0 }),
+  }
+  test.each(Object.entries(networks))('%s', (_, make) => {
+    manualSeed(8)
+    const model = make().to('float64')
+    const x = randn([4, 3, 64, 64], { dtype: 'float64' })
+    const norms = model
+      .namedModules()
+      .flatMap(([path, each]) => (each instanceof nn.BatchNorm2d ? [path] : []))
+    for (const training of [true, false]) {
+      model.train(training)
+      const output = noGrad(() => model.forward(x))
+      const seen = noGrad(() => captureFeatures(model, norms, x))
+      expect(difference(output, seen.output)).toBeLessThan(1e-9)
+      expect(Object.keys(seen.features)).toEqual(norms)
+    }
+  })
+})
