@@ -201,7 +201,11 @@ export function refusePromise(what: string, result: unknown): void {
 }
 
 /** Calls `visit` for the tensors in a value: where {@link scope} looks for them. @internal */
-export function collectTensors(value: unknown, visit: (tensor: Tensor) => void, seen = new Set<object>()): void {
+export function collectTensors(
+  value: unknown,
+  visit: (tensor: Tensor) => void,
+  seen = new Set<object>(),
+): void {
   if (typeof value !== 'object' || value === null || seen.has(value)) return
   seen.add(value)
   if (isTensor(value)) visit(value)

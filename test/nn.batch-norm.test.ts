@@ -79,7 +79,7 @@ function makeNorm(channels: number, dtype: DType): nn.BatchNorm2d {
 function twin(norm: nn.BatchNorm2d): nn.BatchNorm2d {
   const other = new nn.BatchNorm2d(norm.numFeatures, { dtype: 'float64' })
   other.loadStateDict(norm.stateDict())
-  return other.train(norm.training) as nn.BatchNorm2d
+  return other.train(norm.training)
 }
 
 /** How far apart, relative to the largest value. */
@@ -139,12 +139,12 @@ describe('training', () => {
       const second = (output: Tensor) => {
         const leaves = [x, added, norm.weight!]
         const first = grad([output.pow(2).sum()], leaves, { createGraph: true })
-        const sum = first.map(each => each!.pow(3).sum()).reduce((a, b) => a.add(b))
+        const sum = first.map(each => each.pow(3).sum()).reduce((a, b) => a.add(b))
         return grad([sum], leaves)
       }
       const actual = second(norm.forwardActivated(x, added, relu))
       const expected = second(byOperators(norm, x, added, relu))
-      actual.forEach((each, i) => expect(difference(each!, expected[i]!)).toBeLessThan(1e-9))
+      actual.forEach((each, i) => expect(difference(each, expected[i]!)).toBeLessThan(1e-9))
     })
   })
 
@@ -201,7 +201,7 @@ describe('evaluation', () => {
     each => {
       manualSeed(6)
       const { x, added } = inputsOf(each)
-      const norm = makeNorm(each.shape[1], 'float32').eval() as nn.BatchNorm2d
+      const norm = makeNorm(each.shape[1], 'float32').eval()
       const wide = (t: Tensor | null) => t && t.to('float64')
       const expected = noGrad(() => byOperators(twin(norm), wide(x)!, wide(added), each.activation))
       const before = norm.running_var!.clone()

@@ -10,9 +10,9 @@ const collect = runInNewContext('gc') as () => void
  * counts starts from this one: the engine may collect at any turn, and what other tests left then goes in its midst.
  */
 export async function settledTensors(): Promise<number> {
-  for (let last = NaN, unchanged = 0; ; ) {
+  for (let last = NaN, unchanged = 0; ;) {
     collect()
-    await new Promise((resolve) => setImmediate(resolve))
+    await new Promise(resolve => setImmediate(resolve))
     const { tensors } = memory()
     unchanged = tensors === last ? unchanged + 1 : 0
     if (unchanged === 2) return tensors

@@ -33,11 +33,12 @@ export function releasingEarly<T>(model: Module, body: () => T): T {
 function releaseInside(module: Module): (() => void)[] {
   const parts = module instanceof ScriptModule ? [] : module.children()
   if (parts.length === 0) return []
-  const { forward } = Object.getPrototypeOf(module) as Module // hooks are the object's own
+  // Of the class: hooks are the object's own.
+  const isSequence = (Object.getPrototypeOf(module) as Module).forward === Sequential.prototype.forward
   const undo = [aroundForward(module, (own, inputs) => scope(() => own(...inputs)))]
   for (const part of parts) {
     undo.push(...releaseInside(part))
-    if (forward === Sequential.prototype.forward) undo.push(aroundForward(part, releaseInputs))
+    if (isSequence) undo.push(aroundForward(part, releaseInputs))
   }
   return undo
 }

@@ -24,7 +24,7 @@ using kernels::Rows;
 template <typename T>
 using Sum = at::opmath_type<T>;
 
-constexpr int64_t columns = 256;        // in a row: several vectors, so that sums need not wait for each other
+constexpr int64_t columns = 256;  // in a row: several vectors, so that sums need not wait for each other
 constexpr int64_t task_size =
     1 << 14;  // elements per task: partial sums do not depend on the number of threads
 constexpr int64_t fewest_positions = 256;  // per task of a channels-last feature: each has a sum per channel
@@ -388,7 +388,8 @@ bool has_kernels(const BatchNormalization& norm) {
     case at::kDouble:
       break;
     case at::kBFloat16:  // conversions take too long for the short loops over small planes
-      if (x.suggest_memory_format() == at::MemoryFormat::Contiguous && x.numel() / x.size(0) / x.size(1) < 512)
+      if (x.suggest_memory_format() == at::MemoryFormat::Contiguous &&
+          x.numel() / x.size(0) / x.size(1) < 512)
         return false;
       break;
     default:
