@@ -4,7 +4,11 @@
 #pragma once
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#if __GNUC__ >= 12  // with AVX-512 for 16-bit numbers, which half precision needs
+#define ALAMBIC_CLONES __attribute__((target_clones("arch=x86-64-v4", "avx2", "default")))
+#else
 #define ALAMBIC_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 #else
 #define ALAMBIC_CLONES
 #endif

@@ -423,6 +423,8 @@ export interface NativeAddon extends NativeLayers {
   isLeaf(tensor: Handle): boolean
   gradFn(tensor: Handle): string | null
   setData(tensor: Handle, data: Handle): void
+  /** x becomes activation(x + added). */
+  activate(x: Handle, added: Handle | undefined, activation: Activation): void
   /** Returns what it was. */
   setGradEnabled(enabled: boolean): boolean
   isGradEnabled(): boolean

@@ -2,7 +2,6 @@ import { ones, zeros } from '../factories.js'
 import { Activation, type Handle, type NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
 import * as init from './init.js'
 import {
   emptyParameter,
@@ -125,9 +124,8 @@ export abstract class BatchNorm extends Module<[Tensor], Tensor> {
    */
   forwardActivated(x: Tensor, added: Tensor | null, activation: Activation): Tensor {
     if (!this.isFolded) return this.normalize(x, added?.handle, activation)
-    if (added !== null) x.add_(added)
-    if (activation === Activation.none) return x
-    return activation === Activation.relu ? torch.relu_(x) : torch.relu6_(x)
+    native.activate(inputHandle(this, x), added?.handle, activation)
+    return x
   }
 
   private normalize(x: Tensor, added: Handle | undefined, activation: Activation): Tensor {

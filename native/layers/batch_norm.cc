@@ -374,38 +374,65 @@ class Training : public torch::autograd::Function<Training> {
 // ---- Which way
 // -------------------------------------------------------------------------------------------------------
 
-bool needs_gradient(const BatchNormalization& norm) {
-  if (!at::GradMode::is_enabled()) return false;
-  auto learns = [](const optional<Tensor>& tensor) { return tensor && tensor->requires_grad(); };
-  return norm.x.requires_grad() || learns(norm.weight) || learns(norm.bias) || learns(norm.added);
+bool learns(const optional<Tensor>& tensor) {
+  return at::GradMode::is_enabled() && tensor && tensor->requires_grad();
+}
+
+bool has_kernels(const Tensor& x) {
+  if (trace::needs_operators() || x.layout() != at::kStrided || !x.is_cpu() || x.numel() == 0) return false;
+  return x.scalar_type() == at::kFloat || x.scalar_type() == at::kDouble || x.scalar_type() == at::kBFloat16;
 }
 
 bool has_kernels(const BatchNormalization& norm) {
   const auto& x = norm.x;
-  if (trace::needs_operators() || x.layout() != at::kStrided || !x.is_cpu() || x.numel() == 0) return false;
-  switch (x.scalar_type()) {
-    case at::kFloat:
-    case at::kDouble:
-      break;
-    case at::kBFloat16:  // conversions take too long for the short loops over small planes
-      if (x.suggest_memory_format() == at::MemoryFormat::Contiguous &&
-          x.numel() / x.size(0) / x.size(1) < 512)
-        return false;
-      break;
-    default:
-      return false;
-  }
+  if (!has_kernels(x)) return false;
+  // Conversions take too long for the short loops over small planes.
+  bool has_planes = x.suggest_memory_format() == at::MemoryFormat::Contiguous;
+  if (x.scalar_type() == at::kBFloat16 && has_planes && x.numel() / x.size(0) / x.size(1) < 128) return false;
   if (norm.added && (norm.added->sizes() != x.sizes() || norm.added->scalar_type() != x.scalar_type() ||
                      norm.added->device() != x.device()))
     return false;
-  return norm.by_batch || !needs_gradient(norm);
+  bool needs_gradient = learns(norm.x) || learns(norm.weight) || learns(norm.bias) || learns(norm.added);
+  return norm.by_batch || !needs_gradient;
+}
+
+// May the kernel walk through both as they lie in memory, without gradients?
+bool is_alike(const Tensor& x, const optional<Tensor>& added) {
+  if (!has_kernels(x) || !x.is_non_overlapping_and_dense() || learns(x)) return false;
+  if (!added) return true;
+  return !learns(added) && added->is_cpu() && added->scalar_type() == x.scalar_type() &&
+         added->sizes() == x.sizes() && added->strides() == x.strides();
+}
+
+void activate_by_kernel(const Tensor& x, const Tensor* added, Activation activation) {
+  dispatch(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    T* values = x.data_ptr<T>();
+    const T* others = added ? added->data_ptr<T>() : nullptr;
+    at::parallel_for(0, x.numel(), task_size, [&](int64_t begin, int64_t end) {
+      kernels::activate(values + begin, others ? others + begin : nullptr, end - begin, clamp_of(activation));
+    });
+  });
+  x.unsafeGetTensorImpl()->bump_version();
+}
+
+Tensor activate_by_operators_(Tensor x, const optional<Tensor>& added, Activation activation) {
+  if (added) x.add_(*added);
+  switch (activation) {
+    case Activation::Relu:
+      return x.relu_();
+    case Activation::Relu6:
+      return at::hardtanh_(x, 0, 6);
+    default:
+      return x;
+  }
 }
 
 Tensor by_operators(const BatchNormalization& norm) {
   auto normalized =
       at::batch_norm(norm.x, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.by_batch,
                      norm.momentum, norm.eps, at::globalContext().userEnabledCuDNN());
-  return activate_(normalized, norm.added, norm.activation);
+  return activate_by_operators_(normalized, norm.added, norm.activation);
 }
 
 Tensor by_kernels(const BatchNormalization& norm) {
@@ -452,15 +479,14 @@ Tensor batch_norm(const BatchNormalization& norm) {
 }
 
 Tensor activate_(Tensor x, const optional<Tensor>& added, Activation activation) {
-  if (added) x.add_(*added);
-  switch (activation) {
-    case Activation::Relu:
-      return x.relu_();
-    case Activation::Relu6:
-      return at::hardtanh_(x, 0, 6);
-    default:
-      return x;
-  }
+  if (!is_alike(x, added)) return activate_by_operators_(x, added, activation);
+  List inputs{x};
+  if (added) inputs.push_back(*added);
+  auto run = [activation](const List& tensors) {
+    activate_by_kernel(tensors[0], tensors.size() > 1 ? &tensors[1] : nullptr, activation);
+    return List{tensors[0]};
+  };
+  return trace::record_closure("activation", inputs, run, /*has_operators=*/true).front();
 }
 
 }  // namespace alambic

@@ -133,6 +133,12 @@ ALAMBIC_BODY void normalize_block(const S* __restrict x, const S* __restrict add
   }
 }
 
+template <bool adds, typename S>
+ALAMBIC_BODY void activate_block(S* __restrict x, const S* __restrict added, int64_t n, S low, S high) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) x[i] = clamped(adds ? x[i] + added[i] : x[i], low, high);
+}
+
 template <bool uniform, bool keeps, typename S>
 ALAMBIC_BODY void sum_gradients_block(const S* __restrict gradient, const S* __restrict out,
                                       const S* __restrict x, int64_t n, const S* __restrict mean, S low,
@@ -198,6 +204,18 @@ ALAMBIC_BODY void normalize_rows(const T* x, const T* added, Rows rows, const Su
   });
 }
 
+template <bool adds, typename T>
+ALAMBIC_BODY void activate_all(T* x, const T* added, int64_t n, Clamp clamp) {
+  auto low = static_cast<Sum<T>>(clamp.low), high = static_cast<Sum<T>>(clamp.high);
+  Buffer<T> of_x, of_added;
+  for_each_block({1, n, true}, [&](int64_t start, int64_t count, int64_t) ALAMBIC_INLINE {
+    load(x + start, count, of_x);
+    activate_block<adds>(place(x + start, of_x), adds ? load(added + start, count, of_added) : nullptr, count,
+                         low, high);
+    store(x + start, count, of_x);
+  });
+}
+
 template <bool uniform, bool keeps, typename T>
 ALAMBIC_BODY void sum_gradients_rows(const T* gradient, const T* out, const T* x, Rows rows,
                                      const Sum<T>* mean, Clamp clamp, Sum<T>* sums, Sum<T>* dots, T* passed) {
@@ -260,6 +278,18 @@ ALAMBIC_BODY void differentiate_rows(const T* gradient, const T* out, const T* x
                                             clamp, dx);                                                      \
   }
 
+#define ALAMBIC_ACTIVATE(T, suffix)                                                     \
+  ALAMBIC_CLONES void activate_##suffix(T* x, const T* added, int64_t n, Clamp clamp) { \
+    if (added != nullptr)                                                               \
+      activate_all<true, T>(x, added, n, clamp);                                        \
+    else                                                                                \
+      activate_all<false, T>(x, added, n, clamp);                                       \
+  }
+
+ALAMBIC_ACTIVATE(float, float)
+ALAMBIC_ACTIVATE(double, double)
+ALAMBIC_ACTIVATE(at::BFloat16, bfloat16)
+
 ALAMBIC_KERNELS(float, float_columns, false)
 ALAMBIC_KERNELS(float, float_uniform, true)
 ALAMBIC_KERNELS(double, double_columns, false)
@@ -270,6 +300,10 @@ ALAMBIC_KERNELS(at::BFloat16, bfloat16_uniform, true)
 }  // namespace
 
 #define ALAMBIC_FORWARD(T, suffix)                                                                         \
+  template <>                                                                                              \
+  void activate<T>(T * x, const T* added, int64_t n, Clamp clamp) {                                        \
+    activate_##suffix(x, added, n, clamp);                                                                 \
+  }                                                                                                        \
   template <>                                                                                              \
   void sum_squares<T>(const T* x, Rows rows, const Sum<T>* pivot, Sum<T>* sums, Sum<T>* squares) {         \
     (rows.uniform ? sum_squares_##suffix##_uniform : sum_squares_##suffix##_columns)(x, rows, pivot, sums, \

@@ -29,6 +29,10 @@ template <typename T>
 void normalize(const T* x, const T* added, Rows rows, const at::opmath_type<T>* scale,
                const at::opmath_type<T>* shift, Clamp clamp, T* out);
 
+// x = clamp(x + added), n values; `added` may be null.
+template <typename T>
+void activate(T* x, const T* added, int64_t n, Clamp clamp);
+
 // g = gradient where `out` is within the clamp, else 0. sums += g, dots += g (x - mean). `passed`, which may
 // be null, becomes g.
 template <typename T>
