@@ -386,9 +386,6 @@ bool has_kernels(const Tensor& x) {
 bool has_kernels(const BatchNormalization& norm) {
   const auto& x = norm.x;
   if (!has_kernels(x)) return false;
-  // Conversions take too long for the short loops over small planes.
-  bool has_planes = x.suggest_memory_format() == at::MemoryFormat::Contiguous;
-  if (x.scalar_type() == at::kBFloat16 && has_planes && x.numel() / x.size(0) / x.size(1) < 128) return false;
   if (norm.added && (norm.added->sizes() != x.sizes() || norm.added->scalar_type() != x.scalar_type() ||
                      norm.added->device() != x.device()))
     return false;
