@@ -590,11 +590,13 @@ export interface NativeAddon extends NativeLayers {
   setCudaLibrary(path: string | undefined): void
   /** Opens it: only for where there is a GPU. `problem` says why there is none. */
   cudaLibrary(): { problem?: string; kernels: boolean }
-  /**
-   * Bytes on a GPU: in tensors and graphs, and what libtorch has taken for them. ERR_DEVICE without that GPU,
-   * ERR_NOT_IMPLEMENTED without the library.
-   */
-  cudaMemory(device: number): { allocated: number; reserved: number }
+  /** What libtorch's allocator counts on a GPU. ERR_DEVICE without that GPU, ERR_NOT_IMPLEMENTED without the library. */
+  deviceMemory(device: string): {
+    allocated: number
+    reserved: number
+    peakAllocated: number
+    peakReserved: number
+  }
 
   // ---- step/compiled_step.cc
   /** `locked` tensors are refused (ERR_BUSY) while a step runs. */
