@@ -380,6 +380,11 @@ export interface NativeAddon extends NativeLayers {
   dtypes(): string[]
 
   // ---- cpu_memory.cc
+  /**
+   * Makes libtorch take CPU memory from blocks that are used again and again, and keep so many bytes of freed ones.
+   * Once per process; leaves an allocator set by others alone.
+   */
+  recycleCpuMemory(limit: number | undefined): void
   /** Of freed CPU memory, how much is kept for later tensors, in all threads. */
   limitIdleMemory(bytes: number): void
   releaseIdleMemory(): void
