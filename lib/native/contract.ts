@@ -427,6 +427,10 @@ export interface NativeAddon extends NativeLayers {
   setRequiresGrad(tensor: Handle, requiresGrad: boolean): void
   isLeaf(tensor: Handle): boolean
   gradFn(tensor: Handle): string | null
+  /**
+   * Gives a tensor other data, for all who hold it. To and from `meta` libtorch cannot: then the handle stands for
+   * another tensor, and who else holds the old one keeps it.
+   */
   setData(tensor: Handle, data: Handle): void
   /** x becomes activation(x + added). */
   activate(x: Handle, added: Handle | undefined, activation: Activation): void
