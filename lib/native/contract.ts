@@ -579,7 +579,10 @@ export interface NativeAddon extends NativeLayers {
   /** What runs until {@link leaveScope} belongs to the submodule at the path. */
   enterScope(path: string): void
   leaveScope(): void
-  /** Loads a TorchScript file and runs its forward, without gradients. */
+  /**
+   * Loads a TorchScript file and runs its forward, without gradients. Unlike `loadScript` in the same turn: nobody can
+   * change the module that was saved before the two are compared, and nothing of the file stays in memory.
+   */
   runSavedModule(path: string, inputs: readonly Handle[]): TensorStructure
 
   // ---- trace/recording.cc
