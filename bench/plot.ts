@@ -66,45 +66,59 @@ const colours = ['#0072b2', '#d55e00', '#009e73', '#aa4499']
 
 function drawGrowth(growth: readonly GrowthPoint[]): object {
   const alongs = unique(growth.map(each => each.along))
+  const kinds = unique(growth.map(kindOf))
+  const whats = unique(growth.map(each => each.what))
   return {
     title: {
       text: 'Growth of time and memory: what was measured, and straight lines through it',
       offset: 14,
     },
-    vconcat: (Object.keys(quantities) as Field[]).map(field => ({
-      hconcat: alongs.map(along => drawPanel(growth, along, field)),
-      resolve: shared,
-    })),
+    vconcat: kinds.flatMap(kind =>
+      (Object.keys(quantities) as Field[]).map(field => ({
+        title: { text: kind, anchor: 'start', fontSize: 11, offset: 0 },
+        hconcat: alongs.map(along => {
+          const points = growth.filter(each => each.along === along && kindOf(each) === kind)
+          return drawPanel(points, along, field, whats)
+        }),
+        resolve: shared,
+      })),
+    ),
     resolve: shared,
-    config: { axis: { gridColor: '#e8e8e8', tickCount: 5, titleFontWeight: 'normal' } },
+    config: { axis: { gridColor: '#e8e8e8', tickCount: 5, titleFontWeight: 'normal', titleFontSize: 10 } },
   }
+}
+
+/** What takes similar times, and so has a scale: `loss` of `loss, mse`. */
+function kindOf({ what }: GrowthPoint): string {
+  return what.split(',')[0]!
 }
 
 /** One legend for all panels. */
 const shared = { scale: { color: 'shared', shape: 'shared' } }
 
-function drawPanel(growth: readonly GrowthPoint[], along: string, field: Field): object {
-  const fits = fitsOf(growth).filter(fit => fit.along === along && fit.field === field)
+/** `whats`: all series of the drawing. */
+function drawPanel(points: readonly GrowthPoint[], along: string, field: Field, whats: string[]): object {
+  const fits = fitsOf(points).filter(fit => fit.field === field)
   const ends = fits.flatMap(({ what, from, to, slope, intercept }) =>
     [from, to].map(x => ({ what, x, [field]: intercept + slope * x })),
   )
-  const series = { field: 'what', type: 'nominal', sort: unique(growth.map(each => each.what)) }
+  const series = { field: 'what', type: 'nominal', scale: { domain: whats } }
   return {
     title: { text: describeFits(fits), anchor: 'end', frame: 'group', fontSize: 10, fontWeight: 'normal' },
     width: 200,
-    height: 150,
+    height: 140,
     layer: [
       { data: { values: ends }, mark: { type: 'line', strokeWidth: 1.5 } },
       {
-        data: { values: growth.filter(each => each.along === along) },
+        data: { values: points },
         mark: { type: 'point', filled: true, opacity: 1, size: 40 },
         encoding: { shape: { ...series, legend: legendBelow } },
       },
     ],
     encoding: {
-      x: { field: 'x', type: 'quantitative', scale: { zero: true }, axis: { title: along } },
+      x: { field: 'x', type: 'quantitative', scale: { zero: true }, axis: { title: along, tickMinStep: 1 } },
       y: { field, type: 'quantitative', axis: { title: quantities[field] } },
-      color: { ...series, scale: { range: colours }, legend: legendBelow },
+      color: { ...series, scale: { domain: whats, range: colours }, legend: legendBelow },
     },
   }
 }
