@@ -38,7 +38,7 @@ export interface BenchmarkResult {
   ratios?: Ratio[]
   /** What the project promises. */
   targets?: Target[]
-  /** What is drawn as lines. */
+  /** What is drawn as points with lines through them. */
   growth?: GrowthPoint[]
 }
 
@@ -65,8 +65,10 @@ export interface GrowthPoint {
   along: string
   what: string
   x: number
+  /** Of a loss's forward and backward, or of a training step. */
   milliseconds: number
-  megabytes: number | null
+  /** 2²⁰ bytes: by how much the peak of resident memory is above what the process held before. */
+  megabytes: number
 }
 
 /** A promise of at least `least` times as fast; nothing to judge where the other side is missing. */

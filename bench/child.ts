@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import type { Device } from '../lib/index.js'
+import type { Device, DeviceMemory } from '../lib/index.js'
 
 /** The library as it is published. */
 export const library = new URL('../dist/index.js', import.meta.url).href
@@ -29,24 +29,13 @@ export interface LossTask {
   steps: number
 }
 
-/** Memory of a GPU after a step, in bytes. */
-export interface GpuMemory {
-  step: number
-  /** Of the storages that tensors hold. */
-  allocated: number
-  /** What the driver counts as taken: what libtorch keeps for reuse, and the context. */
-  reserved: number
-  /** Whether `reserved` is of this process alone; the driver does not know the processes of a container. */
-  ownProcess: boolean
-}
-
 export interface ChildResult {
   /** Milliseconds of each step. */
   times: number[]
   /** Of a training, bytes in memory after each step. */
   resident: number[]
-  /** Of a training on a GPU, some times on the way. */
-  gpu: GpuMemory[]
+  /** Of a training on a GPU, after each step. */
+  gpu: DeviceMemory[]
   /** Bytes in memory before the task, and at most. */
   before: number
   peak: number

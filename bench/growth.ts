@@ -1,6 +1,7 @@
 /** How time and memory grow: each point is a process of its own. Linear is what they should be. */
 import type { Benchmark, BenchmarkContext, BenchmarkResult, GrowthPoint, Target } from './benchmark.js'
 import { runChild, type LossTask, type TrainTask } from './child.js'
+import { fitLine, type Line } from './statistics.js'
 import { formatMilliseconds, formatTable } from './table.js'
 
 interface Series {
@@ -21,17 +22,17 @@ function lossSeries(criterion: LossTask['criterion'], steps: number): Series[] {
   return [
     {
       what,
-      along: 'batch',
+      along: 'batch, images',
       points: [16, 32, 64, 128].map(x => ({ x, task: task([x, 128, 32, 32], 1) })),
     },
     {
       what,
-      along: 'pixels of a feature',
+      along: 'size of features, H × W',
       points: [16, 32, 48, 64].map(side => ({ x: side * side, task: task([32, 128, side, side], 1) })),
     },
     {
       what,
-      along: 'levels',
+      along: 'levels of features',
       points: [1, 2, 4, 8].map(x => ({ x, task: task([32, 64, 32, 32], x) })),
     },
   ]
@@ -43,17 +44,17 @@ function stepSeries(steps: number): Series[] {
   return [
     {
       what,
-      along: 'batch',
+      along: 'batch, images',
       points: [16, 32, 64, 128].map(x => ({ x, task: { ...base, batch: x, size: 32 } })),
     },
     {
       what,
-      along: 'pixels of a feature',
+      along: 'size of features, H × W',
       points: [16, 32, 48, 64].map(side => ({ x: side * side, task: { ...base, batch: 32, size: side } })),
     },
     {
       what,
-      along: 'levels',
+      along: 'levels of features',
       points: [1, 2, 3].map(x => ({ x, task: { ...base, batch: 64, size: 32, levels: x } })),
     },
   ]
@@ -76,43 +77,49 @@ async function run({ rounds, wanted, progress }: BenchmarkContext): Promise<Benc
   return { data: growth, table: render(growth), growth, targets: linearity(growth) }
 }
 
-/** Levels of a network differ in size, so a step's need not be on a line. */
-function linearity(growth: GrowthPoint[]): Target[] {
-  return seriesOf(growth)
-    .filter(([{ what, along }]) => !(what === 'distillation step' && along === 'levels'))
-    .flatMap(([{ what, along }, points]) =>
-      (['milliseconds', 'megabytes'] as const).map(field => {
-        const fit = determination(
-          points.map(point => point.x),
-          points.map(point => point[field]!),
-        )
-        return {
-          what: `${field === 'milliseconds' ? 'time' : 'memory'} of ${what} along ${along} is linear, R²`,
-          target: '≥ 0.95',
-          measured: fit.toFixed(3),
-          met: fit >= 0.95,
-        }
-      }),
-    )
+/** A line through the points of a series. */
+export interface Fit extends Line {
+  what: string
+  along: string
+  field: 'milliseconds' | 'megabytes'
+  /** Where the points begin and end. */
+  from: number
+  to: number
 }
 
-function seriesOf(growth: GrowthPoint[]): [GrowthPoint, GrowthPoint[]][] {
+/** Of what should be linear. Levels of a network differ in size, so a step's need not be on a line. */
+export function fitsOf(growth: readonly GrowthPoint[]): Fit[] {
+  return seriesOf(growth)
+    .filter(([{ what, along }]) => !(what === 'distillation step' && along === 'levels of features'))
+    .flatMap(([{ what, along }, points]) => {
+      const xs = points.map(({ x }) => x)
+      const [from, to] = [Math.min(...xs), Math.max(...xs)]
+      return (['milliseconds', 'megabytes'] as const).map(field => {
+        const line = fitLine(
+          xs,
+          points.map(point => point[field]),
+        )
+        return { what, along, field, from, to, ...line }
+      })
+    })
+}
+
+function linearity(growth: readonly GrowthPoint[]): Target[] {
+  return fitsOf(growth).map(({ what, along, field, determination }) => ({
+    what: `${field === 'milliseconds' ? 'time' : 'memory'} of ${what} along ${along} is linear, R²`,
+    target: '≥ 0.95',
+    measured: determination.toFixed(3),
+    met: determination >= 0.95,
+  }))
+}
+
+function seriesOf(growth: readonly GrowthPoint[]): [GrowthPoint, GrowthPoint[]][] {
   const series = new Map<string, GrowthPoint[]>()
   for (const point of growth) {
     const key = `${point.what}, ${point.along}`
     series.set(key, [...(series.get(key) ?? []), point])
   }
   return [...series.values()].map(points => [points[0]!, points])
-}
-
-/** R² of the line of least squares. */
-function determination(xs: number[], ys: number[]): number {
-  const mean = (values: number[]) => values.reduce((sum, value) => sum + value, 0) / values.length
-  const [x0, y0] = [mean(xs), mean(ys)]
-  const xy = xs.reduce((sum, x, i) => sum + (x - x0) * (ys[i]! - y0), 0)
-  const xx = xs.reduce((sum, x) => sum + (x - x0) ** 2, 0)
-  const yy = ys.reduce((sum, y) => sum + (y - y0) ** 2, 0)
-  return yy === 0 ? 1 : xy ** 2 / (xx * yy)
 }
 
 function render(growth: GrowthPoint[]): string {
@@ -123,7 +130,7 @@ function render(growth: GrowthPoint[]): string {
       along,
       String(x),
       formatMilliseconds(milliseconds),
-      megabytes?.toFixed(0) ?? '–',
+      megabytes.toFixed(0),
     ]),
     2,
   )

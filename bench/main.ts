@@ -6,6 +6,9 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { Command, InvalidArgumentError, Option } from 'commander'
 import type { Device } from '../lib/index.js'
+import { loadAddon } from '../lib/native/loader.js'
+import { Progress } from '../scripts/setup/progress.js'
+import { preparePythonPeer } from '../scripts/setup/python-peer.js'
 import type { Benchmark, BenchmarkResult, Ratio, Target } from './benchmark.js'
 import { dataLoading } from './data.js'
 import { isGpu } from './device.js'
@@ -48,7 +51,12 @@ async function main(names: string[], options: Options): Promise<void> {
   const chosen = choose(names, device)
   const earlier = options.compare === undefined ? null : readReport(options.compare)
   const described = describeMachine(device)
-  const found = findPython({ install: options.installPython })
+  if (options.installPython)
+    await preparePythonPeer(
+      loadAddon().files.libtorch,
+      new Progress({ verbose: false, stream: process.stderr }),
+    )
+  const found = findPython()
   const python = typeof found === 'string' ? null : found
   const floors = measureFloors(device)
   const machine = {
@@ -187,7 +195,7 @@ await new Command('npm run bench')
   .option('--json', 'print the results for programs')
   .option('--out <file.json>', 'write them to a file, beside the tables')
   .option('--only <text>', 'of each benchmark only what has this text in its name')
-  .option('--plot <file.svg>', 'draw the ratios')
+  .option('--plot <file.svg>', 'draw the ratios, and growth into a file …-growth.svg beside it')
   .option('--compare <report.json>', 'compare with what --json printed earlier')
   .option('--no-install-python', "do without Python's figures where its packages are missing")
   .option('--no-torch-compile', 'leave out torch.compile, which takes minutes')

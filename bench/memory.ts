@@ -6,8 +6,8 @@ import {
   type BenchmarkResult,
   type Target,
 } from './benchmark.js'
-import type { Device } from '../lib/index.js'
-import { runChild, type GpuMemory, type TrainTask } from './child.js'
+import type { Device, DeviceMemory } from '../lib/index.js'
+import { runChild, type TrainTask } from './child.js'
 import { isGpu } from './device.js'
 import { PythonPeer, type Python } from './python.js'
 import { median } from './statistics.js'
@@ -91,16 +91,13 @@ interface Growth {
 interface GpuMemoryResult extends Record<(typeof memoryKinds)[number], Growth> {
   how: string
   steps: number
-  /** Whether the driver knew how much of the GPU's memory was this process's. */
-  ownProcess: boolean
 }
 
-function summarize(resident: number[], gpu: GpuMemory[]): Omit<GpuMemoryResult, 'how' | 'steps'> {
+function summarize(resident: number[], gpu: DeviceMemory[]): Omit<GpuMemoryResult, 'how' | 'steps'> {
   return {
     allocated: growthOf(gpu.map(({ allocated }) => allocated)),
     reserved: growthOf(gpu.map(({ reserved }) => reserved)),
     resident: growthOf(resident),
-    ownProcess: gpu.every(({ ownProcess }) => ownProcess),
   }
 }
 
@@ -112,11 +109,11 @@ function growthOf(samples: number[]): Growth {
 function renderGpu(results: GpuMemoryResult[]): string {
   return formatTable(
     ['training', 'steps', 'memory', 'early MiB', 'late MiB'],
-    results.flatMap(({ how, steps, ownProcess, ...kinds }) =>
+    results.flatMap(({ how, steps, ...kinds }) =>
       memoryKinds.map(kind => [
         `${long.teacher} → ${long.student}, batch ${long.batch}, ${how}`,
         String(steps),
-        memoryNames[kind] + (kind === 'reserved' && !ownProcess ? ' (of all processes)' : ''),
+        memoryNames[kind],
         mebibytes(kinds[kind].early),
         mebibytes(kinds[kind].late),
       ]),

@@ -1,10 +1,11 @@
-/** The results as a drawing: ratios as points, growth as lines. */
+/** The results as drawings: ratios as points, growth as points and the lines fitted to them. */
 import { writeFile } from 'node:fs/promises'
 import * as vega from 'vega'
 import * as vegaLite from 'vega-lite'
 import type { GrowthPoint, Ratio } from './benchmark.js'
+import { fitsOf, type Fit } from './growth.js'
 
-/** Writes an SVG file; growth goes into a second one beside it. */
+/** Writes the ratios into an SVG file, and growth into a second one beside it: `….svg` and `…-growth.svg`. */
 export async function plot(
   path: string,
   ratios: readonly Ratio[],
@@ -31,7 +32,7 @@ function drawRatios(ratios: readonly Ratio[]): object {
       height: { step: 14 },
       data: { values: ratios.filter(each => each.group === group) },
       encoding: {
-        y: { field: 'name', type: 'nominal', sort: null, axis: { title: null, labelLimit: 400 } },
+        y: { field: 'name', type: 'nominal', sort: null, axis: { title: null, labelLimit: 0 } },
         x: {
           field: 'timesAsFast',
           type: 'quantitative',
@@ -47,34 +48,92 @@ function drawRatios(ratios: readonly Ratio[]): object {
       },
       layer: [
         { mark: { type: 'point', filled: true, opacity: 1, size: 45 } },
-        {
-          mark: { type: 'text', align: 'left', dx: 7, fontSize: 9 },
+        ...[{ stroke: 'white', strokeWidth: 3 }, {}].map(halo => ({
+          mark: { type: 'text', align: 'left', dx: 7, fontSize: 9, ...halo },
           encoding: { text: { field: 'timesAsFast', type: 'quantitative', format: '.2f' } },
-        },
+        })),
       ],
     })),
   }
 }
 
+type Field = Fit['field']
+
+const quantities: Record<Field, string> = { milliseconds: 'time, ms', megabytes: 'memory added, MiB' }
+
+/** Told apart by people who see fewer colours; each series has a shape of its own besides. */
+const colours = ['#0072b2', '#d55e00', '#009e73', '#aa4499']
+
 function drawGrowth(growth: readonly GrowthPoint[]): object {
-  const chart = (along: string, field: 'milliseconds' | 'megabytes') => ({
-    width: 180,
-    height: 140,
-    data: { values: growth.filter(each => each.along === along && each[field] !== null) },
-    mark: { type: 'line', point: true },
-    encoding: {
-      x: { field: 'x', type: 'quantitative', title: along },
-      y: { field, type: 'quantitative', title: field },
-      color: { field: 'what', type: 'nominal', title: null, sort: unique(growth.map(each => each.what)) },
-    },
-  })
   const alongs = unique(growth.map(each => each.along))
+  const kinds = unique(growth.map(kindOf))
+  const whats = unique(growth.map(each => each.what))
   return {
-    title: 'Growth of time and memory',
-    vconcat: (['milliseconds', 'megabytes'] as const).map(field => ({
-      hconcat: alongs.map(along => chart(along, field)),
-    })),
+    title: {
+      text: 'Growth of time and memory: what was measured, and straight lines through it',
+      offset: 14,
+    },
+    vconcat: kinds.flatMap(kind =>
+      (Object.keys(quantities) as Field[]).map(field => ({
+        title: { text: kind, anchor: 'start', fontSize: 11, offset: 0 },
+        hconcat: alongs.map(along => {
+          const points = growth.filter(each => each.along === along && kindOf(each) === kind)
+          return drawPanel(points, along, field, whats)
+        }),
+        resolve: shared,
+      })),
+    ),
+    resolve: shared,
+    config: { axis: { gridColor: '#e8e8e8', tickCount: 5, titleFontWeight: 'normal', titleFontSize: 10 } },
   }
+}
+
+/** What takes similar times, and so has a scale: `loss` of `loss, mse`. */
+function kindOf({ what }: GrowthPoint): string {
+  return what.split(',')[0]!
+}
+
+/** One legend for all panels. */
+const shared = { scale: { color: 'shared', shape: 'shared' } }
+
+/** `whats`: all series of the drawing. */
+function drawPanel(points: readonly GrowthPoint[], along: string, field: Field, whats: string[]): object {
+  const fits = fitsOf(points).filter(fit => fit.field === field)
+  const ends = fits.flatMap(({ what, from, to, slope, intercept }) =>
+    [from, to].map(x => ({ what, x, [field]: intercept + slope * x })),
+  )
+  const series = { field: 'what', type: 'nominal', scale: { domain: whats } }
+  return {
+    title: { text: describeFits(fits), anchor: 'end', frame: 'group', fontSize: 10, fontWeight: 'normal' },
+    width: 200,
+    height: 140,
+    layer: [
+      { data: { values: ends }, mark: { type: 'line', strokeWidth: 1.5 } },
+      {
+        data: { values: points },
+        mark: { type: 'point', filled: true, opacity: 1, size: 40 },
+        encoding: { shape: { ...series, legend: legendBelow } },
+      },
+    ],
+    encoding: {
+      x: { field: 'x', type: 'quantitative', scale: { zero: true }, axis: { title: along, tickMinStep: 1 } },
+      y: { field, type: 'quantitative', axis: { title: quantities[field] } },
+      color: { ...series, scale: { domain: whats, range: colours }, legend: legendBelow },
+    },
+  }
+}
+
+const legendBelow = { title: null, orient: 'bottom', symbolSize: 60, labelLimit: 300 }
+
+/** How well the worst of them fits. */
+function describeFits(fits: readonly Fit[]): string {
+  if (fits.length === 0) return ''
+  return `R² ≥ ${roundDown(Math.min(...fits.map(({ determination }) => determination)))}`
+}
+
+/** To three digits. */
+function roundDown(value: number): string {
+  return (Math.floor(value * 1000) / 1000).toFixed(3)
 }
 
 function unique(values: string[]): string[] {

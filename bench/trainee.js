@@ -2,13 +2,13 @@
  * A process of its own, without a compiler in it, that trains or computes a loss and says what it took: for `memory`
  * and `growth`. Arguments: where the library is, and a task as JSON.
  */
-import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import process from 'node:process'
 
 const [library, task] = process.argv.slice(2)
 const alambic = await import(String(library))
-const { keep, manualSeed, models, randint, randn, scope, trainWithFeatureDistillation } = alambic
+const { deviceMemory, keep, manualSeed, models, randint, randn, scope, trainWithFeatureDistillation } =
+  alambic
 
 const networks = {
   resnet56: () => models.resnet56B(),
@@ -22,36 +22,6 @@ function resident() {
   /** @param {string} name */
   const read = name => Number(new RegExp(`${name}:\\s+(\\d+)`).exec(status)?.[1]) * 1024
   return { now: read('VmRSS'), peak: read('VmHWM') }
-}
-
-/**
- * @param {string} query of nvidia-smi
- * @returns {string[][]} the cells of its rows
- */
-function askDriver(query) {
-  const output = execFileSync('nvidia-smi', [query, '--format=csv,noheader,nounits'], { encoding: 'utf8' })
-  return output
-    .trim()
-    .split('\n')
-    .map(row => row.split(',').map(cell => cell.trim()))
-}
-
-/**
- * What the driver counts for this process; where it does not know it, as in a container, for the whole first GPU.
- *
- * @param {number} step
- * @returns {import('./child.js').GpuMemory}
- */
-function gpuMemory(step) {
-  const own = askDriver('--query-compute-apps=pid,used_memory').find(([pid]) => pid === String(process.pid))
-  const mebibytes = Number(own?.[1] ?? askDriver('--query-gpu=memory.used')[0]?.[0])
-  if (!Number.isFinite(mebibytes)) throw new Error('nvidia-smi does not say how much memory is used')
-  return {
-    step,
-    allocated: alambic.memory().bytes,
-    reserved: mebibytes * 2 ** 20,
-    ownProcess: own !== undefined,
-  }
 }
 
 /** @param {import('./child.js').TrainTask} task */
@@ -70,9 +40,8 @@ async function train({ teacher, student, batch, size, steps, levels = 3, device 
   const times = []
   /** @type {number[]} */
   const memory = []
-  /** @type {import('./child.js').GpuMemory[]} */
+  /** @type {import('../lib/index.js').DeviceMemory[]} */
   const gpu = []
-  const every = Math.max(1, Math.floor(steps / 20)) // asking takes longer than a step
   let last = performance.now()
   const [taught, teaching] = [networks[student]().to(device), networks[teacher]().to(device)]
   await trainWithFeatureDistillation(teaching, taught, batches, null, {
@@ -83,7 +52,7 @@ async function train({ teacher, student, batch, size, steps, levels = 3, device 
     onStep() {
       times.push(performance.now() - last)
       memory.push(resident().now)
-      if (device !== 'cpu' && times.length % every === 0) gpu.push(gpuMemory(times.length))
+      if (device !== 'cpu') gpu.push(deviceMemory(device))
       last = performance.now()
     },
   })

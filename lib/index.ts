@@ -6,7 +6,17 @@ export * from './factories.js'
 export { slice, Slice, type Index } from './indexing.js'
 export { autocast, type AutocastOptions } from './autocast.js'
 export { enableGrad, grad, isGradEnabled, noGrad, type GradOptions } from './autograd.js'
-export { keep, limitIdleMemory, memory, releaseIdleMemory, scope, unscoped, type Memory } from './memory.js'
+export {
+  deviceMemory,
+  keep,
+  limitIdleMemory,
+  memory,
+  releaseIdleMemory,
+  scope,
+  unscoped,
+  type DeviceMemory,
+  type Memory,
+} from './memory.js'
 export { Generator, getRngState, manualSeed, setRngState } from './random.js'
 export { torch, type OperatorPacket, type Torch } from './torch/index.js'
 export * as data from './data/index.js'

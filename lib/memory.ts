@@ -7,6 +7,7 @@ import { listBuffer } from './native/lists.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
+import type { Device } from './types.js'
 
 /** What was made in a scope, to be released at its end. @internal */
 export interface OpenScope {
@@ -88,6 +89,29 @@ export interface Memory {
 /** Tensors alive in this thread, their bytes, and what is kept for later ones. */
 export function memory(): Memory {
   return native.memory()
+}
+
+/** Bytes of a GPU's memory that libtorch has taken, of the whole process. */
+export interface DeviceMemory {
+  /** In use: by tensors, autograd graphs, the state of optimizers, CUDA graphs. */
+  allocated: number
+  /** Taken from the GPU: what is in use, and what is kept for later tensors. */
+  reserved: number
+  /** `allocated` at most, since the process began. */
+  peakAllocated: number
+  /** `reserved` at most, since the process began. */
+  peakReserved: number
+}
+
+/**
+ * What libtorch's allocator counts on a GPU (Python's `torch.cuda.memory_stats`). `reserved` is what others cannot use;
+ * the CUDA context and NVIDIA's libraries take some hundred MiB besides. `'cuda'` is the current GPU.
+ *
+ * @throws AlambicError `ERR_DEVICE` for a GPU that is not there, a libtorch for the CPU only, or a device that is no
+ *   GPU of NVIDIA's; `ERR_NOT_IMPLEMENTED` where the CUDA library was not built (docs/cuda.md)
+ */
+export function deviceMemory(device: Device = 'cuda'): DeviceMemory {
+  return native.deviceMemory(device)
 }
 
 /**

@@ -24,7 +24,6 @@
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
-  recycle_cpu_memory();
   env.SetInstanceData(new Environment(env));
   export_system(env, exports);
   export_tensors(env, exports);

@@ -131,14 +131,25 @@ Napi::Value grad_fn(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), node->name());
 }
 
-// Replaces a tensor's data in place, its identity and gradient history staying: what Module.to() needs.
+// Replaces a tensor's data in place, its identity staying, for those who hold it as well: what Module.to()
+// needs. Where libtorch cannot do that, as between meta and others, the handle gets another leaf with that
+// data, and who else held the tensor keeps the one that was.
 Napi::Value set_data(const Napi::CallbackInfo& info) {
   auto tensor = to_tensor(info[0]);
   const auto& data = to_tensor(info[1]);
   // A gradient of another dtype or device than its tensor would be an error later on.
   bool is_other_kind = tensor.device() != data.device() || tensor.scalar_type() != data.scalar_type();
-  if (tensor.grad().defined() && is_other_kind) tensor.mutable_grad() = tensor.grad().to(data.options());
-  tensor.set_data(data);
+  auto grad = tensor.grad();
+  if (grad.defined() && is_other_kind) grad = grad.to(data.options());
+  if (at::_has_compatible_shallow_copy_type(tensor, data)) {
+    tensor.set_data(data);
+  } else {
+    bool requires_grad = tensor.requires_grad();
+    tensor = data.detach();
+    tensor.set_requires_grad(requires_grad);
+  }
+  if (grad.defined()) tensor.mutable_grad() = grad;
+  Environment::of(info.Env()).tensors.replace(to_handle(info[0]), tensor);  // counts its storage anew
   return info.Env().Undefined();
 }
 

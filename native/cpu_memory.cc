@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <mutex>
@@ -45,16 +44,24 @@ double usable_memory() {
   return usable;
 }
 
-constexpr auto limit_variable = "ALAMBIC_IDLE_MEMORY";  // in MiB
-constexpr double mebibyte = 1 << 20;
-
 // An eighth of the memory, at most 4 GiB: the activations of a training step, not all the machine has.
 size_t default_limit() {
-  char* end = nullptr;
-  const char* given = std::getenv(limit_variable);
-  double limit = given ? std::strtod(given, &end) : 0;
-  bool is_valid = given && end != given && *end == 0 && limit >= 0;
-  return static_cast<size_t>(is_valid ? limit * mebibyte : std::min(usable_memory() / 8, 4096 * mebibyte));
+  constexpr double gibibyte = 1 << 30;
+  return static_cast<size_t>(std::min(usable_memory() / 8, 4 * gibibyte));
+}
+
+// recycleCpuMemory(limit in bytes | undefined)
+Napi::Value recycle_cpu_memory(const Napi::CallbackInfo& info) {
+  auto limit = info[0].IsUndefined() ? default_limit() : static_cast<size_t>(to_integer(info[0], "limit"));
+  static std::once_flag once;
+  std::call_once(once, [limit] {
+    if (c10::GetCPUAllocator() != c10::GetDefaultCPUAllocator()) return;
+    static auto* allocator =
+        new RecyclingAllocator();  // never destroyed: storages refer to it to the very end
+    c10::SetCPUAllocator(allocator);
+    limit_idle_blocks(limit);
+  });
+  return info.Env().Undefined();
 }
 
 // (bytes)
@@ -72,18 +79,8 @@ Napi::Value release_idle_memory(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-void recycle_cpu_memory() {
-  static std::once_flag once;
-  std::call_once(once, [] {
-    if (c10::GetCPUAllocator() != c10::GetDefaultCPUAllocator()) return;
-    static auto* allocator =
-        new RecyclingAllocator();  // never destroyed: storages refer to it to the very end
-    c10::SetCPUAllocator(allocator);
-    limit_idle_blocks(default_limit());
-  });
-}
-
 void export_cpu_memory(Napi::Env env, Napi::Object exports) {
+  exports.Set("recycleCpuMemory", Napi::Function::New<guarded<recycle_cpu_memory>>(env));
   exports.Set("limitIdleMemory", Napi::Function::New<guarded<limit_idle_memory>>(env));
   exports.Set("releaseIdleMemory", Napi::Function::New<guarded<release_idle_memory>>(env));
 }

@@ -1,6 +1,7 @@
 #include "cuda_library.h"
 
 #include <ATen/Context.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <dlfcn.h>
 
 #include <mutex>
@@ -61,17 +62,23 @@ Napi::Value cuda_library(const Napi::CallbackInfo& info) {
   return object;
 }
 
-// cudaMemory(device index) -> { allocated, reserved }
-Napi::Value cuda_memory(const Napi::CallbackInfo& info) {
-  auto index = to_integer(info[0], "device");
-  if (index < 0 || !at::hasCUDA() || index >= static_cast<int64_t>(at::getNumGPUs()))
-    fail("ERR_DEVICE", "cudaMemory: there is no GPU ", index);
+// deviceMemory(device) -> { allocated, reserved, peakAllocated, peakReserved }
+Napi::Value device_memory(const Napi::CallbackInfo& info) {
+  auto device = parse_device(to_text(info[0], "device"));
+  if (!device.is_cuda())
+    fail("ERR_DEVICE", "deviceMemory: device: expected a GPU such as \"cuda\" or \"cuda:0\", got \"",
+         device.str(), "\"; memory() counts what tensors hold on the CPU");
   const auto* opened = library();
-  if (opened == nullptr) fail("ERR_NOT_IMPLEMENTED", "cudaMemory: ", why_no_library());
-  auto memory = opened->memory(index);
+  if (opened == nullptr)
+    fail("ERR_NOT_IMPLEMENTED", "deviceMemory: this takes the CUDA library: ", why_no_library());
+  at::globalContext().defaultGenerator(device);  // starts CUDA, before which the allocator knows no GPU
+  auto current = c10::impl::VirtualGuardImpl(at::kCUDA).getDevice();
+  auto memory = opened->memory(device.has_index() ? device.index() : current.index());
   auto object = Napi::Object::New(info.Env());
-  object.Set("allocated", static_cast<double>(memory.allocated));
-  object.Set("reserved", static_cast<double>(memory.reserved));
+  object.Set("allocated", static_cast<double>(memory.allocated.current));
+  object.Set("reserved", static_cast<double>(memory.reserved.current));
+  object.Set("peakAllocated", static_cast<double>(memory.allocated.peak));
+  object.Set("peakReserved", static_cast<double>(memory.reserved.peak));
   return object;
 }
 
@@ -95,7 +102,7 @@ std::string why_no_library() {
 
 void export_cuda_library(Napi::Env env, Napi::Object exports) {
   exports.Set("setCudaLibrary", Napi::Function::New<guarded<set_cuda_library>>(env));
-  exports.Set("cudaMemory", Napi::Function::New<guarded<cuda_memory>>(env));
+  exports.Set("deviceMemory", Napi::Function::New<guarded<device_memory>>(env));
   exports.Set("cudaLibrary", Napi::Function::New<guarded<cuda_library>>(env));
 }
 

@@ -18,7 +18,7 @@ const LossKernels* loss_kernels();
 // Why there is no library, or nothing.
 std::string why_no_library();
 
-// setCudaLibrary, cudaLibrary, cudaMemory.
+// setCudaLibrary, cudaLibrary, deviceMemory.
 void export_cuda_library(Napi::Env env, Napi::Object exports);
 
 }  // namespace alambic::cuda

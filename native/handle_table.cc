@@ -75,6 +75,14 @@ Handle HandleTable::insert(at::Tensor tensor) {
   return slot.handle;
 }
 
+void HandleTable::replace(Handle handle, at::Tensor tensor) {
+  get(handle);
+  auto& slot = slots_[handle & slot_mask];
+  uncount_storage(slot);
+  slot.tensor = std::move(tensor);
+  count_storage(slot);
+}
+
 void HandleTable::lock(Handle handle) {
   auto [entry, is_new] = locks_.try_emplace(handle, Lock{0, false});
   if (is_new) {
@@ -141,7 +149,7 @@ void HandleTable::count_storage(Slot& slot) {
   slot.storage = storage.unsafeGetStorageImpl();
   auto [entry, is_new] = storages_.emplace(slot.storage, Storage{0, 0});
   if (is_new) {
-    entry->second.bytes = storage.nbytes();
+    entry->second.bytes = storage.device_type() == at::kMeta ? 0 : storage.nbytes();
     bytes_ += entry->second.bytes;
     change_ += static_cast<int64_t>(entry->second.bytes);
   }

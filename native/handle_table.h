@@ -30,6 +30,9 @@ class HandleTable {
     refuse(handle);
   }
 
+  // Another tensor stands behind the handle from now on, or the same with another storage.
+  void replace(Handle handle, at::Tensor tensor);
+
   // False when the handle was released before: the finalizer of a disposed tensor comes late and means
   // nothing.
   bool release(Handle handle);
@@ -40,7 +43,7 @@ class HandleTable {
   void unlock(Handle handle);
 
   size_t live() const { return live_; }
-  // Bytes of all storages that a live handle refers to, each counted once.
+  // Bytes of all storages that a live handle refers to, each counted once; those on meta have none.
   size_t bytes() const { return bytes_; }
   size_t storages() const { return storages_.size(); }
   // How what the engine should know of (storages, and what each tensor costs besides) changed since the last
@@ -62,7 +65,7 @@ class HandleTable {
     Handle handle = 0;        // of the tensor that lives here; 0 when free
     uint32_t generation = 0;  // of the next tensor that comes to live here
     uint32_t next_free = 0;
-    const void* storage = nullptr;  // as counted: `set_` and `setData` may give the tensor another one
+    const void* storage = nullptr;  // as counted: `set_` may give the tensor another one
   };
   struct Storage {
     size_t handles, bytes;

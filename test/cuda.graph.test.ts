@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import {
   AttentionTransfer,
   data,
+  deviceMemory,
   FeatureDistillationLoss,
   manualSeed,
   nn,
@@ -234,9 +235,9 @@ describe.skipIf(problem !== undefined)(`on a GPU${problem ? ` (skipped: ${proble
       compile: true,
       epochs: 100,
       log: null,
-      onEpoch: () => held.push(native.cudaMemory(0).allocated),
+      onEpoch: () => held.push(deviceMemory().allocated),
     })
     expect(held.at(-1)).toBe(held[9])
-    expect(native.cudaMemory(0).allocated).toBeLessThan(held[9]!)
+    expect(deviceMemory().allocated).toBeLessThan(held[9]!)
   })
 })

@@ -12,7 +12,9 @@ import {
   trainWithFeatureDistillation,
   trainWithLogitsDistillation,
   type FeatureDistillationOptions,
+  type FitOptions,
   type Speed,
+  type StepProgress,
   type Tensor,
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
@@ -285,6 +287,90 @@ describe('batches that are asked for ahead', () => {
     await expect(
       trainClassifier(new Net(), failing, null, { epochs: 1, log: null, speed: 'auto' }),
     ).rejects.toThrow('the disk is gone')
+  })
+
+  describe.each([
+    ['prefetch', { speed: { ...exact, prefetch: true } }],
+    ['compile', { compile: true }],
+  ])('of a training that stops (%s)', (_, how) => {
+    const quick = 6 // a compiled step is recorded first
+    const makeBatch = () => ({ data: randn([2, 1, 8, 8]), labels: tensor([0, 1], { dtype: 'int64' }) })
+
+    /** Quick batches, then one that comes when the test wants it to. */
+    function slowLoader() {
+      let deliver!: (batch: data.Batch) => void
+      let fail!: (error: Error) => void
+      const last = new Promise<data.Batch>((resolve, reject) => {
+        deliver = resolve
+        fail = reject
+      })
+      const state = { isClosed: false }
+      const loader = {
+        async *[Symbol.asyncIterator]() {
+          try {
+            for (let i = 0; i < quick; i++) yield makeBatch()
+            yield await last
+          } finally {
+            state.isClosed = true
+          }
+        },
+      }
+      return { loader, deliver, fail, state }
+    }
+
+    const train = (loader: AsyncIterable<data.Batch>, options: FitOptions) =>
+      trainClassifier(new Net(), loader, null, { epochs: 1, log: null, ...how, ...options })
+
+    /** Ends when the last batch has been asked for. */
+    const stop = async (loader: AsyncIterable<data.Batch>) => {
+      const controller = new AbortController()
+      const onStep = ({ step }: StepProgress) => {
+        if (step === quick) controller.abort()
+      }
+      const { stopped } = await train(loader, { signal: controller.signal, onStep })
+      expect(stopped).toBe(true)
+    }
+
+    const turns = async () => {
+      for (let i = 0; i < 5; i++) await new Promise(resolve => setImmediate(resolve))
+    }
+
+    test('is not waited for when a step fails', async () => {
+      const onStep = ({ step }: StepProgress) => {
+        if (step === quick) throw new Error('no more of this')
+      }
+      await expect(train(slowLoader().loader, { onStep })).rejects.toThrow('no more of this')
+    })
+
+    test('is not waited for when the signal stops it', async () => {
+      await stop(slowLoader().loader)
+    })
+
+    test('is released when it comes, and the loader closed', async () => {
+      const { loader, deliver, state } = slowLoader()
+      await stop(loader)
+      const late = makeBatch()
+      deliver(late)
+      await turns()
+      expect([late.data.handle, late.labels.handle]).toEqual([0, 0])
+      expect(state.isClosed).toBe(true)
+    })
+
+    test("may fail, which is nobody's error any more", async () => {
+      const { loader, fail, state } = slowLoader()
+      const unhandled: unknown[] = []
+      const listen = (error: unknown) => unhandled.push(error)
+      process.on('unhandledRejection', listen)
+      try {
+        await stop(loader)
+        fail(new Error('the disk is gone'))
+        await turns()
+      } finally {
+        process.off('unhandledRejection', listen)
+      }
+      expect(unhandled).toEqual([])
+      expect(state.isClosed).toBe(true)
+    })
   })
 })
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { findPython } from '../bench/python.js'
+import { findPython } from '../scripts/find-python.js'
 import {
   attachFeatures,
   AttentionTransfer,

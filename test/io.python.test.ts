@@ -1,6 +1,6 @@
-/** Node → Python → Node, bit for bit, where there is a Python with PyTorch (`ALAMBIC_TEST_PYTHON`, or on PATH). */
+/** Node → Python → Node, bit for bit, where there is a Python with this libtorch. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import {
@@ -16,8 +16,9 @@ import {
   type DType,
   type Tensor,
 } from '../lib/index.js'
+import { findPython } from '../scripts/find-python.js'
 import { itemSize, toSafetensorsType, toStorageClass } from '../lib/io/dtypes.js'
-import { chooseLibtorch, locateBinaries, native, packageRoot } from '../lib/native/loader.js'
+import { native, packageRoot } from '../lib/native/loader.js'
 import { folderWith, someBytes } from './data.fixtures.js'
 import { torchVersion } from './nn.fixtures.js'
 
@@ -37,20 +38,9 @@ interface PythonResult {
 
 const script = join(packageRoot, 'test', 'io.python.py')
 
-/** The Python of the libtorch that is used here first: it has the same dtypes. */
-function findPython(): string | undefined {
-  const { root } = chooseLibtorch(packageRoot, locateBinaries().cores)
-  const beside = join(root, '..', '..', '..', '..', 'bin', 'python3')
-  const candidates = [process.env['ALAMBIC_TEST_PYTHON'], existsSync(beside) ? beside : undefined]
-  if (root === '/usr') candidates.push('/usr/bin/python3')
-  candidates.push('python3')
-  return candidates.find(
-    python => python !== undefined && spawnSync(python, ['-W', 'ignore', '-c', 'import torch']).status === 0,
-  )
-}
-
-const python = findPython()
-const because = python === undefined ? ' (no Python with PyTorch: set ALAMBIC_TEST_PYTHON)' : ''
+const found = findPython()
+const python = typeof found === 'string' ? undefined : found
+const because = typeof found === 'string' ? ` (no Python with this libtorch: ${found})` : ''
 
 const dtypes = native.dtypes().filter(dtype => !dtype.startsWith('q')) as DType[]
 
@@ -137,7 +127,7 @@ describe.skipIf(because)(`Python${because}`, () => {
     }
     const checkpoint = { epoch: 3, state_dict: model.stateDict(), optimizer: adam.stateDict(), rest }
     await saveCheckpoint(checkpoint, join(folder, 'node-checkpoint', 'checkpoint.pt'))
-    const child = spawnSync(python!, ['-W', 'ignore', script, folder], { encoding: 'utf8' })
+    const child = spawnSync(python!.executable, ['-W', 'ignore', script, folder], { encoding: 'utf8' })
     if (child.status !== 0) throw new Error(child.stderr)
     result = JSON.parse(child.stdout) as PythonResult
   })

@@ -109,25 +109,35 @@ describe('idle memory', () => {
   })
 })
 
-test.each([
-  ['0', 0],
-  ['1.5', MiB],
-  ['not a number', 3 * MiB],
-])('ALAMBIC_IDLE_MEMORY=%s sets the limit at the start, in MiB', (given, expected) => {
-  const index = fileURLToPath(new URL('../lib/index.ts', import.meta.url))
-  const program = `
-    import { memory, zeros } from ${JSON.stringify(index)}
-    const tensors = [1, 2].map(size => zeros([size * ${floats}]))
-    for (const each of tensors) each.dispose()
-    console.log(memory().idle)`
-  const { stdout, stderr } = spawnSync(
-    process.execPath,
-    ['--import', 'tsx', '--input-type=module', '-e', program],
-    {
+describe('ALAMBIC_IDLE_MEMORY', () => {
+  /** What a process prints in which tensors of 1 and 2 MiB were freed. */
+  function idleWith(limit: string) {
+    const index = fileURLToPath(new URL('../lib/index.ts', import.meta.url))
+    const program = `
+      import { memory, zeros } from ${JSON.stringify(index)}
+      const tensors = [1, 2].map(size => zeros([size * ${floats}]))
+      for (const each of tensors) each.dispose()
+      console.log(memory().idle)`
+    return spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
       encoding: 'utf8',
-      env: { ...process.env, ALAMBIC_IDLE_MEMORY: given },
-    },
-  )
-  expect(stderr).toBe('')
-  expect(Number(stdout)).toBe(expected)
+      env: { ...process.env, ALAMBIC_IDLE_MEMORY: limit },
+    })
+  }
+
+  test.each([
+    ['0', 0],
+    ['1.5', MiB],
+    ['', 3 * MiB],
+  ])("sets the limit at the start, in MiB: '%s'", (given, expected) => {
+    const { stdout, stderr } = idleWith(given)
+    expect(stderr).toBe('')
+    expect(Number(stdout)).toBe(expected)
+  })
+
+  test.each(['not a number', '-1', '64MiB', 'Infinity'])("is refused when it is '%s'", given => {
+    const { stdout, stderr, status } = idleWith(given)
+    expect(stderr).toContain(`ALAMBIC_IDLE_MEMORY: expected a number of MiB, at least 0, got "${given}"`)
+    expect(stderr).toContain("code: 'ERR_ARGUMENT'")
+    expect([stdout, status]).toEqual(['', 1])
+  })
 })

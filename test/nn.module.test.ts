@@ -1,6 +1,6 @@
 /** What a module owns, its state, its modes, and the containers. */
 import { describe, expect, test } from 'vitest'
-import { memory, nn, randn, scope, tensor, zeros, type Tensor } from '../lib/index.js'
+import { memory, nn, ones, optim, randn, scope, tensor, zeros, type Tensor } from '../lib/index.js'
 import { errorOf } from './nn.fixtures.js'
 
 class Head extends nn.Module<[Tensor], Tensor> {
@@ -181,6 +181,93 @@ describe('to', () => {
     const linear = new nn.Linear(2, 1)
     expect(linear.to('cpu').weight.dtype).toBe('float32')
     expect(linear.to({ device: 'cpu', dtype: 'bfloat16' }).weight.dtype).toBe('bfloat16')
+  })
+
+  test('changes what memory() counts', () => {
+    const linear = new nn.Linear(2, 2)
+    const { bytes } = memory()
+    linear.to('float64')
+    expect(memory().bytes - bytes).toBe(6 * 4)
+  })
+
+  describe("to 'meta'", () => {
+    test('keeps what is known without data, and gives the memory back', () => {
+      const net = new Net()
+      const described = () =>
+        scope(() => Object.entries(net.stateDict()).map(([name, { shape, dtype }]) => [name, shape, dtype]))
+      const before = described()
+      const { weight } = net.first
+      const { bytes } = memory()
+      const size = 12 * 4 + (4 + 4 + 8 + 2) * 4 + (3 + 2 + 4 + 4) * 4 + 8 // all but the scale, which came from a tensor
+      expect(net.to('meta')).toBe(net)
+      expect(described()).toEqual(before)
+      expect(net.first.weight).toBe(weight)
+      expect([...net.parameters(), ...net.buffers()].map(({ device }) => device)).toEqual(
+        [...net.parameters(), ...net.buffers()].map(() => 'meta'),
+      )
+      expect(net.parameters().every(({ requiresGrad, isLeaf }) => requiresGrad && isLeaf)).toBe(true)
+      expect(net.buffers().every(({ requiresGrad }) => !requiresGrad)).toBe(true)
+      expect(bytes - memory().bytes).toBe(size)
+    })
+
+    test('computes shapes, of gradients too', () => {
+      const linear = new nn.Linear(2, 5)
+      linear.requiresGrad(true)
+      linear
+        .forward(randn([3, 2]))
+        .sum()
+        .backward()
+      linear.to('meta')
+      expect(linear.weight.grad!.device).toBe('meta')
+      linear.zeroGrad()
+      const y = linear.forward(randn([3, 2], { device: 'meta' }))
+      expect([y.shape, y.device]).toEqual([[3, 5], 'meta'])
+      y.sum().backward()
+      expect([linear.weight.grad!.shape, linear.weight.grad!.device]).toEqual([[5, 2], 'meta'])
+    })
+
+    test('keeps frozen parameters frozen, and shared ones shared', () => {
+      const [a, b] = [new nn.Linear(2, 2), new nn.Linear(2, 2)]
+      b.weight = a.weight
+      a.requiresGrad(false)
+      const both = new nn.Sequential(a, b).to('meta')
+      expect(a.weight.requiresGrad).toBe(false)
+      expect(b.weight).toBe(a.weight)
+      expect(both.parameters()).toHaveLength(3)
+    })
+
+    test('changes dtypes there as well', () => {
+      const linear = new nn.Linear(2, 2).to({ device: 'meta', dtype: 'float64' })
+      expect([linear.weight.dtype, linear.to('float32').weight.dtype]).toEqual(['float64', 'float32'])
+    })
+
+    test('leaves what an optimizer holds alone', () => {
+      const linear = new nn.Linear(1, 1, { bias: false })
+      const optimizer = new optim.SGD(linear.parameters(), { lr: 1 })
+      linear
+        .forward(ones([1, 1]))
+        .sum()
+        .backward()
+      linear.to('meta')
+      expect(() => optimizer.step()).not.toThrow()
+    })
+
+    test('has no way back', () => {
+      const linear = new nn.Linear(2, 2).to('meta')
+      expect(errorOf(() => linear.to('cpu'))).toMatchObject({
+        code: 'ERR_NOT_IMPLEMENTED',
+        message: expect.stringContaining('Cannot copy out of meta tensor') as string,
+      })
+      expect(linear.weight.device).toBe('meta')
+    })
+
+    test('loads no weights that would be lost', () => {
+      const linear = new nn.Linear(2, 2).to('meta')
+      const error = errorOf(() => linear.loadStateDict(new nn.Linear(2, 2).stateDict()))
+      expect(error.code).toBe('ERR_STATE_DICT')
+      expect(error.message).toContain('on meta, which holds no data: weight, bias')
+      expect(linear.loadStateDict(new nn.Linear(2, 2).to('meta').stateDict()).missing).toEqual([])
+    })
   })
 
   test('refuses a dtype that can not learn', () => {

@@ -358,6 +358,18 @@ describe.skipIf(reason)(`a file trains as any module${reason}`, () => {
     expect(error.message).toContain('loadStateDict into Student')
   })
 
+  test("to 'meta' is refused, also as a part of another module", async () => {
+    const model = await load('student')
+    for (const module of [model, new nn.ModuleList([model])])
+      expect(errorOf(() => module.to('meta'))).toMatchObject({
+        code: 'ERR_NOT_IMPLEMENTED',
+        message: expect.stringMatching(
+          /^to: expected a device with data for the TorchScript module \w+, got "meta"$/,
+        ) as string,
+      })
+    expect(model.parameters().every(({ device }) => device === 'cpu')).toBe(true)
+  })
+
   test('dtype converts while loading', async () => {
     const model = (await load('student', { dtype: 'bfloat16' })).eval()
     expect(new Set(model.parameters().map(parameter => parameter.dtype))).toEqual(new Set(['bfloat16']))

@@ -35,8 +35,10 @@ export function prefetch(loader: Batches): Batches {
           yield result.value
         }
       } finally {
-        await dropAhead(next)
-        await iterator.return?.()
+        // Whoever stopped, perhaps for an error, doesn't wait for a batch that may come late or never.
+        const ignore = () => undefined
+        dropAhead(next).catch(ignore)
+        Promise.resolve(iterator.return?.()).catch(ignore)
       }
     },
   }
@@ -45,8 +47,8 @@ export function prefetch(loader: Batches): Batches {
 
 /** Nobody takes the batch any more that was asked for: neither its memory nor its error is anybody's. */
 async function dropAhead(next: Promise<IteratorResult<Batch, unknown>>): Promise<void> {
-  const result = await next.catch(() => null)
-  if (result === null || result.done) return
+  const result = await next
+  if (result.done) return
   result.value.data.dispose()
   result.value.labels.dispose()
 }

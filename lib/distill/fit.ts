@@ -118,14 +118,7 @@ export async function fit(
   options: FitOptions,
   plan: Plan = planOf(method.student, options),
 ): Promise<TrainingResult> {
-  const atEnd: (() => void)[] = []
-  try {
-    return await withPlan(plan, method.student, () =>
-      run(method, trainLoader, valLoader, options, plan, atEnd),
-    )
-  } finally {
-    for (const each of atEnd) each()
-  }
+  return withPlan(plan, method.student, () => run(method, trainLoader, valLoader, options, plan))
 }
 
 /** How the training of a model is made fast, by the option `speed`. */
@@ -139,7 +132,6 @@ async function run(
   valLoader: Batches | null,
   options: FitOptions,
   plan: Plan,
-  atEnd: (() => void)[],
 ): Promise<TrainingResult> {
   const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
   const { signal, onStep, onEpoch, logEvery = 10, compile = false } = options
@@ -169,10 +161,7 @@ async function run(
       optimizer,
       clipGradNorm,
     }
-    if (compile) {
-      const steps = (compiled = new CompiledSteps({ ...made, ...modules, log }))
-      atEnd.push(() => steps.release())
-    }
+    if (compile) compiled = new CompiledSteps({ ...made, ...modules, log })
     return made
   }
   const step = async (batch: Batch, where: string): Promise<LossValues> => {
@@ -187,41 +176,48 @@ async function run(
   }
 
   student.train()
-  for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++) {
-    const sums = new Means()
-    let steps = 0
-    let images = 0
-    let busy = 0
-    let last = performance.now()
-    for await (const batch of compile || plan.prefetch ? prefetch(trainLoader) : trainLoader) {
-      const size = batch.labels.size(0)
-      const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
-      batch.data.dispose()
-      batch.labels.dispose()
-      steps++
-      images += size
-      sums.add(values)
-      const { total, ...parts } = values as { total: number }
-      onStep?.({ epoch, epochs, step: steps, steps: trainLoader.length, images: size, loss: total, parts })
-      await nextTurn()
-      busy += performance.now() - last
-      last = performance.now()
-      if (signal?.aborted) break
-    }
-    if (steps === 0)
-      throw new AlambicError('ERR_ARGUMENT', 'trainLoader: expected at least one batch, the loader gave none')
+  try {
+    for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++) {
+      const sums = new Means()
+      let steps = 0
+      let images = 0
+      let busy = 0
+      let last = performance.now()
+      for await (const batch of compile || plan.prefetch ? prefetch(trainLoader) : trainLoader) {
+        const size = batch.labels.size(0)
+        const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
+        batch.data.dispose()
+        batch.labels.dispose()
+        steps++
+        images += size
+        sums.add(values)
+        const { total, ...parts } = values as { total: number }
+        onStep?.({ epoch, epochs, step: steps, steps: trainLoader.length, images: size, loss: total, parts })
+        await nextTurn()
+        busy += performance.now() - last
+        last = performance.now()
+        if (signal?.aborted) break
+      }
+      if (steps === 0)
+        throw new AlambicError(
+          'ERR_ARGUMENT',
+          'trainLoader: expected at least one batch, the loader gave none',
+        )
 
-    const accuracy =
-      valLoader && !signal?.aborted ? await evaluate(student, valLoader, { device, signal }) : undefined
-    const { total: meanLoss, ...parts } = sums.means() as { total: number }
-    const report = { epoch, loss: meanLoss, parts, accuracy, seconds: busy / 1000, images }
-    if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
-    history.push(report)
-    if (schedulerInterval === 'epoch') scheduler?.step()
-    onEpoch?.(report)
-    if ((epoch - 1) % logEvery === 0) log?.(formatEpoch(report))
+      const accuracy =
+        valLoader && !signal?.aborted ? await evaluate(student, valLoader, { device, signal }) : undefined
+      const { total: meanLoss, ...parts } = sums.means() as { total: number }
+      const report = { epoch, loss: meanLoss, parts, accuracy, seconds: busy / 1000, images }
+      if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
+      history.push(report)
+      if (schedulerInterval === 'epoch') scheduler?.step()
+      onEpoch?.(report)
+      if ((epoch - 1) % logEvery === 0) log?.(formatEpoch(report))
+    }
+    return result(signal?.aborted ?? false)
+  } finally {
+    compiled?.release()
   }
-  return result(signal?.aborted ?? false)
 }
 
 /** `Epoch 1: Loss=0.1234, Acc=56.78%` */

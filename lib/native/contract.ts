@@ -380,6 +380,11 @@ export interface NativeAddon extends NativeLayers {
   dtypes(): string[]
 
   // ---- cpu_memory.cc
+  /**
+   * Makes libtorch take CPU memory from blocks that are used again and again, and keep so many bytes of freed ones.
+   * Once per process; leaves an allocator set by others alone.
+   */
+  recycleCpuMemory(limit: number | undefined): void
   /** Of freed CPU memory, how much is kept for later tensors, in all threads. */
   limitIdleMemory(bytes: number): void
   releaseIdleMemory(): void
@@ -422,6 +427,10 @@ export interface NativeAddon extends NativeLayers {
   setRequiresGrad(tensor: Handle, requiresGrad: boolean): void
   isLeaf(tensor: Handle): boolean
   gradFn(tensor: Handle): string | null
+  /**
+   * Gives a tensor other data, for all who hold it. To and from `meta` libtorch cannot: then the handle stands for
+   * another tensor, and who else holds the old one keeps it.
+   */
   setData(tensor: Handle, data: Handle): void
   /** x becomes activation(x + added). */
   activate(x: Handle, added: Handle | undefined, activation: Activation): void
@@ -570,7 +579,10 @@ export interface NativeAddon extends NativeLayers {
   /** What runs until {@link leaveScope} belongs to the submodule at the path. */
   enterScope(path: string): void
   leaveScope(): void
-  /** Loads a TorchScript file and runs its forward, without gradients. */
+  /**
+   * Loads a TorchScript file and runs its forward, without gradients. Unlike `loadScript` in the same turn: nobody can
+   * change the module that was saved before the two are compared, and nothing of the file stays in memory.
+   */
   runSavedModule(path: string, inputs: readonly Handle[]): TensorStructure
 
   // ---- trace/recording.cc
@@ -590,11 +602,13 @@ export interface NativeAddon extends NativeLayers {
   setCudaLibrary(path: string | undefined): void
   /** Opens it: only for where there is a GPU. `problem` says why there is none. */
   cudaLibrary(): { problem?: string; kernels: boolean }
-  /**
-   * Bytes on a GPU: in tensors and graphs, and what libtorch has taken for them. ERR_DEVICE without that GPU,
-   * ERR_NOT_IMPLEMENTED without the library.
-   */
-  cudaMemory(device: number): { allocated: number; reserved: number }
+  /** What libtorch's allocator counts on a GPU. ERR_DEVICE without that GPU, ERR_NOT_IMPLEMENTED without the library. */
+  deviceMemory(device: string): {
+    allocated: number
+    reserved: number
+    peakAllocated: number
+    peakReserved: number
+  }
 
   // ---- step/compiled_step.cc
   /** `locked` tensors are refused (ERR_BUSY) while a step runs. */

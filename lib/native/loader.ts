@@ -5,7 +5,7 @@ import nodeGypBuild from 'node-gyp-build'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { existsSync } from 'node:fs'
-import { AlambicError } from '../errors.js'
+import { AlambicError, argumentError } from '../errors.js'
 import {
   coresIn,
   cudaLibraryOf,
@@ -40,23 +40,26 @@ export const packageRoot = findPackageRoot(dirname(fileURLToPath(import.meta.url
 /**
  * The addon, loaded when one of its members is first used.
  *
- * @throws AlambicError `ERR_ADDON_NOT_FOUND`, `ERR_LIBTORCH_NOT_FOUND` or `ERR_LIBTORCH_LOAD`, on that first use
+ * @throws AlambicError on that first use, as {@link loadAddon}
  */
 export const native: NativeAddon = onFirstUse(() => loadAddon().addon)
 
 /**
  * @throws AlambicError `ERR_ADDON_NOT_FOUND` when nothing was built, `ERR_LIBTORCH_NOT_FOUND` when there is no libtorch
- *   on this machine, `ERR_LIBTORCH_LOAD` when the two do not fit or cannot be opened
+ *   on this machine, `ERR_LIBTORCH_LOAD` when the two do not fit or cannot be opened, `ERR_ARGUMENT` for an
+ *   `ALAMBIC_IDLE_MEMORY` that is no number
  */
 export function loadAddon(root: string = packageRoot): LoadedAddon {
   const { loader, cores } = locateBinaries(root)
   const libtorch = chooseLibtorch(root, cores)
   const files = { loader, core: cores[minorVersion(libtorch.version)]!, libtorch }
   tryOnce(root, files)
+  const idleMemory = idleMemoryLimit(process.env['ALAMBIC_IDLE_MEMORY'])
   try {
     const opened = openAddon(files)
     const addon = opened.addon as NativeAddon
     addon.setErrorClass(AlambicError)
+    addon.recycleCpuMemory(idleMemory)
     if (opened.spins) addon.adaptSpinning()
     addon.setCudaLibrary(cudaLibraryOf(files.core))
     return { addon, files, skipped: opened.skipped }
@@ -117,6 +120,14 @@ export function chooseLibtorch(root: string, cores: Record<string, string>): Lib
         'ERR_LIBTORCH_NOT_FOUND',
         `No libtorch was found.\nLooked at:\n${describeSearch(lookedAt)}\nWhat helps:\n${remedies}`,
       )
+}
+
+/** From the value of `ALAMBIC_IDLE_MEMORY`, in MiB: bytes; undefined where it says nothing. */
+function idleMemoryLimit(mebibytes: string | undefined): number | undefined {
+  if (!mebibytes) return undefined
+  const bytes = Math.floor(Number(mebibytes) * 2 ** 20)
+  if (Number.isSafeInteger(bytes) && bytes >= 0) return bytes
+  throw argumentError('ALAMBIC_IDLE_MEMORY', 'a number of MiB, at least 0', mebibytes)
 }
 
 /** A pair of binary and libtorch that was never loaded is tried in a child process first: it may crash. */

@@ -200,16 +200,26 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
    * four dimensions.
    *
+   * On `'meta'` a module computes shapes and holds no data. Nothing comes back from there, and optimizers that were made
+   * before keep the parameters as they were.
+   *
    * @example model.to('cuda'), model.to({ memoryFormat: 'channelsLast' })
+   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device
    */
   to(target: Device | DType | ToOptions): this {
     noGrad(() =>
       scope(() => {
-        for (const tensor of [...this.parameters(), ...this.buffers()])
-          native.setData(tensor.handle, convert(tensor, target).handle)
+        for (const module of this.modules())
+          for (const [, tensor] of [...module.ownParameters(), ...module.ownBuffers()])
+            module.setOwnData(tensor, convert(tensor, target))
       }),
     )
     return this
+  }
+
+  /** Gives a tensor of this very module other data. */
+  protected setOwnData(tensor: Tensor, data: Tensor): void {
+    native.setData(tensor.handle, data.handle)
   }
 
   // ---- State -------------------------------------------------------------------------------------------------------
@@ -242,8 +252,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /**
    * Copies the tensors of a state dict into this module's, converting dtype and device.
    *
-   * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected, wrongly shaped and ambiguous keys at once; then
-   *   nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected, wrongly shaped and ambiguous keys, and those on
+   *   `'meta'`, at once; then nothing was changed
    */
   loadStateDict(
     dict: StateDict,
@@ -268,12 +278,19 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
         ([name, tensor]) =>
           `${name}: expected (${tensor.shape.join(', ')}), got (${given.get(name)!.shape.join(', ')})`,
       )
-    if (ambiguous.length + misshapen.length > 0 || (strict && missing.length + unexpected.length > 0))
+    const dataless = own
+      .filter(([name, tensor]) => tensor.device === 'meta' && (given.get(name)?.device ?? 'meta') !== 'meta')
+      .map(([name]) => name)
+    if (
+      ambiguous.length + misshapen.length + dataless.length > 0 ||
+      (strict && missing.length + unexpected.length > 0)
+    )
       throw new AlambicError(
         'ERR_STATE_DICT',
         [`loadStateDict into ${this.label}:`]
           .concat(missing.length ? `  missing keys: ${missing.join(', ')}` : [])
           .concat(unexpected.length ? `  unexpected keys: ${unexpected.join(', ')}` : [])
+          .concat(dataless.length ? `  on meta, which holds no data: ${dataless.join(', ')}` : [])
           .concat(misshapen.length ? `  wrong shapes: ${misshapen.join('; ')}` : [])
           .concat(
             ambiguous.length ? `  given more than once, by prefix or rename: ${ambiguous.join(', ')}` : [],

@@ -146,6 +146,15 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
     return [...this.#parts.buffers]
   }
 
+  protected override setOwnData(tensor: Tensor, data: Tensor): void {
+    if ((tensor.device === 'meta') !== (data.device === 'meta'))
+      throw new AlambicError(
+        'ERR_NOT_IMPLEMENTED',
+        `to: expected a device with data for the TorchScript module ${this.typeName}, got "${data.device}"`,
+      )
+    super.setOwnData(tensor, data)
+  }
+
   // ---- Calling -------------------------------------------------------------------------------------------------------
 
   /**

@@ -18,7 +18,9 @@ step::StepRunner* make_graph_runner(int64_t device_index) {
 
 DeviceMemory memory(int64_t device_index) {
   auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(static_cast<c10::DeviceIndex>(device_index));
-  return {stats.allocated_bytes[0].current, stats.reserved_bytes[0].current};  // 0: of small and large blocks
+  const auto& allocated = stats.allocated_bytes[0];  // 0: of small and large blocks
+  const auto& reserved = stats.reserved_bytes[0];
+  return {{allocated.current, allocated.peak}, {reserved.current, reserved.peak}};
 }
 
 }  // namespace

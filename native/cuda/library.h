@@ -27,14 +27,18 @@ struct LossKernels {
                                  const at::Tensor& output_gradient, const at::Tensor& gradient);
 };
 
-// Bytes on one GPU.
+// Bytes on one GPU: now, and at most so far.
 struct DeviceMemory {
-  int64_t allocated;  // in tensors and in graphs
-  int64_t reserved;   // taken from the GPU, to be used again
+  struct Count {
+    int64_t current;
+    int64_t peak;
+  };
+  Count allocated;  // in tensors and in graphs
+  Count reserved;   // taken from the GPU: these, and what is kept to be used again
 };
 
 // Of everything above and in step/step.h that both sides must agree on.
-constexpr int64_t interface_version = 1;
+constexpr int64_t interface_version = 2;
 
 // What the library's one entry returns.
 struct Library {
