@@ -8,25 +8,19 @@ import { run, succeeds } from './run.js'
 /** @typedef {import('../../lib/native/libtorch.js').Libtorch} Libtorch */
 /** @typedef {import('./progress.js').Progress} Progress */
 
-/** What torch imports, and what `torch.compile` does; set-up itself needs none of it. */
-const PACKAGES = [
-  'typing_extensions',
-  'sympy',
-  'networkx',
-  'jinja2',
-  'filelock',
-  'fsspec',
-  'numpy',
-  'setuptools',
-]
+/** What `import torch` needs, and what `torch.compile` does besides; set-up itself needs none of it. */
+const PACKAGES = {
+  'import torch': ['typing_extensions', 'sympy'],
+  'torch.compile': ['networkx', 'jinja2', 'filelock', 'fsspec', 'numpy', 'setuptools'],
+}
 
 /** Ends with 0 when the modules that its arguments name can be found. */
 const FIND = `import importlib.util, sys
 sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))`
 
 /**
- * Nothing is installed into a Python that is not Alambic's own. Where it cannot be, comparisons are left out: a note
- * says so, and nothing fails.
+ * Nothing is installed into a Python that is not Alambic's own. What cannot be installed is left out of comparisons: a
+ * note says so, and nothing fails.
  *
  * @param {Libtorch} libtorch
  * @param {Progress} progress
@@ -34,15 +28,26 @@ sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))`
 export async function preparePythonPeer({ root }, progress) {
   const environment = join(root, '..', '..', '..', '..')
   const python = join(environment, 'bin', 'python3')
-  const isManaged = join(environment, '..') === cacheFolder() && existsSync(python)
-  if (!isManaged || succeeds(python, ['-c', FIND, ...PACKAGES])) return
+  if (join(environment, '..') !== cacheFolder() || !existsSync(python)) return
+  for (const [purpose, packages] of Object.entries(PACKAGES))
+    await install(python, purpose, packages, progress)
+}
+
+/**
+ * @param {string} python
+ * @param {string} purpose
+ * @param {readonly string[]} packages
+ * @param {Progress} progress
+ */
+async function install(python, purpose, packages, progress) {
+  if (succeeds(python, ['-c', FIND, ...packages])) return
   const options = ['--quiet', '--no-input', '--disable-pip-version-check', '--retries', '0']
   try {
-    await progress.step(`Python packages for comparisons: ${PACKAGES.join(', ')}`, () =>
-      run(python, ['-m', 'pip', 'install', ...options, ...PACKAGES]),
+    await progress.step(`Python packages for comparisons: ${packages.join(', ')}`, () =>
+      run(python, ['-m', 'pip', 'install', ...options, ...packages]),
     )
   } catch (error) {
     if (!(error instanceof SetupError)) throw error
-    progress.note(`Python cannot import torch there: comparisons with it will be left out. ${error.message}`)
+    progress.note(`${purpose} does not work there: comparisons with it will be left out. ${error.message}`)
   }
 }
