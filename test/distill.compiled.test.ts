@@ -419,7 +419,8 @@ describe('while a step runs elsewhere', () => {
     expectCompilation(result, { steps: 8, recordings: 8 }) // of 12 shapes, twice each
   })
 
-  it('the event loop stays free', async () => {
+  // Other processes delay it as well: what training does shows every time.
+  it('the event loop stays free', { retry: 2 }, async () => {
     manualSeed(1)
     const images = keep(randn([64 * 12, 3, 32, 32]))
     const batches = new data.DataLoader(new data.TensorDataset(images, randint(10, [64 * 12])), {
