@@ -192,6 +192,9 @@ describe('training', () => {
     const x = tensor([[[[1, NaN], [2, 3]]], [[[0, 1], [2, 3]]]]) // prettier-ignore
     const output = new nn.BatchNorm2d(1).forwardActivated(x, null, relu)
     expect(output.isnan().all().item()).toBe(true)
+    const norm = new nn.BatchNorm2d(1)
+    norm.forwardActivated(x, null, relu)
+    expect(norm.running_var!.item()).toBeNaN()
   })
 })
 
@@ -228,6 +231,8 @@ test('what is added may have another shape or dtype, as for add_', () => {
 })
 
 test('wrong inputs are refused by the layer’s name', () => {
+  const elsewhere = new nn.BatchNorm2d(3).to('meta')
+  expect(() => elsewhere.forwardActivated(randn([2, 3, 5, 5]), null, relu)).toThrow(/^BatchNorm2d: /)
   expect(() => new nn.BatchNorm2d(3).forwardActivated(randn([2, 4, 5, 5]), null, relu)).toThrow(
     /^BatchNorm2d: /,
   )

@@ -24,10 +24,12 @@ using kernels::Rows;
 template <typename T>
 using Sum = at::opmath_type<T>;
 
-constexpr int64_t columns = 256;  // in a row: several vectors, so that sums need not wait for each other
-constexpr int64_t task_size =
-    1 << 14;  // elements per task: partial sums do not depend on the number of threads
-constexpr int64_t fewest_positions = 256;  // per task of a channels-last feature: each has a sum per channel
+// Columns of a row: several vectors, so that sums need not wait for each other.
+constexpr int64_t columns = 256;
+// Elements per task: partial sums do not depend on the number of threads.
+constexpr int64_t task_size = 1 << 14;
+// Positions per task of a channels-last feature: each task has a sum per channel.
+constexpr int64_t fewest_positions = 256;
 
 Clamp clamp_of(Activation activation) {
   constexpr auto none = std::numeric_limits<double>::quiet_NaN();
@@ -59,7 +61,7 @@ class Layout {
       : samples_(x.size(0)),
         channels_(x.size(1)),
         positions_(x.numel() / (samples_ * channels_)),
-        channels_last_(!x.is_contiguous()) {}
+        channels_last_(positions_ == 1 || !x.is_contiguous()) {}
 
   int64_t channels() const { return channels_; }
   // Values per channel.
@@ -188,7 +190,8 @@ Statistics batch_statistics(const BatchNormalization& norm, const Layout& layout
   Statistics statistics;
   for (int64_t c = 0; c < layout.channels(); c++) {
     auto distance = sums.first[c] / count;
-    auto spread = std::max(0.0, sums.second[c] / count - distance * distance);
+    auto spread = sums.second[c] / count - distance * distance;
+    if (spread < 0) spread = 0;  // by rounding; a NaN stays one
     statistics.mean.push_back(mean.data_ptr<double>()[c] = pivot[c] + distance);
     statistics.inverse_deviation.push_back(1 / std::sqrt(spread + norm.eps));
     variance.data_ptr<double>()[c] = spread * count / (count - 1);
@@ -386,6 +389,14 @@ bool has_kernels(const Tensor& x) {
 bool has_kernels(const BatchNormalization& norm) {
   const auto& x = norm.x;
   if (!has_kernels(x)) return false;
+  // Of others libtorch says what is wrong.
+  auto is_ours = [&](const optional<Tensor>& of_channels) {
+    return !of_channels || (of_channels->is_cpu() && of_channels->layout() == at::kStrided &&
+                            of_channels->dim() == 1 && of_channels->size(0) == x.size(1));
+  };
+  if (!is_ours(norm.weight) || !is_ours(norm.bias) || !is_ours(norm.running_mean) ||
+      !is_ours(norm.running_var))
+    return false;
   if (norm.added && (norm.added->sizes() != x.sizes() || norm.added->scalar_type() != x.scalar_type() ||
                      norm.added->device() != x.device()))
     return false;

@@ -57,7 +57,7 @@ class LayerObject : public Napi::ObjectWrap<LayerObject<Layer>> {
       try {
         return from_tensor(info.Env(), call(info, &Layer::forward));
       } catch (const c10::Error&) {
-        rethrow_with_context(info);
+        rethrow_with_context(tensors_of(info, &Layer::forward));
       }
     });
   }
@@ -72,13 +72,22 @@ class LayerObject : public Napi::ObjectWrap<LayerObject<Layer>> {
     return (layer_.*forward)(decode_argument<std::decay_t<Arguments>>(info[index])...);
   }
 
-  // libtorch's message, preceded by the layer's name and followed by the tensors it was given.
-  [[noreturn]] void rethrow_with_context(const Napi::CallbackInfo& info) {
-    auto error = describe_exception(std::current_exception());
+  // For messages.
+  template <typename... Arguments>
+  static std::string tensors_of(const Napi::CallbackInfo& info, at::Tensor (Layer::*)(Arguments...) const) {
+    constexpr bool may_be_tensor[] = {std::is_same_v<std::decay_t<Arguments>, at::Tensor> ||
+                                      std::is_same_v<std::decay_t<Arguments>, optional<at::Tensor>>...};
     std::ostringstream tensors;
-    for (size_t i = 0; i < info.Length(); i++)
-      if (info[i].IsNumber()) tensors << (tensors.tellp() > 0 ? ", " : "") << describe(to_tensor(info[i]));
-    fail(error.code(), layer_.name(), ": ", error.what(), " (", tensors.str(), ")");
+    for (size_t i = 0; i < sizeof...(Arguments); i++)
+      if (may_be_tensor[i] && info[i].IsNumber())
+        tensors << (tensors.tellp() > 0 ? ", " : "") << describe(to_tensor(info[i]));
+    return tensors.str();
+  }
+
+  // libtorch's message, preceded by the layer's name and followed by the tensors it was given.
+  [[noreturn]] void rethrow_with_context(const std::string& tensors) {
+    auto error = describe_exception(std::current_exception());
+    fail(error.code(), layer_.name(), ": ", error.what(), " (", tensors, ")");
   }
 
   Layer layer_;
