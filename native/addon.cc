@@ -3,6 +3,7 @@
 
 #include "autocast.h"
 #include "autograd.h"
+#include "call_buffer.h"
 #include "cpu_memory.h"
 #include "cuda_library.h"
 #include "dispatch.h"
@@ -10,7 +11,6 @@
 #include "generator.h"
 #include "labels.h"
 #include "layers/layers.h"
-#include "list_buffer.h"
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
 #include "script/script_module.h"
@@ -35,7 +35,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_dispatch(env, exports);
   export_generator(env, exports);
   export_labels(env, exports);
-  export_list_buffer(env, exports);
+  export_call_buffer(env, exports);
   export_layers(env, exports);
   export_losses(env, exports);
   export_optimizers(env, exports);

@@ -3,6 +3,7 @@
 #include <ATen/autocast_mode.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
+#include <c10/core/SymIntArrayRef.h>
 #if __has_include(<torch/headeronly/version.h>)
 #include <torch/headeronly/version.h>
 #else
@@ -85,6 +86,15 @@ inline void set_autocast_dtype(at::DeviceType device, at::ScalarType dtype) {
                      : at::autocast::set_autocast_gpu_dtype(dtype);
 }
 #endif
+
+// Integers where symbolic ones are taken as well.
+inline c10::SymIntArrayRef to_symbolic(at::IntArrayRef integers) {
+#if ALAMBIC_TORCH_AT_LEAST(2, 0)
+  return c10::fromIntArrayRefSlow(integers);
+#else
+  return c10::fromIntArrayRef(integers);
+#endif
+}
 
 // Of libtorch 1.13, transposed convolutions in bfloat16 on the CPU take their weight for that of a plain one.
 inline constexpr bool has_transposed_bfloat16 = ALAMBIC_TORCH_AT_LEAST(2, 0);

@@ -3,8 +3,11 @@
 #pragma once
 #include <napi.h>
 
+#include <vector>
+
+#include "call_buffer.h"
 #include "handle_table.h"
-#include "list_buffer.h"
+#include "number_tensors.h"
 #include "operators.h"
 #include "scope_flag.h"
 
@@ -35,7 +38,8 @@ struct Environment {
   HandleTable tensors;
   OperatorTable operators;
   NumberTensors numbers;
-  ListBuffer lists;
+  CallBuffer buffer;
+  std::vector<Word> words;
   Napi::FunctionReference error_class;
   ScopeFlag scope;
 

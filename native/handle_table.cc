@@ -143,10 +143,9 @@ void HandleTable::refuse(Handle handle) const {
 }
 
 void HandleTable::count_storage(Slot& slot) {
-  slot.storage = nullptr;
-  if (!slot.tensor.has_storage()) return;
-  const auto& storage = slot.tensor.storage();
+  const auto& storage = slot.tensor.unsafeGetTensorImpl()->unsafe_storage();  // none of a sparse tensor
   slot.storage = storage.unsafeGetStorageImpl();
+  if (slot.storage == nullptr) return;
   auto [entry, is_new] = storages_.emplace(slot.storage, Storage{0, 0});
   if (is_new) {
     entry->second.bytes = storage.device_type() == at::kMeta ? 0 : storage.nbytes();

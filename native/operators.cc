@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "errors.h"
+#include "number_tensors.h"
 #include "text.h"
 
 namespace alambic {
@@ -159,7 +160,7 @@ std::string js_name_of(const std::string& qualified_name) {
 // Python.
 optional<Candidate> fit(const Overload& overload, int positional, const std::vector<std::string>& options) {
   if (!overload.supported || positional > overload.positional) return nullopt;
-  Candidate candidate{&overload, std::vector<int>(overload.parameters.size(), -1), {}};
+  Candidate candidate{&overload, std::vector<int>(overload.parameters.size(), -1), {}, nullptr};
   int next_positional = 0;
   size_t used_options = 0;
   for (size_t i = 0; i < overload.parameters.size(); i++) {
@@ -185,18 +186,7 @@ optional<Candidate> fit(const Overload& overload, int positional, const std::vec
   return candidate;
 }
 
-// The overload that is chosen for tensors only, without looking at them; none when the form leaves that open.
-const Overload* chosen_for_tensors(const Plan& plan) {
-  for (const auto& candidate : plan.candidates) {
-    bool fits = true;
-    for (size_t i = 0; i < candidate.source.size(); i++)
-      if (candidate.source[i] >= 0 && candidate.overload->parameters[i].kind != Kind::Tensor) fits = false;
-    if (fits) return candidate.overload;
-  }
-  return nullptr;
-}
-
-// The same for a tensor and a number.
+// The overload that is chosen for a tensor and a number; none when the form leaves that open.
 const Overload* chosen_for_number(const Plan& plan) {
   for (const auto& candidate : plan.candidates) {
     const auto& parameters = candidate.overload->parameters;
@@ -207,12 +197,19 @@ const Overload* chosen_for_number(const Plan& plan) {
   return nullptr;
 }
 
-void find_shortcuts(Plan& plan, int positional, const std::vector<std::string>& options) {
-  if (!options.empty() || positional > 2) return;
-  if (const auto* overload = chosen_for_tensors(plan))
-    if (overload->positional == positional) plan.of_tensors = Shortcut::for_tensors(overload->handle);
-  if (const auto* overload = positional == 2 ? chosen_for_number(plan) : nullptr)
-    plan.of_number = Shortcut::for_number(overload->handle);
+// From the overload Tensor, where the call means the overload Scalar.
+std::unique_ptr<UnboxedCall> call_with_number_tensor(const Plan& plan) {
+  const auto* chosen = chosen_for_number(plan);
+  if (chosen == nullptr || chosen->name != "Scalar" || !takes_numbers_as_tensors(plan.op->qualified_name))
+    return nullptr;
+  for (const auto& overload : plan.op->overloads)
+    if (overload.name == "Tensor") {
+      std::vector<int> source(overload.parameters.size(), -1);
+      source[0] = 0;
+      source[1] = 1;
+      return UnboxedCall::of(overload, source);
+    }
+  return nullptr;
 }
 
 std::string join(const std::vector<std::string>& parts, const char* separator) {
@@ -306,7 +303,10 @@ uint32_t OperatorTable::plan(const std::string& qualified_name, const std::strin
   for (const auto& each : op.overloads) {
     if (overload != nullptr && each.name != *overload) continue;
     overload_exists = true;
-    if (auto candidate = fit(each, positional, options)) plan->candidates.push_back(std::move(*candidate));
+    auto candidate = fit(each, positional, options);
+    if (!candidate) continue;
+    candidate->unboxed = UnboxedCall::of(each, candidate->source);
+    plan->candidates.push_back(std::move(*candidate));
   }
   if (!overload_exists) {
     std::vector<std::string> known;
@@ -320,7 +320,7 @@ uint32_t OperatorTable::plan(const std::string& qualified_name, const std::strin
   plan->value_names.resize(positional + options.size());
   for (size_t i = 0; i < first.source.size(); i++)
     if (first.source[i] >= 0) plan->value_names[first.source[i]] = first.overload->parameters[i].js_name;
-  find_shortcuts(*plan, positional, options);
+  if (positional == 2 && options.empty()) plan->of_number = call_with_number_tensor(*plan);
   plans_.push_back(std::move(plan));
   return static_cast<uint32_t>(plans_.size() - 1);
 }

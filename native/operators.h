@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "compat.h"
-#include "shortcut.h"
+#include "unboxed.h"
 
 namespace alambic {
 
@@ -73,15 +73,16 @@ struct Operator {
 struct Candidate {
   const Overload* overload;
   std::vector<int> source;
-  std::vector<int> returned_value;  // like returned_argument, as index among the call's values
+  std::vector<int> returned_value;       // like returned_argument, as index among the call's values
+  std::unique_ptr<UnboxedCall> unboxed;  // null where it has to be called boxed
 };
 
 struct Plan {
   const Operator* op;
   std::vector<std::string> value_names;  // for errors: parameter names, as far as all candidates agree
   std::vector<Candidate> candidates;
-  // What the call comes to when all its values are tensors, and when they are a tensor and a number.
-  Shortcut of_tensors, of_number;
+  // What a call with a tensor and a number comes to, when the number becomes a tensor; or null.
+  std::unique_ptr<UnboxedCall> of_number;
 };
 
 std::string camel_case(const std::string& name);
@@ -93,7 +94,7 @@ class OperatorTable {
   uint32_t plan(const std::string& qualified_name, const std::string* overload, int positional,
                 const std::vector<std::string>& options);
   const Plan& at(uint32_t id) const { return *plans_[id]; }
-  bool has(uint32_t id) const { return id < plans_.size(); }
+  bool has(double id) const { return id >= 0 && id < static_cast<double>(plans_.size()); }
 
   const Operator& find(const std::string& qualified_name);
 

@@ -109,9 +109,14 @@ const char* dtype_name(at::ScalarType dtype) {
   return c10::toString(dtype);
 }
 
-at::ScalarType parse_dtype(const std::string& name) {
+optional<at::ScalarType> find_dtype(const std::string& name) {
   for (const auto& entry : dtypes)
     if (name == entry.name) return entry.type;
+  return nullopt;
+}
+
+at::ScalarType parse_dtype(const std::string& name) {
+  if (auto dtype = find_dtype(name)) return *dtype;
   std::ostringstream known;
   for (const auto& entry : dtypes) known << (known.tellp() ? ", " : "") << entry.name;
   fail("ERR_DTYPE", "dtype: expected one of ", known.str(), "; got \"", name, "\"");

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "compat.h"
 #include "handle_table.h"
 
 namespace alambic {
@@ -14,6 +15,7 @@ namespace alambic {
 // dtype names are PyTorch's ("float32", "int64", "bool" …).
 const char* dtype_name(at::ScalarType dtype);
 at::ScalarType parse_dtype(const std::string& name);
+optional<at::ScalarType> find_dtype(const std::string& name);
 // All names this libtorch knows.
 std::vector<std::string> dtype_names();
 

@@ -1,6 +1,18 @@
 /** The commonest calls take shorter ways through the native code: the result must not tell which. */
 import { describe, expect, it } from 'vitest'
-import { memory, noGrad, ones, scope, tensor, torch, zeros, type DType, type Tensor } from '../lib/index.js'
+import {
+  Generator,
+  memory,
+  noGrad,
+  ones,
+  scope,
+  tensor,
+  torch,
+  zeros,
+  type DType,
+  type Tensor,
+} from '../lib/index.js'
+import { timeOperator } from '../lib/torch/call.js'
 import { codeOf } from './codes.js'
 
 describe('a number beside a tensor', () => {
@@ -196,4 +208,162 @@ it('a scope releases what shortcuts made', () => {
     for (let i = 0; i < 500; i++) a.add(i).relu().mul(a)
   })
   expect(memory()).toEqual(before)
+})
+
+describe('operators called by their C++ signature', () => {
+  it('take options in any order, and leave out what is undefined', () => {
+    const [image, weight, bias] = [ones([1, 1, 4, 4]), ones([1, 1, 3, 3]), tensor([0.5])]
+    const expected = torch.conv2d(image, weight, { bias, stride: [2, 1], padding: [1, 0] })
+    expect(expected.tolist()).toEqual([
+      [
+        [
+          [6.5, 6.5],
+          [9.5, 9.5],
+        ],
+      ],
+    ])
+    for (const options of [
+      { padding: [1, 0], bias, stride: [2, 1] },
+      { dilation: undefined, padding: [1, 0], bias, stride: [2, 1], groups: 1 },
+      { padding: Int32Array.of(1, 0) as unknown as number[], bias, stride: [2n, 1n] },
+    ])
+      expect(torch.conv2d(image, weight, options).equal(expected)).toBe(true)
+    expect(torch.conv2d(image, weight, { bias: null, stride: 2 }).tolist()).toEqual([[[[9]]]])
+    expect(torch.conv2d(image, weight, { bias: undefined, padding: 'same' }).shape).toEqual([1, 1, 4, 4])
+  })
+
+  it('may have options that are computed by other operators when they are read', () => {
+    const two = tensor([2])
+    const options = {
+      get alpha() {
+        return two.add(two).item()
+      },
+    }
+    expect(
+      tensor([1])
+        .add(tensor([10]), options)
+        .tolist(),
+    ).toEqual([41])
+  })
+
+  it('change in place with options, and return the same object', () => {
+    const a = tensor([1, 2])
+    expect(a.add_(tensor([1, 1]), { alpha: 10 })).toBe(a)
+    expect(a.clamp_({ max: 11.5 })).toBe(a)
+    expect(torch.addcmul_(a, tensor([1, 2]), tensor([3, 4]), { value: 2 })).toBe(a)
+    expect(a.tolist()).toEqual([17, 27.5])
+    const flat = tensor([[1, 2]])
+    expect(flat.unsqueeze_(0)).toBe(flat)
+    expect(flat.shape).toEqual([1, 1, 2])
+  })
+
+  it('read every kind of argument', () => {
+    const a = tensor([[1, 2], [3, 4]]) // prettier-ignore
+    expect(a.sum({ dtype: 'float64' }).dtype).toBe('float64')
+    expect(torch.sum(a, [0]).tolist()).toEqual([4, 6])
+    expect(torch.sum(a, null, { keepdim: true }).tolist()).toEqual([[10]])
+    expect(torch.sum(a, 1, { keepdim: true }).tolist()).toEqual([[3], [7]])
+    expect(a.permute([1, 0]).tolist()).toEqual([[1, 3], [2, 4]]) // prettier-ignore
+    expect(a.argmax().item()).toBe(3)
+    expect(a.argmax({ dim: 0, keepdim: true }).tolist()).toEqual([[1, 1]])
+    expect(a.narrow(0, 1n, 1).tolist()).toEqual([[3, 4]])
+    expect(a.slice({ dim: 1, start: -1 }).tolist()).toEqual([[2], [4]])
+    expect(a.slice({ end: null, step: 2 }).tolist()).toEqual([[1, 2]])
+    expect(a.view('int32').dtype).toBe('int32')
+    expect(torch.empty([2], { dtype: 'int8', device: 'cpu', memoryFormat: null }).dtype).toBe('int8')
+    expect(torch.full([2], true).tolist()).toEqual([true, true])
+    expect(torch.gelu(a, { approximate: 'tanh' }).equal(torch.gelu(a))).toBe(false)
+    expect(torch.clamp(a, { min: 1.5, max: null }).tolist()).toEqual([[1.5, 2], [3, 4]]) // prettier-ignore
+    const image = ones([1, 1, 2, 2])
+    expect(
+      image.contiguous({ memoryFormat: 'channelsLast' }).isContiguous({ memoryFormat: 'channelsLast' }),
+    ).toBe(true)
+    expect(torch.upsampleNearest2d(image, null, [2, 1]).shape).toEqual([1, 1, 4, 2])
+    expect(torch.maxPool2d(image, 2).shape).toEqual([1, 1, 1, 1])
+    expect(torch.cat([a, a], { dim: 1 }).shape).toEqual([2, 4])
+    expect(torch.stack([a, a]).shape).toEqual([2, 2, 2])
+    expect(torch.linear(a, a).equal(a.matmul(a.t()))).toBe(true)
+    expect(codeOf(() => torch.cat([]))).toBe('ERR_OPERATOR')
+    const draw = () =>
+      zeros([8])
+        .bernoulli_({ p: 0.5, generator: new Generator(7) })
+        .tolist()
+    expect(draw()).toEqual(draw())
+  })
+
+  it('know any number of strings', () => {
+    const letters = [...'abcdefghijklmnopqrstuvwxyz']
+    const [a, b] = [tensor([[1, 2]]), tensor([[3], [4]])]
+    const results = new Set<number>()
+    for (const i of letters)
+      for (const j of letters)
+        for (const k of 'xyz')
+          if (new Set([i, j, k]).size === 3)
+            results.add(torch.einsum(`${i}${j},${j}${k}->${i}${k}`, [a, b]).item())
+    expect([...results]).toEqual([11])
+    expect(a.sum({ dtype: 'float16' }).dtype).toBe('float16')
+  })
+
+  it('record what autograd needs', () => {
+    const weight = ones([1, 1, 2, 2])
+    weight.requiresGrad = true
+    const image = torch.arange(0, 9, { dtype: 'float32' }).reshape([1, 1, 3, 3])
+    const loss = torch
+      .conv2d(image, weight, { stride: [1, 1] })
+      .view([4])
+      .unsqueeze(0)
+      .sum()
+    loss.backward()
+    expect(weight.grad!.tolist()).toEqual([
+      [
+        [
+          [8, 12],
+          [20, 24],
+        ],
+      ],
+    ])
+    const list = [tensor([1], { requiresGrad: true }), tensor([2])]
+    torch.cat(list).mul(3).sum().backward()
+    expect(list[0]!.grad!.tolist()).toEqual([3])
+  })
+
+  it.each<[string, (x: Tensor) => Tensor]>([
+    ['atleast2d', x => torch.atleast2d(x)],
+    ['view', x => x.view([1, 2])],
+    ['expand', x => x.expand([1, 2])],
+    ['narrow', x => x.narrow(0, 0, 2)],
+    ['contiguous', x => x.contiguous()],
+    ['dropout', x => torch.dropout(x, 0.5, false)],
+    ['typeAs', x => x.typeAs(x)],
+  ])('%s gives a tensor whose changes its base knows', (_, view) => {
+    const base = zeros([2])
+    const w = tensor([1, 2], { requiresGrad: true })
+    view(base).add_(w)
+    base
+      .mul(tensor([3, 4]))
+      .sum()
+      .backward()
+    expect(base.tolist()).toEqual([1, 2])
+    expect(w.grad!.tolist()).toEqual([3, 4])
+  })
+
+  it('name operator and arguments in errors', () => {
+    const [image, weight] = [ones([1, 1, 4, 4]), ones([1, 2, 3, 3])]
+    expect(() => torch.conv2d(image, weight, { stride: [1, 1] })).toThrow(
+      /^conv2d: .*\(input: float32 \(1, 1, 4, 4\), weight: float32 \(1, 2, 3, 3\), stride: \[1, 1\]\)/s,
+    )
+    expect(() => ones([4]).unsqueeze(3)).toThrow(/^unsqueeze: .*dim: 3/s)
+    expect(() => ones([4]).view('float33' as DType)).toThrow(/^view: .*"float33"/s)
+    expect(codeOf(() => torch.empty([1], { device: 'nowhere' }))).toBe('ERR_DEVICE')
+    expect(codeOf(() => torch.cat([ones([1]), null as unknown as Tensor]))).toBe('ERR_ARGUMENT')
+    const gone = ones([1])
+    gone.dispose()
+    expect(codeOf(() => torch.conv2d(image, ones([1, 1, 3, 3]), { bias: gone }))).toBe('ERR_TENSOR_RELEASED')
+    expect(ones([2]).add(1).tolist()).toEqual([2, 2]) // after an error as before
+  })
+
+  it('can be timed alone', () => {
+    expect(timeOperator('aten::add', ones([2]), 1)).toBeGreaterThan(0)
+    expect(timeOperator('aten::sort', ones([2]))).toBeNull() // two results: called boxed
+  })
 })

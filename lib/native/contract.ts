@@ -14,26 +14,33 @@ export type Handle = number
 /** A planned operator call, see {@link NativeAddon.plan}. */
 export type PlanId = number
 
-/** What one value of a {@link NativeAddon.call} is: bare numbers would be ambiguous. */
+/** What one value of a {@link NativeAddon.call} is, and the number that follows. */
 export const Tag = {
-  /** number, bigint, boolean, string, null, `{ re, im }`, or a list of those */
-  plain: 0,
-  /** a {@link Handle} */
+  /** Any JavaScript value, passed besides; the number means nothing. */
+  other: 0,
+  /** A {@link Handle}. */
   tensor: 1,
-  /** the length of a list of handles, 0 for null, in the {@link NativeAddon.listBuffer} */
-  tensorList: 2,
-  /** a {@link NativeGenerator} */
-  generator: 3,
-  /** the length of a list of numbers in the {@link NativeAddon.listBuffer} */
-  numberList: 4,
+  number: 2,
+  /** 0 or 1. */
+  boolean: 3,
+  /** The number means nothing. */
+  null: 4,
+  /** A string that {@link NativeAddon.addWord} knows: what it returned. */
+  word: 5,
+  /** The length of a list of handles, 0 for null; they come next. */
+  tensorList: 6,
+  /** The length of a list of numbers, which come next. */
+  numberList: 7,
+  /** A {@link NativeGenerator}, passed besides; the number means nothing. */
+  generator: 8,
 } as const
 
 /**
- * The result of a call: one tensor as its handle, or as `-(index + 1)` when it is the call's value at `index`
- * (in-place and `out` operators); anything else as `[tags, ...results]` with a letter per result: `t` a tensor
- * (0: none), `T` an array of tensors, `v` a plain value.
+ * The result of a call: undefined where it is one tensor, which lies in the place of the plan: its handle, 0 for none,
+ * or `-(index + 1)` when it is the call's value at `index` (in-place and `out` operators). Anything else is
+ * `[tags, ...results]` with a letter per result: `t` a tensor, as above, `T` an array of tensors, `v` a plain value.
  */
-export type CallResult = number | [tags: string, ...results: unknown[]]
+export type CallResult = undefined | [tags: string, ...results: unknown[]]
 
 /** Element types that typed arrays can hold, and how they are read back. */
 export type NumberLike = number | bigint | boolean | { re: number; im: number }
@@ -444,8 +451,16 @@ export interface NativeAddon extends NativeLayers {
    * `overload` null leaves the choice of the overload to the arguments of each call.
    */
   plan(qualifiedName: string, overload: string | null, positional: number, options: readonly string[]): PlanId
-  /** `tags`: three bits per value ({@link Tag}), from the lowest; a string with a digit each beyond 10 values. */
-  call: (plan: PlanId, tags: number | string, ...values: unknown[]) => CallResult
+  /**
+   * Calls what lies in the {@link callBuffer}: the plan, then two numbers per value ({@link Tag}), behind a list its
+   * elements. `others` are the values that are no numbers, in their order.
+   */
+  call: (...others: unknown[]) => CallResult
+  /**
+   * Nanoseconds of the operator that {@link call} would call, alone: a mean of 1,000 calls by C++ with the same
+   * arguments. Null where it can only be called boxed. For benchmarks. @internal
+   */
+  timeCall: (...others: unknown[]) => number | null
   /** Triples: the name in JavaScript, the schema's name, whether the first argument is a tensor. */
   operatorNames(namespace: string): (string | boolean)[]
   operatorNamespaces(): string[]
@@ -453,13 +468,12 @@ export interface NativeAddon extends NativeLayers {
   operatorSchemas(namespace: string): string[]
   operatorCounts(namespace: string): { names: number; overloads: number; reachable: number }
 
-  // ---- list_buffer.cc
-  /**
-   * Where lists are put for a call, one after the other in the order of the values. A new one, of that length, takes
-   * the place of the one before.
-   */
-  listBuffer(length: number): Float64Array<ArrayBuffer>
-  /** Releases the handles at the start of the list buffer. */
+  // ---- call_buffer.cc
+  /** Where calls and lists of handles are put. A new one, of that length, takes the place of the one before. */
+  callBuffer(length: number): Float64Array<ArrayBuffer>
+  /** Makes a string known to calls. Strings are kept for good: for names, not for any text. */
+  addWord(text: string): number
+  /** Releases the handles at the start of the call buffer. */
   releaseAll(count: number): void
 
   // ---- generator.cc

@@ -1,12 +1,12 @@
 /**
- * Calls of operators through the native dispatcher: a call becomes a plan (looked up once per form of call), tags and
- * values. Knows the Tensor class only through {@link installMethods}, which `tensor.ts` calls: the class needs this
+ * Calls of operators through the native dispatcher: a call becomes a plan (looked up once per form of call) and numbers in
+ * a buffer that native code sees. Knows the Tensor class only through {@link installMethods}, which `tensor.ts` calls: the class needs this
  * file and this file the class.
  */
 import { AlambicError } from '../errors.js'
 import { isPlainObject } from '../memory.js'
 import { Tag, type CallResult, type PlanId } from '../native/contract.js'
-import { listBuffer } from '../native/lists.js'
+import { callBuffer, reserve } from '../native/call-buffer.js'
 import { native } from '../native/loader.js'
 import { Generator } from '../random.js'
 import type { Tensor as TensorClass } from '../tensor.js'
@@ -14,100 +14,126 @@ import type { Tensor as TensorClass } from '../tensor.js'
 let Tensor: typeof TensorClass
 type Tensor = TensorClass
 
-/** Plans of calls with options, by the options' names in the order in which they are given. */
-class PlanTree {
-  plan: PlanId | undefined
-  private readonly branches = new Map<string, PlanTree>()
-
-  branch(name: string): PlanTree {
-    let branch = this.branches.get(name)
-    if (branch === undefined) {
-      branch = new PlanTree()
-      this.branches.set(name, branch)
-    }
-    return branch
-  }
-}
-
 /** An operator, or one overload of it, and the plans made so far. */
 export class Operator {
-  /** By number of positional arguments, for calls without options. */
-  readonly plain: (PlanId | undefined)[] = []
-  /** By number of positional arguments. */
-  private readonly trees: (PlanTree | undefined)[] = []
+  /** Of calls with one positional argument and no options, and with two: members, for lists are slower to read. */
+  plan1: PlanId | undefined = undefined
+  plan2: PlanId | undefined = undefined
+  /** Of the last call with options or more arguments: most places in a program call in the same form. */
+  lastForm: Form = { positional: -1, options: [], plan: -1 }
+  private readonly forms = new Map<string, Form>()
 
   constructor(
     readonly qualifiedName: string,
     readonly overload: string | null,
   ) {}
 
-  plainPlan(count: number): PlanId {
-    return (this.plain[count] ??= this.plan(count, []))
-  }
-
-  planTree(positional: number): PlanTree {
-    return (this.trees[positional] ??= new PlanTree())
-  }
-
   plan(positional: number, options: readonly string[]): PlanId {
     return native.plan(this.qualifiedName, this.overload, positional, options)
   }
+
+  /** The form with so many positional arguments and options of these names, in this order. */
+  form(positional: number, options: readonly string[]): Form {
+    const key = `${positional} ${options.join(' ')}`
+    let form = this.forms.get(key)
+    if (form === undefined) {
+      form = { positional, options, plan: this.plan(positional, options) }
+      this.forms.set(key, form)
+    }
+    this.lastForm = form
+    return form
+  }
+}
+
+interface Form {
+  positional: number
+  options: readonly string[]
+  plan: PlanId
 }
 
 // Read once: a property of the lazily loaded addon costs as much as a small operator.
-let nativeCall: typeof native.call = (...args) => {
+let nativeCall: typeof native.call = (...others) => {
   nativeCall = native.call
-  return nativeCall(...args)
+  return nativeCall(...others)
 }
 
-const tagBits = 3
+/** Room for plan and values of any call, without the elements of lists. */
+const longestCall = 256
 
-/** The tag of the value that {@link encode} returned last. */
-let tag: number = Tag.plain
-/** How much of the list buffer the values of this call take so far. */
-let listed = 0
+/** The values of the call that are no numbers. */
+let others: unknown[] | null = null
 
-function encode(value: unknown): unknown {
-  if (value instanceof Tensor) {
-    tag = Tag.tensor
-    return value.handle
+/** Begins a call. Returns where its first value goes; each of the functions below writes one and returns where the next goes. */
+function begin(plan: PlanId): number {
+  reserve(longestCall)
+  callBuffer[0] = plan
+  others = null
+  return 1
+}
+
+function write(at: number, tag: number, value: number): number {
+  callBuffer[at] = tag
+  callBuffer[at + 1] = value
+  return at + 2
+}
+
+function writeOther(at: number, tag: number, value: unknown): number {
+  ;(others ??= []).push(value)
+  return write(at, tag, 0)
+}
+
+function encode(at: number, value: unknown): number {
+  if (typeof value === 'number') return write(at, Tag.number, value)
+  if (value instanceof Tensor) return write(at, Tag.tensor, value.handle)
+  return encodeOther(at, value)
+}
+
+function encodeOther(at: number, value: unknown): number {
+  if (value === null || value === undefined) return write(at, Tag.null, 0)
+  if (typeof value === 'boolean') return write(at, Tag.boolean, value ? 1 : 0)
+  if (typeof value === 'string') return encodeString(at, value)
+  if (Array.isArray(value)) return encodeList(at, value)
+  if (ArrayBuffer.isView(value)) return encodeList(at, Array.from(value as unknown as Iterable<number>))
+  if (value instanceof Generator) return writeOther(at, Tag.generator, value.native)
+  return writeOther(at, Tag.other, value)
+}
+
+const words = new Map<string, number>()
+/** Names that operators take are fewer; what is more is text made by a program. */
+const mostWords = 1000
+
+function encodeString(at: number, value: string): number {
+  let word = words.get(value)
+  if (word === undefined) {
+    if (words.size === mostWords) return writeOther(at, Tag.other, value)
+    word = native.addWord(value)
+    words.set(value, word)
   }
-  tag = Tag.plain
-  if (typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) return encodeList(value)
-  if (ArrayBuffer.isView(value)) return encodeList(Array.from(value as unknown as Iterable<number>))
-  if (value instanceof Generator) {
-    tag = Tag.generator
-    return value.native
-  }
-  return value
+  return write(at, Tag.word, word)
 }
 
-/** Lists of numbers and of tensors go into the list buffer, their length takes their place; others stay as they are. */
-function encodeList(list: readonly unknown[]): unknown {
-  if (list.length === 0) return list
-  if (typeof list[0] === 'number') return encodeNumbers(list)
-  return list.some(each => each instanceof Tensor) ? encodeTensors(list) : list
+function encodeList(at: number, list: readonly unknown[]): number {
+  if (typeof list[0] === 'number') return encodeNumbers(at, list)
+  if (list.some(each => each instanceof Tensor)) return encodeTensors(at, list)
+  return writeOther(at, Tag.other, list)
 }
 
-function encodeNumbers(list: readonly unknown[]): unknown {
-  const buffer = listBuffer(listed + list.length)
+function encodeNumbers(start: number, list: readonly unknown[]): number {
+  reserve(start + list.length + longestCall)
+  let at = write(start, Tag.numberList, list.length)
   for (let i = 0; i < list.length; i++) {
     const value = list[i]
-    if (typeof value !== 'number') return list
-    buffer[listed + i] = value
+    if (typeof value !== 'number') return writeOther(start, Tag.other, list)
+    callBuffer[at++] = value
   }
-  tag = Tag.numberList
-  listed += list.length
-  return list.length
+  return at
 }
 
-function encodeTensors(list: readonly unknown[]): number {
-  const buffer = listBuffer(listed + list.length)
-  list.forEach((value, i) => (buffer[listed + i] = toHandle(value, i)))
-  tag = Tag.tensorList
-  listed += list.length
-  return list.length
+function encodeTensors(start: number, list: readonly unknown[]): number {
+  reserve(start + list.length + longestCall)
+  let at = write(start, Tag.tensorList, list.length)
+  for (let i = 0; i < list.length; i++) callBuffer[at++] = toHandle(list[i], i)
+  return at
 }
 
 function toHandle(value: unknown, index: number): number {
@@ -126,8 +152,14 @@ function released(tensor: Tensor): number {
   return tensor.handle
 }
 
+/** V8 calls native code by a slow path when arguments are spread. */
+function callWithOthers(call: typeof native.call, values: readonly unknown[]): CallResult {
+  if (values.length === 1) return call(values[0])
+  return values.length === 2 ? call(values[0], values[1]) : call(...values)
+}
+
 function decode(result: CallResult, args: readonly unknown[]): unknown {
-  if (typeof result === 'number') return decodeTensor(result, args)
+  if (result === undefined) return decodeTensor(callBuffer[0]!, args)
   const [tags, ...values] = result
   const decoded = values.map((value, i) => {
     if (tags[i] === 't') return decodeTensor(value as number, args)
@@ -143,107 +175,69 @@ function decodeTensor(result: number, args: readonly unknown[]): unknown {
 }
 
 function call1(operator: Operator, a: unknown): unknown {
-  const plan = operator.plain[1] ?? operator.plainPlan(1)
-  listed = 0
-  const va = encode(a)
-  const result = nativeCall(plan, tag, va)
-  return typeof result === 'number' && result > 0 ? new Tensor(result) : decode(result, [a])
+  encode(begin((operator.plan1 ??= operator.plan(1, []))), a)
+  const result = others === null ? nativeCall() : callWithOthers(nativeCall, others)
+  return result === undefined && callBuffer[0]! > 0 ? new Tensor(callBuffer[0]!) : decode(result, [a])
 }
 
 function call2(operator: Operator, a: unknown, b: unknown): unknown {
-  const plan = operator.plain[2] ?? operator.plainPlan(2)
-  listed = 0
-  const va = encode(a)
-  let tags = tag
-  const vb = encode(b)
-  tags |= tag << tagBits
-  const result = nativeCall(plan, tags, va, vb)
-  return typeof result === 'number' && result > 0 ? new Tensor(result) : decode(result, [a, b])
+  const at = begin((operator.plan2 ??= operator.plan(2, [])))
+  encode(encode(at, a), b)
+  const result = others === null ? nativeCall() : callWithOthers(nativeCall, others)
+  return result === undefined && callBuffer[0]! > 0 ? new Tensor(callBuffer[0]!) : decode(result, [a, b])
 }
 
 /** The trailing options object; `{ re, im }` is a complex number. */
 function isOptions(value: unknown): value is Record<string, unknown> {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !(value instanceof Tensor) &&
-    !Array.isArray(value) &&
-    isPlainObject(value) &&
-    !('re' in value)
-  )
+  return !(value instanceof Tensor) && isPlainObject(value) && value.re === undefined
 }
 
-/** Values beyond this have their tags in a string. */
-const mostPackedTags = 10
-
-/** The values of a call with options or many arguments. */
-class Values {
-  readonly given: unknown[] = []
-  readonly encoded: unknown[] = []
-  private readonly tags: number[] = []
-
-  constructor() {
-    listed = 0
-  }
-
-  add(value: unknown): void {
-    this.given.push(value)
-    this.encoded.push(encode(value))
-    this.tags.push(tag)
-  }
-
-  packedTags(): number | string {
-    const { tags } = this
-    if (tags.length > mostPackedTags) return tags.join('')
-    let packed = 0
-    for (let i = 0; i < tags.length; i++) packed |= tags[i]! << (tagBits * i)
-    return packed
-  }
-}
-
-/** `self` is the first argument of a method. */
-function callMany(operator: Operator, self: Tensor | null, args: ArrayLike<unknown>): unknown {
+/** Writes a call with options or many arguments; returns its values. `self` is the first argument of a method. */
+function prepare(operator: Operator, self: Tensor | null, args: ArrayLike<unknown>): unknown[] {
   const last = args[args.length - 1]
   const options = isOptions(last) ? last : null
-  const positional = options === null ? args.length : args.length - 1
-  const values = new Values()
-  if (self !== null) values.add(self)
-  for (let i = 0; i < positional; i++) values.add(args[i])
-  const count = values.given.length
-  const plan = options === null ? operator.plainPlan(count) : addOptions(operator, values, options)
-  return decode(spreadCall(plan, values.packedTags(), values.encoded), values.given)
-}
-
-/** V8 calls native code by a slow path when arguments are spread. */
-function spreadCall(plan: PlanId, tags: number | string, values: readonly unknown[]): CallResult {
-  switch (values.length) {
-    case 2:
-      return nativeCall(plan, tags, values[0], values[1])
-    case 3:
-      return nativeCall(plan, tags, values[0], values[1], values[2])
-    case 4:
-      return nativeCall(plan, tags, values[0], values[1], values[2], values[3])
-    case 5:
-      return nativeCall(plan, tags, values[0], values[1], values[2], values[3], values[4])
-    default:
-      return nativeCall(plan, tags, ...values)
-  }
-}
-
-/** Adds the options that are not undefined, and returns the plan for this choice of them. */
-function addOptions(operator: Operator, values: Values, options: Record<string, unknown>): PlanId {
-  const positional = values.given.length
-  let tree = operator.planTree(positional)
+  const given = options === null ? args.length : args.length - 1
+  // All are read before the first is written: to read an option may be another call.
+  const values = new Array<unknown>(usualValues)
+  let count = 0
+  if (self !== null) values[count++] = self
+  for (let i = 0; i < given; i++) values[count++] = args[i]
+  const positional = count
+  let form = operator.lastForm
+  let isSame = form.positional === positional
   for (const name in options) {
     const value = options[name]
     if (value === undefined) continue
-    values.add(value)
-    tree = tree.branch(name)
+    if (form.options[count - positional] !== name) isSame = false
+    values[count++] = value
   }
-  return (tree.plan ??= operator.plan(
-    positional,
-    Object.keys(options).filter(name => options[name] !== undefined),
-  ))
+  if (!isSame || form.options.length !== count - positional)
+    form = operator.form(positional, options === null ? [] : givenOptions(options))
+  let at = begin(form.plan)
+  for (let i = 0; i < count; i++) at = encode(at, values[i])
+  return values
+}
+
+/** What most calls have at most; the list grows where there are more. */
+const usualValues = 8
+
+function givenOptions(options: Record<string, unknown>): string[] {
+  return Object.keys(options).filter(name => options[name] !== undefined)
+}
+
+function callMany(operator: Operator, self: Tensor | null, args: ArrayLike<unknown>): unknown {
+  const values = prepare(operator, self, args)
+  return decode(others === null ? nativeCall() : callWithOthers(nativeCall, others), values)
+}
+
+/**
+ * Nanoseconds of one call of an operator by C++, or null where C++ calls it boxed: {@link NativeAddon.timeCall}.
+ *
+ * @internal
+ */
+export function timeOperator(qualifiedName: string, ...args: unknown[]): number | null {
+  prepare(new Operator(qualifiedName, null), null, args)
+  return native.timeCall(...(others ?? []))
 }
 
 export function toFunction(operator: Operator): (...args: unknown[]) => unknown {

@@ -1,0 +1,38 @@
+#include "number_tensors.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <set>
+
+namespace alambic {
+
+namespace {
+
+bool is_same_number(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+}  // namespace
+
+bool takes_numbers_as_tensors(const std::string& qualified_name) {
+  static const std::set<std::string> names = {
+      "aten::add",  "aten::add_", "aten::sub", "aten::sub_", "aten::mul", "aten::mul_", "aten::div",
+      "aten::div_", "aten::eq",   "aten::ne",  "aten::lt",   "aten::le",  "aten::gt",   "aten::ge",
+  };
+  return names.count(qualified_name) > 0;
+}
+
+const at::Tensor* NumberTensors::get(double value, at::ScalarType beside) {
+  bool fits =
+      beside == at::kDouble || (beside == at::kFloat && std::abs(value) <= std::numeric_limits<float>::max());
+  if (!fits) return nullptr;
+  auto& entry = entries_[(std::hash<double>()(value) ^ static_cast<size_t>(beside)) % entries_.size()];
+  bool is_known =
+      entry.tensor.defined() && is_same_number(entry.value, value) && entry.tensor.scalar_type() == beside;
+  if (!is_known) {
+    entry = {value, at::scalar_tensor(value, at::TensorOptions().dtype(beside))};
+    entry.tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
+  }
+  return &entry.tensor;
+}
+
+}  // namespace alambic
