@@ -78,7 +78,8 @@ function write(at: number, tag: number, value: number): number {
 }
 
 function writeOther(at: number, tag: number, value: unknown): number {
-  ;(others ??= []).push(value)
+  if (others === null) others = [value]
+  else others.push(value)
   return write(at, tag, 0)
 }
 
