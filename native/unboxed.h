@@ -1,5 +1,5 @@
-// Calls of operators by their C++ signature: without a boxed stack, whose lists cost as much as `view` itself.
-// For the signatures that are listed in unboxed.cc; other operators are called boxed.
+// Calls of operators by their C++ signature: without a boxed stack, whose lists cost as much as `view`
+// itself. For the signatures that are listed in unboxed.cc; other operators are called boxed.
 #pragma once
 #include <ATen/ATen.h>
 
