@@ -90,21 +90,24 @@ class Watch {
  private:
   static constexpr std::chrono::milliseconds shortest{50}, longest{1000};
   static constexpr double many = 0.25, few = 0.15;
-  static constexpr int looks_until_sure = 4;
+  // A new team waits as well: the system starts its threads on one processor and moves them some milliseconds
+  // later.
+  static constexpr int looks_until_keeping = 2, looks_until_giving_up = 4;
 
   void watch() {
     Competition competition;
     competition.look();
     auto pause = shortest;
-    int calm = 0;
+    int crowded = 0, calm = 0;
     while (!is_over_within(pause)) {
       competition.look();
       bool is_working = competition.wanted() > pause / 4;
       pause = is_working ? shortest : std::min(2 * pause, longest);
       if (!is_working) continue;
+      crowded = competition.share_waited() > many ? crowded + 1 : 0;
       calm = competition.share_waited() < few ? calm + 1 : 0;
-      if (competition.share_waited() > many) keep_threads();
-      if (calm >= looks_until_sure) give_up_threads();
+      if (crowded >= looks_until_keeping) keep_threads();
+      if (calm >= looks_until_giving_up) give_up_threads();
     }
     give_up_threads();
   }
