@@ -261,7 +261,7 @@ async function run({ python, rounds, wanted, progress }: BenchmarkContext): Prom
         ratio === null ? [] : [{ group: 'one call', name: operation, timesAsFast: 1 / ratio.scope }],
       ),
       // Of the overhead: the kernel is the same on both sides, and of some operators more than 0.6 of Python's time.
-      targets: [...results, ...perArgument].flatMap(({ operation, overhead }) =>
+      targets: results.flatMap(({ operation, overhead }) =>
         atMost(`overhead of a call, ${operation}`, 0.6, overhead && overhead.ratio),
       ),
     }
