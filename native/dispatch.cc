@@ -194,14 +194,6 @@ class BorrowedStack {
   }
 };
 
-// What an overload gets of the arguments, for a boxed call.
-void fill(Stack& stack, const Candidate& candidate, const Argument* arguments, const Reader& reader) {
-  const auto& parameters = candidate.overload->parameters;
-  for (size_t i = 0; i < parameters.size(); i++)
-    stack.push_back(candidate.source[i] < 0 ? parameters[i].default_value
-                                            : reader.convert(parameters[i], arguments[candidate.source[i]]));
-}
-
 // The number beside a tensor as the tensor that it stands for, for operators that make no difference; or
 // null.
 const at::Tensor* number_tensor(Environment& environment, const Plan& plan, const Argument* arguments) {

@@ -121,12 +121,14 @@ class Layout {
     std::vector<double> partial(2 * groups() * channels_);
     for_each([&](int64_t start, Rows rows, int64_t group, int64_t channel) {
       auto width = rows.uniform ? 1 : rows.width;
-      c10::SmallVector<S, 2 * columns> buffer(2 * width, S(0));
-      work(start, rows, channel, buffer.data(), buffer.data() + width);
+      S of_all[2] = {0, 0};
+      std::vector<S> of_columns(rows.uniform ? 0 : 2 * width);
+      S *first = rows.uniform ? of_all : of_columns.data(), *second = first + width;
+      work(start, rows, channel, first, second);
       for (int64_t i = 0; i < width; i++) {
         auto* sum = &partial[2 * (group * channels_ + (rows.uniform ? channel : i % channels_))];
-        sum[0] += buffer[i];
-        sum[1] += buffer[width + i];
+        sum[0] += first[i];
+        sum[1] += second[i];
       }
     });
     Sums total{std::vector<double>(channels_), std::vector<double>(channels_)};
