@@ -261,3 +261,29 @@ describe('networks compute the same whether or not their batch norms are looked 
     }
   })
 })
+
+test('a network computes with the layers that were put into it', () => {
+  manualSeed(10)
+  const x = randn([2, 3, 16, 16])
+  const model = models.resnet20B().eval()
+  const expected = (norm: nn.Module<[Tensor], Tensor>, activation: nn.Module<[Tensor], Tensor>) => {
+    const stem = activation.forward(norm.forward(model.conv1.forward(x)))
+    const features = model.layer3.forward(model.layer2.forward(model.layer1.forward(stem)))
+    return model.fc.forward(model.avgpool.forward(features).flatten({ startDim: 1 }))
+  }
+  class Doubled extends nn.BatchNorm2d {
+    override forward(input: Tensor): Tensor {
+      return super.forward(input).mul(2)
+    }
+  }
+  noGrad(() => {
+    const { bn1: norm, relu: activation } = model
+    for (const bn1 of [new nn.GroupNorm(4, 16), new Doubled(16).eval()]) {
+      Object.assign(model, { bn1 })
+      expect(model.forward(x).equal(expected(bn1, activation))).toBe(true)
+    }
+    const relu = new nn.SiLU({ inplace: true })
+    Object.assign(model, { bn1: norm, relu })
+    expect(difference(model.forward(x), expected(norm, relu).to('float64'))).toBeLessThan(1e-5)
+  })
+})

@@ -1,7 +1,7 @@
 /** What the networks share. */
 import { isObserved } from '../capture.js'
 import { Activation } from '../native/contract.js'
-import { BatchNorm2d, Conv2d, init, ReLU6, Sequential, type ReLU } from '../nn/index.js'
+import { BatchNorm2d, Conv2d, init, ReLU, ReLU6, Sequential } from '../nn/index.js'
 import { hasOwnForward } from '../nn/around-forward.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
@@ -24,16 +24,24 @@ export function normalized(
   x: Tensor,
   { added = null, activation = null }: { added?: Tensor | null; activation?: ReLU | ReLU6 | null } = {},
 ): Tensor {
-  if (isPassable(norm) && (activation === null || (activation.inplace && isPassable(activation))))
-    return norm.forwardActivated(x, added, activation instanceof ReLU6 ? Activation.relu6 : Activation.relu)
+  const fused = fusedActivation(activation)
+  if (fused !== undefined && isPassable(norm, BatchNorm2d)) return norm.forwardActivated(x, added, fused)
   const output = overwritable(norm, x)
   if (added !== null) output.add_(added)
   return activation === null ? output.relu_() : activation.forward(output)
 }
 
-/** Whether nobody minds if the layer is not called. */
-function isPassable(layer: Module): boolean {
-  return !isObserved(layer) && !hasOwnForward(layer)
+/** What batch norm can do as well; undefined where the module has to be called. */
+function fusedActivation(activation: ReLU | ReLU6 | null): Activation | undefined {
+  if (activation === null) return Activation.relu
+  if (!activation.inplace) return undefined
+  if (isPassable(activation, ReLU)) return Activation.relu
+  return isPassable(activation, ReLU6) ? Activation.relu6 : undefined
+}
+
+/** Whether nobody minds if the layer is not called: another may have been put in its place, or look at it. */
+function isPassable(layer: Module, Class: new (...args: never[]) => Module): boolean {
+  return layer.constructor === Class && !isObserved(layer) && !hasOwnForward(layer)
 }
 
 /** A container's output is its last layer's. */
