@@ -1,8 +1,11 @@
 /** How time and memory grow: each point is a process of its own. Linear is what they should be. */
 import type { Benchmark, BenchmarkContext, BenchmarkResult, GrowthPoint, Target } from './benchmark.js'
 import { runChild, type LossTask, type TrainTask } from './child.js'
-import { fitLine, type Line } from './statistics.js'
+import { fitLine, median, type Line } from './statistics.js'
 import { formatMilliseconds, formatTable } from './table.js'
+
+/** For some seconds, memory may be twice as fast as usual where a hypervisor moves processors. */
+const passes = 3
 
 interface Series {
   what: string
@@ -67,13 +70,24 @@ async function run({ rounds, wanted, progress }: BenchmarkContext): Promise<Benc
   const criteria = ['mse', 'cosine', 'attention'] as const
   const all = [...criteria.flatMap(criterion => lossSeries(criterion, steps)), ...stepSeries(steps)]
   const growth: GrowthPoint[] = []
-  for (const { what, along, points } of all.filter(series => wanted(`${series.what} ${series.along}`)))
-    for (const { x, task } of points) {
-      progress(`${what}, ${along} ${x}`)
-      const { times, before, peak } = await runChild(task)
-      const milliseconds = Math.min(...times.slice(2)) // of a lone process: what disturbs it only adds
-      growth.push({ along, what, x, milliseconds, megabytes: (peak - before) / 2 ** 20 })
-    }
+  for (const { what, along, points } of all.filter(series => wanted(`${series.what} ${series.along}`))) {
+    const measured = points.map(() => ({ milliseconds: [] as number[], megabytes: [] as number[] }))
+    for (let pass = 0; pass < passes; pass++)
+      for (const [i, { x, task }] of points.entries()) {
+        progress(`${what}, ${along} ${x}`)
+        const { times, before, peak } = await runChild(task)
+        measured[i]!.milliseconds.push(Math.min(...times.slice(2))) // of a lone process: what disturbs it only adds
+        measured[i]!.megabytes.push((peak - before) / 2 ** 20)
+      }
+    for (const [i, { milliseconds, megabytes }] of measured.entries())
+      growth.push({
+        what,
+        along,
+        x: points[i]!.x,
+        milliseconds: median(milliseconds),
+        megabytes: median(megabytes),
+      })
+  }
   return { data: growth, table: render(growth), growth, targets: linearity(growth) }
 }
 

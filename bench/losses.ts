@@ -21,7 +21,7 @@ import {
 import { absent, contest } from './contest.js'
 import { isGpu, synchronize } from './device.js'
 import { bytesFloor } from './floors.js'
-import { PythonPeer } from './python.js'
+import { PythonPeers } from './python.js'
 import { formatMilliseconds, formatTable } from './table.js'
 
 const shapes = [
@@ -34,6 +34,9 @@ type Shape = readonly number[]
 
 /** Features of a ResNet-50's first stage, 392 MiB: starting kernels is little beside moving them. */
 const largeOnGpu = [128, 256, 56, 56] as const
+
+/** On Python's side, in turn. */
+const pythonProcesses = 3
 
 const lossNames = ['mse', 'cosine', 'attention'] as const
 type LossName = (typeof lossNames)[number]
@@ -129,11 +132,11 @@ function floorBytes(loss: LossName, shape: Shape): number {
 async function measure(
   shape: Shape,
   layout: Layout,
-  peer: PythonPeer | null,
+  peers: PythonPeers | null,
   { device, rounds, floors, wanted }: BenchmarkContext,
 ): Promise<LossResult[]> {
   const inputs = makeInputs(shape, layout, device)
-  await peer?.ask({ shape, channels_last: layout === 'channelsLast', device })
+  await peers?.askAll({ shape, channels_last: layout === 'channelsLast', device })
   const results: LossResult[] = []
   for (const name of lossNames) {
     if (!wanted(nameOf(name, shape, layout))) continue
@@ -144,17 +147,17 @@ async function measure(
       {
         node: { run: () => timeSteps(loss, inputs, repeats, device) },
         python:
-          peer === null
+          peers === null
             ? absent
             : {
                 run: async () =>
-                  (await peer.ask<{ milliseconds: number }>({ loss: name, repeats })).milliseconds,
+                  (await peers.askNext<{ milliseconds: number }>({ loss: name, repeats })).milliseconds,
               },
       },
-      { rounds, warmups: 2 },
+      { rounds, warmups: pythonProcesses },
     )
     const floor = bytesFloor(floors, floorBytes(name, shape))
-    const pythonTime = peer && python
+    const pythonTime = peers && python
     results.push({
       loss: name,
       shape,
@@ -175,12 +178,12 @@ async function run(context: BenchmarkContext): Promise<BenchmarkResult> {
     for (const layout of layouts) {
       if (!lossNames.some(loss => context.wanted(nameOf(loss, shape, layout)))) continue
       context.progress(`(${shape.join(', ')}) ${layout}`)
-      // Of its own: what larger features leave in Python's allocator makes it now twice as fast, now not.
-      const peer = context.python && new PythonPeer(context.python, 'losses.py')
+      // Of their own: what larger features leave in Python's allocator makes it now twice as fast, now not.
+      const peers = context.python && new PythonPeers(pythonProcesses, context.python, 'losses.py')
       try {
-        results.push(...(await measure(shape, layout, peer, context)))
+        results.push(...(await measure(shape, layout, peers, context)))
       } finally {
-        peer?.close()
+        peers?.close()
       }
     }
   return {

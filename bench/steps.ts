@@ -24,7 +24,7 @@ import { countFlops } from './flops.js'
 import { flopsFloor, type Floors } from './floors.js'
 import { PacedTraining, stepsPerTurn } from './paced-training.js'
 import { makeBatch, pairs, type Pair } from './pairs.js'
-import { PythonPeer, type Python } from './python.js'
+import { PythonPeers, type Python } from './python.js'
 import { formatMilliseconds, formatTable, formatTimes } from './table.js'
 
 const kinds = ['student', 'distillation'] as const
@@ -71,12 +71,13 @@ interface PythonVariant {
   name: string
   dtype: DType
   compiled: boolean
+  processes: number
 }
 
 const pythonVariants: readonly PythonVariant[] = [
-  { name: 'Python, eager', dtype: 'float32', compiled: false },
-  { name: 'Python, eager', dtype: 'bfloat16', compiled: false },
-  { name: 'Python, torch.compile', dtype: 'float32', compiled: true },
+  { name: 'Python, eager', dtype: 'float32', compiled: false, processes: 3 },
+  { name: 'Python, eager', dtype: 'bfloat16', compiled: false, processes: 1 },
+  { name: 'Python, torch.compile', dtype: 'float32', compiled: true, processes: 1 },
 ]
 
 /** torch.compile takes minutes for deep networks; it is given so many seconds, and only for the first pair. */
@@ -125,10 +126,10 @@ async function startPython(
   python: Python,
   pair: Pair,
   kind: Kind,
-  { name, dtype, compiled }: PythonVariant,
+  { name, dtype, compiled, processes }: PythonVariant,
   device: Device,
 ): Promise<Run> {
-  const peer = new PythonPeer(python, 'steps.py')
+  const peers = new PythonPeers(processes, python, 'steps.py')
   const prepare = {
     student: pair.python.student,
     teacher: kind === 'student' ? null : pair.python.teacher,
@@ -138,9 +139,10 @@ async function startPython(
     device,
     compiled,
   }
-  const ready = await peer.askWithin({ prepare }, compiled ? compileSeconds : 120)
-  const run = async () => (await peer.ask<{ milliseconds: number }>({ steps: stepsPerTurn })).milliseconds
-  return { who: name, dtype, contestant: ready === null ? null : { run }, close: () => peer.close() }
+  const ready = await peers.askAllWithin({ prepare }, compiled ? compileSeconds : 120)
+  const run = async () =>
+    (await peers.askNext<{ milliseconds: number }>({ steps: stepsPerTurn })).milliseconds
+  return { who: name, dtype, contestant: ready === null ? null : { run }, close: () => peers.close() }
 }
 
 async function measure(
@@ -261,7 +263,7 @@ function render(results: StepResult[]): string {
 export const steps: Benchmark = {
   name: 'steps',
   description: "training steps, alone and taught, against the seed's loop in Python",
-  defaultRounds: 5,
+  defaultRounds: 7,
   onGpu: true,
   run,
 }

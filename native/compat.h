@@ -103,4 +103,7 @@ inline constexpr bool has_transposed_bfloat16 = ALAMBIC_TORCH_AT_LEAST(2, 0);
 // memory is its own.
 inline constexpr bool failed_captures_end = ALAMBIC_TORCH_AT_LEAST(2, 14);
 
+// Before 2.2 the memory of a CUDA graph is that of one stream.
+inline constexpr bool graphs_hold_streams = ALAMBIC_TORCH_AT_LEAST(2, 2);
+
 }  // namespace alambic::compat

@@ -1,6 +1,6 @@
 export * from './adaptation.js'
 export type { Batches } from './batches.js'
-export type { CompilationReport } from './compiled.js'
+export type { CompilationReport, GraphReport } from './compiled.js'
 export * from './evaluate.js'
 export {
   formatEpoch,

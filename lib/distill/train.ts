@@ -6,6 +6,7 @@ import { scope } from '../memory.js'
 import { functional, ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
+import { besideTheRest } from '../trace/side-part.js'
 import { AdaptationLayer } from './adaptation.js'
 import type { Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
@@ -102,7 +103,8 @@ export async function trainWithFeatureDistillation(
         return [...student.parameters(), ...adaptation.parameters()]
       },
       loss(batch: Batch): LossParts {
-        const taught = fastTeacher.run(() => scope(() => teach(batch))) // its other tensors need not wait for the backward
+        // Its other tensors need not wait for the backward.
+        const taught = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
         const { logits, studentFeatures, teacherFeatures } = observe(batch, taught)
         return loss.forward(
           adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
@@ -145,7 +147,7 @@ export async function trainWithLogitsDistillation(
       return student.parameters()
     },
     loss(batch: Batch) {
-      const teacherLogits = fastTeacher.run(() => scope(() => teach(batch)))
+      const teacherLogits = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
       return loss.forward(student.forward(batch.data), teacherLogits, batch.labels)
     },
   }

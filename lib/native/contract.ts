@@ -315,6 +315,10 @@ export interface NativeTracedModule {
 export interface NativeRecording {
   /** Two recordings of a function that does the same at every call have equal texts. */
   text(): string
+  /** Undefined where no side part was marked; else why it has to run in line, or null. */
+  sidePart(): string | null | undefined
+  /** The side part runs as late as it may, as a GPU is free to do: for tests. */
+  deferSidePart(): void
 }
 
 export interface NativeCompiledStep {
@@ -336,6 +340,8 @@ export interface NativeRunnerReport {
   replays: number
   /** Why steps run operator by operator although there is a GPU. */
   reason?: string
+  /** Whether the side part runs beside the rest, and the milliseconds of a step that said so; where both were tried. */
+  sideStream?: { used: boolean; beside: number; inLine: number }
 }
 
 /**
@@ -610,6 +616,8 @@ export interface NativeAddon extends NativeLayers {
     body: () => Handle[],
     onRead: OnRead,
   ) => NativeRecording
+  /** Marks where a part begins or ends that a GPU may do beside what follows. For nothing outside of recordings. */
+  recordSidePart(begins: boolean): void
 
   // ---- cuda_library.cc
   /** Where the CUDA library is, which is opened when first needed. Once per process. */

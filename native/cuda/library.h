@@ -38,7 +38,7 @@ struct DeviceMemory {
 };
 
 // Of everything above and in step/step.h that both sides must agree on.
-constexpr int64_t interface_version = 2;
+constexpr int64_t interface_version = 3;
 
 // What the library's one entry returns.
 struct Library {

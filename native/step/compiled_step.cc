@@ -84,7 +84,7 @@ class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
 
   // run(recording, batch) -> Promise<losses>
   Napi::Value run(const Napi::CallbackInfo& info);
-  // report() -> { captures, replays, reason | undefined }
+  // report() -> { captures, replays, reason | undefined, sideStream | undefined }
   Napi::Value report(const Napi::CallbackInfo& info);
   // release(): graphs, and the memory that they hold
   Napi::Value release(const Napi::CallbackInfo& info);
@@ -141,7 +141,7 @@ class CompiledStep::Job : public Napi::AsyncWorker {
     // How many threads an operator takes is a matter of the thread that calls it.
     if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
     step::TrainingStep step({recording_.id(), [this](const Tensors& batch) { return recording_.run(batch); },
-                             recording_.captured()},
+                             recording_.captured(), recording_.has_side_part()},
                             *owner_.update_, owner_.trained_, owner_.clip_norm_);
     losses_ = owner_.runner_->run(step, batch_);
     batch_.clear();
@@ -175,6 +175,13 @@ Napi::Value CompiledStep::report(const Napi::CallbackInfo& info) {
     object.Set("captures", report.captures);
     object.Set("replays", report.replays);
     if (!report.obstacle.empty()) object.Set("reason", report.obstacle);
+    if (report.seconds_in_line > 0) {
+      auto side = Napi::Object::New(info.Env());
+      side.Set("used", report.is_beside);
+      side.Set("beside", report.seconds_beside * 1000);
+      side.Set("inLine", report.seconds_in_line * 1000);
+      object.Set("sideStream", side);
+    }
     return object;
   });
 }

@@ -28,6 +28,15 @@ struct Outcome {
   std::string obstacle;
 };
 
+// Where a step does its side part, beside what follows: see trace/side_part.h.
+class SideStream {
+ public:
+  virtual ~SideStream() = default;
+  virtual void enter() = 0;  // what comes now runs there, after all that was launched before
+  virtual void leave() = 0;
+  virtual void join() = 0;  // what comes now runs after all that was launched there
+};
+
 // What a runner carries out; made anew for each step.
 class Step {
  public:
@@ -53,9 +62,12 @@ class Step {
   // Brings what the device reads (learning rates) up to date. Before each run_on_device, or what stands for
   // it.
   virtual void prepare_device() = 0;
+  // Whether there is a part that can run beside what follows it.
+  virtual bool has_side_part() const = 0;
   // The whole step without waiting for the device. No weight changes where the first loss is not finite or a
-  // label is out of range; such labels are overwritten, so that the batch must be nobody else's.
-  virtual Outcome run_on_device(const Tensors& batch) = 0;
+  // label is out of range; such labels are overwritten, so that the batch must be nobody else's. Without a
+  // side stream the step does all in line.
+  virtual Outcome run_on_device(const Tensors& batch, SideStream* side = nullptr) = 0;
   // Losses from the values of an outcome, now on the host. Throws ERR_LABEL_RANGE for this batch, which still
   // has its labels.
   virtual std::vector<double> read(const Outcome& outcome, const at::Tensor& values,
@@ -69,6 +81,10 @@ struct RunnerReport {
   int64_t captures = 0, replays = 0;
   // Why steps run operator by operator although there is a GPU, or nothing.
   std::string obstacle;
+  // What a step took in line and with its side part beside the rest; 0 where both were not tried. And which
+  // of the two it does since.
+  double seconds_in_line = 0, seconds_beside = 0;
+  bool is_beside = false;
 };
 
 // How a step is carried out on a device.
@@ -95,7 +111,7 @@ class PlainRunner : public StepRunner {
  public:
   explicit PlainRunner(std::string obstacle = "") : obstacle_(std::move(obstacle)) {}
   std::vector<double> run(Step& step, const Tensors& batch) override { return run_plainly(step, batch); }
-  RunnerReport report() const override { return {0, 0, obstacle_}; }
+  RunnerReport report() const override { return {0, 0, obstacle_, 0, 0, false}; }
 
  private:
   std::string obstacle_;
@@ -105,7 +121,7 @@ class PlainRunner : public StepRunner {
 class DeviceRunner : public StepRunner {
  public:
   std::vector<double> run(Step& step, const Tensors& batch) override;
-  RunnerReport report() const override { return {0, 0, obstacle_}; }
+  RunnerReport report() const override { return {0, 0, obstacle_, 0, 0, false}; }
 
  private:
   std::string obstacle_;

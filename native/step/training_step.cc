@@ -7,6 +7,7 @@
 #include "autograd.h"
 #include "labels.h"
 #include "optim/clip.h"
+#include "trace/side_part.h"
 #include "values.h"
 
 namespace alambic::step {
@@ -81,12 +82,15 @@ std::vector<int64_t> TrainingStep::assumptions(const Tensors& batch) const {
   return all;
 }
 
-Outcome TrainingStep::run_on_device(const Tensors& batch) {
+Outcome TrainingStep::run_on_device(const Tensors& batch, SideStream* side) {
   Outcome outcome;
   at::Tensor skip;
   {
     DeferredLabelChecks checks(batch);
-    compute_losses(batch);
+    {
+      trace::OnSideStream on_side_stream(side);
+      compute_losses(batch);
+    }
     at::NoGradGuard no_grad;
     auto is_bad = losses_.front().detach().isfinite().logical_not().reshape({});
     Tensors values{to_values(losses_)};

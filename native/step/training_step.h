@@ -15,6 +15,7 @@ struct LossSource {
   std::function<Tensors(const Tensors& batch)> compute;
   // Parameters and buffers that it reads, and may write.
   const Tensors& held;
+  bool has_side_part;
 };
 
 class TrainingStep final : public Step {
@@ -31,7 +32,8 @@ class TrainingStep final : public Step {
   int64_t key() const override { return source_.key; }
   std::vector<int64_t> assumptions(const Tensors& batch) const override;
   void prepare_device() override { update_.write_rates(); }
-  Outcome run_on_device(const Tensors& batch) override;
+  bool has_side_part() const override { return source_.has_side_part; }
+  Outcome run_on_device(const Tensors& batch, SideStream* side) override;
   std::vector<double> read(const Outcome& outcome, const at::Tensor& values,
                            const Tensors& batch) const override;
   const Tensors& trained() const override { return trained_; }

@@ -19,7 +19,7 @@ namespace tracer = torch::jit::tracer;
 thread_local Recorder* current = nullptr;
 thread_local Closures* current_closures = nullptr;
 
-const auto closure_symbol = "alambic::closure";
+const auto written_attribute = c10::Symbol::attr("written");
 
 void run_closure(jit::Stack& stack) {
   auto inputs = jit::pop(stack).toTensorVector();
@@ -39,13 +39,23 @@ const jit::RegisterOperators closure_operator(
     {jit::Operator("alambic::closure(int number, Tensor[] inputs) -> Tensor[]", run_closure,
                    c10::AliasAnalysisKind::CONSERVATIVE)});
 
-void add_closure_node(const Tensors& inputs, const Tensors& outputs, const Closure& body) {
+// What tells writes in place; inference tensors have none.
+std::vector<int64_t> versions_of(const Tensors& tensors) {
+  std::vector<int64_t> versions;
+  for (const auto& tensor : tensors)
+    versions.push_back(tensor.defined() && !tensor.is_inference() ? tensor._version() : 0);
+  return versions;
+}
+
+void add_closure_node(const Tensors& inputs, const std::vector<int64_t>& written, const Tensors& outputs,
+                      const Closure& body) {
   auto& graph = *tracer::getTracingState()->graph;
   std::vector<jit::Value*> values;
   for (const auto& input : inputs) values.push_back(tracer::getValueTrace(input));
   auto* number = graph.insertConstant(static_cast<int64_t>(current->closures.size()));
   auto* list = graph.insertNode(graph.createList(c10::TensorType::get(), values))->output();
-  auto* node = graph.insertNode(graph.create(c10::Symbol::fromQualString(closure_symbol), {number, list}, 1));
+  auto* node = graph.insertNode(graph.create(closure_symbol(), {number, list}, 1));
+  node->is_(written_attribute, written);
   node->output()->setType(c10::ListType::ofTensors());
   auto* unpack = graph.insertNode(graph.createListUnpack(node->output(), outputs.size()));
   for (size_t i = 0; i < outputs.size(); i++) tracer::setValueTrace(outputs[i], unpack->outputs()[i]);
@@ -92,14 +102,26 @@ Tensors record_closure(const char* what, Tensors inputs, const Closure& body, bo
     for (const auto& input : inputs) note_read(Read::Shape, what, input);
     return body(inputs);
   }
+  auto before = versions_of(inputs);
   Tensors outputs;
   {
     Paused paused;
     outputs = body(inputs);
   }
-  add_closure_node(inputs, outputs, body);
+  auto after = versions_of(inputs);
+  std::vector<int64_t> written;
+  for (size_t i = 0; i < inputs.size(); i++)
+    if (after[i] != before[i]) written.push_back(static_cast<int64_t>(i));
+  add_closure_node(inputs, written, outputs, body);
   return outputs;
 }
+
+c10::Symbol closure_symbol() {
+  static const auto symbol = c10::Symbol::fromQualString("alambic::closure");
+  return symbol;
+}
+
+const std::vector<int64_t>& written_by_closure(const jit::Node& node) { return node.is(written_attribute); }
 
 void record_grad_mode(bool enabled) {
   if (current == nullptr || current->purpose != Purpose::Replay) return;

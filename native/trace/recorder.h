@@ -6,6 +6,13 @@
 #include <string>
 #include <vector>
 
+namespace c10 {
+struct Symbol;
+}
+namespace torch::jit {
+struct Node;
+}
+
 namespace alambic::trace {
 
 using Tensors = std::vector<at::Tensor>;
@@ -62,6 +69,11 @@ void note_read(Read read, const char* what, const at::Tensor& tensor);
 // step of its own where it is replayed; by its operators where it becomes a file. There `has_operators` says
 // whether it has any: without, it is an error. `what` names it for the error.
 Tensors record_closure(const char* what, Tensors inputs, const Closure& body, bool has_operators);
+
+// The nodes of closures in a graph: (number, list of inputs) -> list of outputs.
+c10::Symbol closure_symbol();
+// Which of its inputs the closure changes in place.
+const std::vector<int64_t>& written_by_closure(const torch::jit::Node& node);
 
 // A recording that becomes a file must not use what is no operator.
 bool needs_operators();

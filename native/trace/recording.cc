@@ -30,7 +30,8 @@ std::string without_traceback(const std::string& message) {
 
 }  // namespace
 
-Recording::Recording(const Tensors& inputs, const std::function<Tensors()>& body, Recorder recorder) {
+Recording::Recording(const Tensors& inputs, size_t shared, const std::function<Tensors()>& body,
+                     Recorder recorder) {
   {
     Listening listening(recorder);
     auto traced = jit::tracer::trace(
@@ -39,6 +40,7 @@ Recording::Recording(const Tensors& inputs, const std::function<Tensors()>& body
     graph_ = traced.first->graph;
   }
   closures_ = std::move(recorder.closures);
+  side_part_ = settle_side_part(*graph_, inputs, shared);
   jit::EraseShapeInformation(graph_);
   code_ = jit::Code(graph_, "recording");
 }
@@ -58,12 +60,20 @@ Tensors Recording::run(const Tensors& inputs) const {
   return outputs;
 }
 
+void Recording::defer_side_part() {
+  trace::defer_side_part(*graph_);
+  code_ = jit::Code(graph_, "recording");
+}
+
 std::string Recording::text() const { return graph_->toString(/*print_source_locations=*/false); }
 
 }  // namespace trace
 
 Napi::Function RecordingObject::define(Napi::Env env) {
-  return DefineClass(env, "Recording", {InstanceMethod("text", &RecordingObject::text)});
+  return DefineClass(env, "Recording",
+                     {InstanceMethod("text", &RecordingObject::text),
+                      InstanceMethod("sidePart", &RecordingObject::side_part),
+                      InstanceMethod("deferSidePart", &RecordingObject::defer_side_part)});
 }
 
 static std::atomic<int64_t> next_id{1};
@@ -86,7 +96,8 @@ RecordingObject::RecordingObject(const Napi::CallbackInfo& info)
         },
         {}};
     recording_ = std::make_unique<trace::Recording>(
-        inputs, [&] { return to_tensors(body.Call({}), "outputs"); }, std::move(recorder));
+        inputs, /*shared: the data of the batch*/ captured_.size(),
+        [&] { return to_tensors(body.Call({}), "outputs"); }, std::move(recorder));
   });
 }
 
@@ -101,7 +112,28 @@ Napi::Value RecordingObject::text(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] { return Napi::String::New(info.Env(), recording_->text()); });
 }
 
+// sidePart() -> undefined where nothing is marked; else why it runs in line, or null
+Napi::Value RecordingObject::side_part(const Napi::CallbackInfo& info) {
+  const auto& part = recording_->side_part();
+  if (!part.found) return info.Env().Undefined();
+  if (part.obstacle.empty()) return info.Env().Null();
+  return Napi::String::New(info.Env(), part.obstacle);
+}
+
+// deferSidePart()
+Napi::Value RecordingObject::defer_side_part(const Napi::CallbackInfo& info) {
+  recording_->defer_side_part();
+  return info.Env().Undefined();
+}
+
+// recordSidePart(begins): only where a recording is being made
+Napi::Value record_side_part(const Napi::CallbackInfo& info) {
+  trace::record_side_part(to_bool(info[0], "begins"));
+  return info.Env().Undefined();
+}
+
 void export_recording(Napi::Env env, Napi::Object exports) {
+  exports.Set("recordSidePart", Napi::Function::New<guarded<record_side_part>>(env));
   exports.Set("Recording", RecordingObject::define(env));
 }
 
