@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
@@ -48,6 +49,19 @@ double median(std::vector<double> values) {
 }
 
 }  // namespace
+
+Event::~Event() {
+  if (event_ != nullptr) C10_CUDA_CHECK_WARN(cudaEventDestroy(event_));
+}
+
+void Event::record(const c10::cuda::CUDAStream& stream) {
+  if (event_ == nullptr) C10_CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+  C10_CUDA_CHECK(cudaEventRecord(event_, stream));
+}
+
+void Event::block(const c10::cuda::CUDAStream& stream) const {
+  C10_CUDA_CHECK(cudaStreamWaitEvent(stream, event_));
+}
 
 SideStream::SideStream(c10::DeviceIndex device)
     : own_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device)), entered_from_(own_) {}

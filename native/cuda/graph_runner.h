@@ -1,6 +1,5 @@
 // Steps as CUDA graphs: what a step launches is captured once and then launched as one.
 #pragma once
-#include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAStream.h>
 
@@ -15,6 +14,21 @@ namespace alambic::cuda {
 
 using step::Tensors;
 
+// A point in a stream that others wait for. It belongs to the device that is current when it is first
+// recorded. ATen's class for it takes headers of CUDA's libraries, which not every toolkit has.
+class Event {
+ public:
+  Event() = default;
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(const c10::cuda::CUDAStream& stream);
+  void block(const c10::cuda::CUDAStream& stream) const;
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 // A step's side part, on another stream.
 class SideStream final : public step::SideStream {
  public:
@@ -25,7 +39,7 @@ class SideStream final : public step::SideStream {
 
  private:
   c10::cuda::CUDAStream own_, entered_from_;
-  at::cuda::CUDAEvent entered_, done_;
+  Event entered_, done_;
 };
 
 // One graph per key of a step. Each begins with a few steps on the stream that captures it: libraries make
