@@ -101,14 +101,12 @@ describe('what may run beside the rest', () => {
   it('and may keep count for itself', () => {
     const setting = makeSetting()
     const count = ones([1])
-    const recording = record(
-      setting,
-      () => {
-        const taught = besideTheRest(() => noGrad(() => (count.add_(1), setting.teacher.features(setting.data))))
-        return mean(setting.student.features(setting.data)).add(mean(taught))
-      },
-      [count],
-    )
+    const recording = record(setting, () => {
+      const taught = besideTheRest(() =>
+        noGrad(() => (count.add_(1), setting.teacher.features(setting.data))),
+      )
+      return mean(setting.student.features(setting.data)).add(mean(taught))
+    }, [count])
     expect(recording.sidePart()).toBeNull()
   })
 
