@@ -24,14 +24,14 @@ export interface TrainTask {
 export interface LossTask {
   kind: 'loss'
   criterion: 'mse' | 'cosine' | 'attention'
-  shape: readonly number[]
-  levels: number
+  /** Features that are measured in turn. */
+  points: readonly { shape: readonly number[]; levels: number }[]
   steps: number
 }
 
 export interface ChildResult {
-  /** Milliseconds of each step. */
-  times: number[]
+  /** Milliseconds of each step, of a loss for one point after the other. */
+  times: number[][]
   /** Of a training, bytes in memory after each step. */
   resident: number[]
   /** Of a training on a GPU, after each step. */

@@ -1,65 +1,74 @@
-/** How time and memory grow: each point is a process of its own. Linear is what they should be. */
+/** How time and memory grow. Linear is what they should be. */
 import type { Benchmark, BenchmarkContext, BenchmarkResult, GrowthPoint, Target } from './benchmark.js'
-import { runChild, type LossTask, type TrainTask } from './child.js'
+import { runChild, type ChildResult, type LossTask, type TrainTask } from './child.js'
 import { fitLine, median, type Line } from './statistics.js'
 import { formatMilliseconds, formatTable } from './table.js'
-
-/** For some seconds, memory may be twice as fast as usual where a hypervisor moves processors. */
-const passes = 3
 
 interface Series {
   what: string
   along: string
-  points: { x: number; task: TrainTask | LossTask }[]
+  xs: number[]
+  /** In the order of `xs`. */
+  measure: () => Promise<{ milliseconds: number; megabytes: number }[]>
 }
 
+type Features = LossTask['points'][number]
+
+const megabytesOf = ({ before, peak }: ChildResult) => (peak - before) / 2 ** 20
+
+/** Memory in a process for each point; time in one process for all, because memory is now faster, now slower. */
 function lossSeries(criterion: LossTask['criterion'], steps: number): Series[] {
-  const what = `loss, ${criterion}`
-  const task = (shape: number[], levels: number): LossTask => ({
-    kind: 'loss',
-    criterion,
-    shape,
-    levels,
-    steps: 4 * steps,
+  const series = (along: string, xs: number[], featuresOf: (x: number) => Features): Series => ({
+    what: `loss, ${criterion}`,
+    along,
+    xs,
+    async measure() {
+      const points = xs.map(featuresOf)
+      const megabytes: number[] = []
+      for (const point of points)
+        megabytes.push(megabytesOf(await runChild({ kind: 'loss', criterion, points: [point], steps: 3 })))
+      const { times } = await runChild({ kind: 'loss', criterion, points, steps: 4 * steps })
+      return times.map((ofPoint, i) => ({
+        milliseconds: median(ofPoint.slice(2)),
+        megabytes: megabytes[i]!,
+      }))
+    },
   })
   return [
-    {
-      what,
-      along: 'batch, images',
-      points: [16, 32, 64, 128].map(x => ({ x, task: task([x, 128, 32, 32], 1) })),
-    },
-    {
-      what,
-      along: 'size of features, H × W',
-      points: [16, 32, 48, 64].map(side => ({ x: side * side, task: task([32, 128, side, side], 1) })),
-    },
-    {
-      what,
-      along: 'levels of features',
-      points: [1, 2, 4, 8].map(x => ({ x, task: task([32, 64, 32, 32], x) })),
-    },
+    series('batch, images', [16, 32, 64, 128], x => ({ shape: [x, 128, 32, 32], levels: 1 })),
+    series('size of features, H × W', [256, 1024, 2304, 4096], x => ({
+      shape: [32, 128, Math.sqrt(x), Math.sqrt(x)],
+      levels: 1,
+    })),
+    series('levels of features', [1, 2, 4, 8], x => ({ shape: [32, 64, 32, 32], levels: x })),
   ]
 }
 
+/** Trainings compute more than they move: each in a process of its own, the median of three. */
 function stepSeries(steps: number): Series[] {
-  const what = 'distillation step'
   const base = { kind: 'train', teacher: 'resnet20', student: 'resnet8', steps } as const
+  const series = (along: string, xs: number[], taskOf: (x: number) => TrainTask): Series => ({
+    what: 'distillation step',
+    along,
+    xs,
+    async measure() {
+      const results = xs.map(() => [] as ChildResult[])
+      for (let pass = 0; pass < 3; pass++)
+        for (const [i, x] of xs.entries()) results[i]!.push(await runChild(taskOf(x)))
+      return results.map(ofPoint => ({
+        milliseconds: median(ofPoint.map(({ times }) => Math.min(...times[0]!.slice(2)))),
+        megabytes: median(ofPoint.map(megabytesOf)),
+      }))
+    },
+  })
   return [
-    {
-      what,
-      along: 'batch, images',
-      points: [16, 32, 64, 128].map(x => ({ x, task: { ...base, batch: x, size: 32 } })),
-    },
-    {
-      what,
-      along: 'size of features, H × W',
-      points: [16, 32, 48, 64].map(side => ({ x: side * side, task: { ...base, batch: 32, size: side } })),
-    },
-    {
-      what,
-      along: 'levels of features',
-      points: [1, 2, 3].map(x => ({ x, task: { ...base, batch: 64, size: 32, levels: x } })),
-    },
+    series('batch, images', [16, 32, 64, 128], x => ({ ...base, batch: x, size: 32 })),
+    series('size of features, H × W', [256, 1024, 2304, 4096], x => ({
+      ...base,
+      batch: 32,
+      size: Math.sqrt(x),
+    })),
+    series('levels of features', [1, 2, 3], x => ({ ...base, batch: 64, size: 32, levels: x })),
   ]
 }
 
@@ -70,23 +79,10 @@ async function run({ rounds, wanted, progress }: BenchmarkContext): Promise<Benc
   const criteria = ['mse', 'cosine', 'attention'] as const
   const all = [...criteria.flatMap(criterion => lossSeries(criterion, steps)), ...stepSeries(steps)]
   const growth: GrowthPoint[] = []
-  for (const { what, along, points } of all.filter(series => wanted(`${series.what} ${series.along}`))) {
-    const measured = points.map(() => ({ milliseconds: [] as number[], megabytes: [] as number[] }))
-    for (let pass = 0; pass < passes; pass++)
-      for (const [i, { x, task }] of points.entries()) {
-        progress(`${what}, ${along} ${x}`)
-        const { times, before, peak } = await runChild(task)
-        measured[i]!.milliseconds.push(Math.min(...times.slice(2))) // of a lone process: what disturbs it only adds
-        measured[i]!.megabytes.push((peak - before) / 2 ** 20)
-      }
-    for (const [i, { milliseconds, megabytes }] of measured.entries())
-      growth.push({
-        what,
-        along,
-        x: points[i]!.x,
-        milliseconds: median(milliseconds),
-        megabytes: median(megabytes),
-      })
+  for (const { what, along, xs, measure } of all) {
+    if (!wanted(`${what} ${along}`)) continue
+    progress(`${what}, ${along}`)
+    for (const [i, point] of (await measure()).entries()) growth.push({ what, along, x: xs[i]!, ...point })
   }
   return { data: growth, table: render(growth), growth, targets: linearity(growth) }
 }

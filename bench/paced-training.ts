@@ -1,4 +1,4 @@
-import type { Batches, FitOptions } from '../lib/distill/index.js'
+import type { Batches, FitOptions, TrainingResult } from '../lib/distill/index.js'
 import type { Batch } from '../lib/data/index.js'
 import { isGpu, synchronize } from './device.js'
 
@@ -6,7 +6,7 @@ import { isGpu, synchronize } from './device.js'
 export type Start = (
   batches: Batches,
   options: Pick<FitOptions, 'epochs' | 'onStep' | 'log'>,
-) => Promise<unknown>
+) => Promise<TrainingResult>
 
 /** A step that takes longer has failed. */
 const secondsAtMost = 120
@@ -20,7 +20,7 @@ export const stepsPerTurn = 5
  */
 export class PacedTraining {
   private readonly ended: Promise<never>
-  private trainer: Promise<unknown>
+  private trainer: Promise<TrainingResult>
   private asking = deferred<(batch: Batch | null) => void>()
   private stepped = deferred<number>()
 
@@ -69,11 +69,11 @@ export class PacedTraining {
     }
   }
 
-  /** Lets the trainer come to its end. */
-  async stop(): Promise<void> {
+  /** Lets the trainer come to its end, and gives its result. */
+  async stop(): Promise<TrainingResult> {
     const give = await Promise.race([this.asking.promise, this.ended])
     give(null)
-    await this.trainer
+    return this.trainer
   }
 
   /** A trainer that reads ahead waits for its batch before it tells what went wrong. */

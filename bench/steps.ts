@@ -9,7 +9,7 @@ import {
   type Device,
   type Tensor,
 } from '../lib/index.js'
-import type { FitOptions } from '../lib/distill/index.js'
+import type { FitOptions, GraphReport } from '../lib/distill/index.js'
 import {
   atLeast,
   atLeastMeasured,
@@ -94,13 +94,15 @@ interface StepResult {
   floor: number
   /** Against Python's eager float32. */
   timesAsFast: number | null
+  /** Of a compiled step on a GPU. */
+  graph?: GraphReport
 }
 
 interface Run {
   who: string
   dtype: DType
   contestant: Contestant | null
-  close: () => Promise<void> | void
+  close: () => Promise<GraphReport | undefined>
 }
 
 function startTraining(pair: Pair, kind: Kind, { name, dtype, options }: Variant, device: Device): Run {
@@ -119,7 +121,8 @@ function startTraining(pair: Pair, kind: Kind, { name, dtype, options }: Variant
           }),
     batch,
   )
-  return { who: name, dtype, contestant: { run: () => training.step() }, close: () => training.stop() }
+  const close = async () => (await training.stop()).compilation?.graph
+  return { who: name, dtype, contestant: { run: () => training.step() }, close }
 }
 
 async function startPython(
@@ -142,7 +145,8 @@ async function startPython(
   const ready = await peers.askAllWithin({ prepare }, compiled ? compileSeconds : 120)
   const run = async () =>
     (await peers.askNext<{ milliseconds: number }>({ steps: stepsPerTurn })).milliseconds
-  return { who: name, dtype, contestant: ready === null ? null : { run }, close: () => peers.close() }
+  const close = () => Promise.resolve(void peers.close())
+  return { who: name, dtype, contestant: ready === null ? null : { run }, close }
 }
 
 async function measure(
@@ -161,11 +165,14 @@ async function measure(
   const able = runs.filter(run => run.contestant !== null)
   const times = await contest(
     Object.fromEntries(able.map(run => [`${run.who} ${run.dtype}`, run.contestant!])),
-    { rounds, warmups: 3 },
+    // On a GPU more than forty steps: by then the library knows which of its graphs is the faster.
+    { rounds, warmups: isGpu(device) ? 9 : 3 },
   )
-  for (const run of runs) await run.close()
+  const graphs: (GraphReport | undefined)[] = []
+  for (const run of runs) graphs.push(await run.close())
   const baseline = times['Python, eager float32'] ?? null
-  return runs.map(({ who, dtype }) => {
+  return runs.map(({ who, dtype }, i) => {
+    const graph = graphs[i]
     const milliseconds = times[`${who} ${dtype}`] ?? null
     return {
       pair: pair.name,
@@ -176,6 +183,7 @@ async function measure(
       milliseconds,
       floor: stepFloor(pair, kind, floors, dtype),
       timesAsFast: baseline !== null && milliseconds !== null ? baseline / milliseconds : null,
+      ...(graph && { graph }),
     }
   })
 }
@@ -244,6 +252,21 @@ function targetsOnGpu(results: StepResult[], { torchCompile }: BenchmarkContext)
 }
 
 function render(results: StepResult[]): string {
+  return [renderTimes(results), ...results.flatMap(describeGraph)].join('\n')
+}
+
+/** How a step went as a CUDA graph, on a GPU. */
+function describeGraph({ pair, kind, who, dtype, graph }: StepResult): string[] {
+  if (graph === undefined) return []
+  const { teacherStream: stream, reason } = graph
+  if (reason === undefined && stream === undefined) return []
+  const what = `${pair}, ${kind}, ${who} ${dtype}:`
+  if (reason !== undefined) return [`${what} without a CUDA graph, ${reason}`]
+  const times = `${formatMilliseconds(stream!.beside)} ms with a stream of its own, ${formatMilliseconds(stream!.inLine)} ms without`
+  return [`${what} the teacher runs ${stream!.used ? 'beside' : 'before'} the student, ${times}`]
+}
+
+function renderTimes(results: StepResult[]): string {
   return formatTable(
     ['networks', 'step', 'by', 'dtype', 'ms', '× Python eager float32', 'floor ms', 'of the floor'],
     results.map(({ pair, kind, batch, who, dtype, milliseconds, floor, timesAsFast }) => [

@@ -56,28 +56,35 @@ async function train({ teacher, student, batch, size, steps, levels = 3, device 
       last = performance.now()
     },
   })
-  return { times, resident: memory, gpu }
+  return { times: [times], resident: memory, gpu }
 }
 
-/** @param {import('./child.js').LossTask} task */
-function loss({ criterion, shape, levels, steps }) {
+/**
+ * Of each point in turn, so that what else happens on the machine meets all of them.
+ *
+ * @param {import('./child.js').LossTask} task
+ */
+function loss({ criterion, points, steps }) {
   const { AttentionTransfer, FeatureDistillationLoss } = alambic
-  const make = () => Array.from({ length: levels }, () => keep(randn(shape)))
-  const [student, teacher, logits] = [make(), make(), randn([shape[0], 10])]
-  const labels = randint(0, 10, [shape[0]])
-  for (const each of [...student, logits]) each.requiresGrad = true
   const module =
     criterion === 'attention' ? new AttentionTransfer() : new FeatureDistillationLoss({ criterion })
-  /** @type {number[]} */
-  const times = []
-  for (let i = 0; i < steps; i++) {
-    const start = performance.now()
-    scope(() => {
-      for (const each of [...student, logits]) each.grad = null
-      module.forward(student, teacher, logits, labels).total.backward()
+  const inputs = points.map(({ shape, levels }) => {
+    const make = () => Array.from({ length: levels }, () => keep(randn(shape)))
+    const [student, teacher, logits] = [make(), make(), keep(randn([shape[0], 10]))]
+    for (const each of [...student, logits]) each.requiresGrad = true
+    return { student, teacher, logits, labels: keep(randint(0, 10, [shape[0]])) }
+  })
+  /** @type {number[][]} */
+  const times = points.map(() => [])
+  for (let i = 0; i < steps; i++)
+    inputs.forEach(({ student, teacher, logits, labels }, point) => {
+      const start = performance.now()
+      scope(() => {
+        for (const each of [...student, logits]) each.grad = null
+        module.forward(student, teacher, logits, labels).total.backward()
+      })
+      times[point]?.push(performance.now() - start)
     })
-    times.push(performance.now() - start)
-  }
   return { times, resident: [], gpu: [] }
 }
 

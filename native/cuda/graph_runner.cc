@@ -137,7 +137,7 @@ std::vector<double> GraphRunner::warm_up(step::Step& step, const Tensors& batch,
   step::Outcome outcome;
   {
     c10::cuda::CUDAStreamGuard on_stream(capturing_);
-    bool is_beside = compat::graphs_hold_streams && captured.warm_ups == 1;
+    bool is_beside = compat::graphs_hold_streams && captured.warm_ups == 1 && is_beside_.value_or(true);
     outcome = step.run_on_device(captured.batch, is_beside ? &side_ : nullptr);
     values = outcome.values.cpu();
   }
@@ -159,8 +159,14 @@ void GraphRunner::capture(step::Step& step, Captured& captured) {
   c10::cuda::CUDAStreamGuard on_stream(capturing_);
   auto before = step.assumptions(captured.batch);
   bool can_be_beside = compat::graphs_hold_streams && step.has_side_part();
-  auto reason = capture(step, captured, can_be_beside && is_beside_.value_or(false));
+  bool was_faster = can_be_beside && is_beside_.value_or(false);
+  auto reason = capture(step, captured, was_faster);
   bool is_unchanged = step.assumptions(captured.batch) == before;
+  if (was_faster && !reason.empty() && is_unchanged) {
+    is_beside_ = false;
+    reason = capture(step, captured, /*is_beside=*/false);
+    is_unchanged = step.assumptions(captured.batch) == before;
+  }
   if (!reason.empty()) {
     obstacle_ = "a CUDA graph cannot hold the step: " + reason;
     // Nothing of the capture was computed, and nothing of it may be trained on.
