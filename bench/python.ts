@@ -63,15 +63,10 @@ export class PythonPeers {
     for (const peer of this.peers) await peer.ask(question)
   }
 
-  /** Asks each, one after the other. Null as soon as one has no answer in time. */
-  async askAllWithin<Answer>(question: object, seconds: number): Promise<Answer[] | null> {
-    const answers: Answer[] = []
-    for (const peer of this.peers) {
-      const answer = await peer.askWithin<Answer>(question, seconds)
-      if (answer === null) return null
-      answers.push(answer)
-    }
-    return answers
+  /** False as soon as one has no answer in time, or ends instead. */
+  async askAllWithin(question: object, seconds: number): Promise<boolean> {
+    for (const peer of this.peers) if ((await peer.askWithin(question, seconds)) === null) return false
+    return true
   }
 
   /** Asks the one whose turn it is. */

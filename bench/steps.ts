@@ -142,11 +142,11 @@ async function startPython(
     device,
     compiled,
   }
-  const ready = await peers.askAllWithin({ prepare }, compiled ? compileSeconds : 120)
+  const isReady = await peers.askAllWithin({ prepare }, compiled ? compileSeconds : 120)
   const run = async () =>
     (await peers.askNext<{ milliseconds: number }>({ steps: stepsPerTurn })).milliseconds
   const close = () => Promise.resolve(void peers.close())
-  return { who: name, dtype, contestant: ready === null ? null : { run }, close }
+  return { who: name, dtype, contestant: isReady ? { run } : null, close }
 }
 
 async function measure(

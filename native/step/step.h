@@ -111,7 +111,7 @@ class PlainRunner : public StepRunner {
  public:
   explicit PlainRunner(std::string obstacle = "") : obstacle_(std::move(obstacle)) {}
   std::vector<double> run(Step& step, const Tensors& batch) override { return run_plainly(step, batch); }
-  RunnerReport report() const override { return {0, 0, obstacle_, 0, 0, false}; }
+  RunnerReport report() const override { return {0, 0, obstacle_}; }
 
  private:
   std::string obstacle_;
@@ -121,7 +121,7 @@ class PlainRunner : public StepRunner {
 class DeviceRunner : public StepRunner {
  public:
   std::vector<double> run(Step& step, const Tensors& batch) override;
-  RunnerReport report() const override { return {0, 0, obstacle_, 0, 0, false}; }
+  RunnerReport report() const override { return {0, 0, obstacle_}; }
 
  private:
   std::string obstacle_;

@@ -4,7 +4,6 @@
 #include <torch/csrc/jit/runtime/custom_operator.h>
 
 #include <algorithm>
-#include <numeric>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -110,7 +109,7 @@ const void* storage_of(const at::Tensor& tensor) {
 // A side part and what it has to do with the rest.
 class Part {
  public:
-  Part(jit::Graph& graph, jit::Node* begin, jit::Node* end) : graph_(graph), begin_(begin), end_(end) {
+  Part(jit::Graph& graph, jit::Node* begin, jit::Node* end) : graph_(graph), end_(end) {
     for (auto* node = begin->next(); node != end; node = node->next()) nodes_.insert(node);
     for (auto* node : graph.nodes())
       for (auto* input : node->inputs()) note_use(node, input);
@@ -177,7 +176,7 @@ class Part {
   }
 
   jit::Graph& graph_;
-  jit::Node *begin_, *end_;
+  jit::Node* end_;
   std::unordered_set<const jit::Node*> nodes_;
   std::unordered_set<const jit::Value*> read_, used_outside_;  // read: made outside, used inside
   std::vector<jit::Value*> in_order_;                          // those read
