@@ -9,6 +9,7 @@ import {
   type Device,
   type Tensor,
 } from '../lib/index.js'
+import { describeStream } from '../lib/distill/compiled.js'
 import type { FitOptions, GraphReport } from '../lib/distill/index.js'
 import {
   atLeast,
@@ -257,13 +258,10 @@ function render(results: StepResult[]): string {
 
 /** How a step went as a CUDA graph, on a GPU. */
 function describeGraph({ pair, kind, who, dtype, graph }: StepResult): string[] {
-  if (graph === undefined) return []
-  const { teacherStream: stream, reason } = graph
-  if (reason === undefined && stream === undefined) return []
-  const what = `${pair}, ${kind}, ${who} ${dtype}:`
-  if (reason !== undefined) return [`${what} without a CUDA graph, ${reason}`]
-  const times = `${formatMilliseconds(stream!.beside)} ms with a stream of its own, ${formatMilliseconds(stream!.inLine)} ms without`
-  return [`${what} the teacher runs ${stream!.used ? 'beside' : 'before'} the student, ${times}`]
+  const { reason, teacherStream } = graph ?? {}
+  const how =
+    reason !== undefined ? `without a CUDA graph, ${reason}` : teacherStream && describeStream(teacherStream)
+  return how === undefined ? [] : [`${pair}, ${kind}, ${who} ${dtype}: ${how}`]
 }
 
 function renderTimes(results: StepResult[]): string {

@@ -195,7 +195,8 @@ interface Recorded {
   names: string[]
 }
 
-function describeStream({ used, beside, inLine }: NonNullable<GraphReport['teacherStream']>): string {
+/** Where the teacher runs, for people. */
+export function describeStream({ used, beside, inLine }: NonNullable<GraphReport['teacherStream']>): string {
   const times = `${beside.toFixed(2)} ms a step with a stream of its own, ${inLine.toFixed(2)} ms without`
   return `the teacher runs ${used ? 'beside' : 'before'} the student (${times})`
 }
