@@ -4,6 +4,14 @@ export { Tensor, tensor, fromTypedArray } from './tensor.js'
 export type { BackwardOptions, NestedData, ToOptions, TypedArray } from './tensor.js'
 export * from './factories.js'
 export { slice, Slice, type Index } from './indexing.js'
+export {
+  backends,
+  getFloat32MatmulPrecision,
+  isWarnAlwaysEnabled,
+  setFloat32MatmulPrecision,
+  setWarnAlways,
+  type Float32MatmulPrecision,
+} from './backends.js'
 export { autocast, type AutocastOptions } from './autocast.js'
 export { enableGrad, grad, isGradEnabled, noGrad, type GradOptions } from './autograd.js'
 export {

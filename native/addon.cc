@@ -3,6 +3,7 @@
 
 #include "autocast.h"
 #include "autograd.h"
+#include "backends.h"
 #include "call_buffer.h"
 #include "cpu_memory.h"
 #include "cuda_library.h"
@@ -21,6 +22,7 @@
 #include "tensors.h"
 #include "trace/module_export.h"
 #include "trace/recording.h"
+#include "warnings.h"
 
 static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
@@ -30,6 +32,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_storages(env, exports);
   export_autocast(env, exports);
   export_autograd(env, exports);
+  export_backends(env, exports);
   export_cpu_memory(env, exports);
   cuda::export_cuda_library(env, exports);
   export_dispatch(env, exports);
@@ -44,6 +47,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_recording(env, exports);
   export_compiled_step(env, exports);
   export_spinning(env, exports);
+  export_warnings(env, exports);
   return exports;
 }
 

@@ -358,6 +358,22 @@ export interface NativeAddon extends NativeLayers {
   setNumThreads(threads: number): void
   useDeterministicAlgorithms(deterministic: boolean): void
 
+  // ---- backends.cc
+  backendFlag(name: string): boolean
+  setBackendFlag(name: string, on: boolean): void
+  backendsAvailable(): Record<'nnpack' | 'mkldnn' | 'mkl' | 'openmp' | 'cuda' | 'cudnn', boolean>
+  float32MatmulPrecision(): string
+  setFloat32MatmulPrecision(precision: string): void
+
+  // ---- warnings.cc
+  /** `wake` is called in a turn of the event loop after libtorch warned of something new. Once per thread. */
+  onWarning(wake: () => void): void
+  /** What libtorch warned of since the last call. */
+  takeWarnings(): string[]
+  /** What libtorch says once in a process, it says each time. */
+  setWarnAlways(always: boolean): void
+  warnsAlways(): boolean
+
   // ---- spinning.cc
   /** From now on OpenMP's threads sleep between operators while others compete for the processors. */
   adaptSpinning(): void

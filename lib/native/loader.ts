@@ -17,6 +17,7 @@ import {
 } from './addon.js'
 import type { NativeAddon } from './contract.js'
 import { describeSearch, findLibtorch, findPackageRoot, minorVersion, type Libtorch } from './libtorch.js'
+import { passWarningsOn } from './warnings.js'
 import { isValidated, readChoice, recordValidation, writeChoice, type AddonFiles } from './state.js'
 
 /** The addon, and what it was made of. */
@@ -59,6 +60,7 @@ export function loadAddon(root: string = packageRoot): LoadedAddon {
     const opened = openAddon(files)
     const addon = opened.addon as NativeAddon
     addon.setErrorClass(AlambicError)
+    passWarningsOn(addon)
     addon.recycleCpuMemory(idleMemory)
     if (opened.spins) addon.adaptSpinning()
     addon.setCudaLibrary(cudaLibraryOf(files.core))
