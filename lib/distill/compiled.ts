@@ -201,7 +201,8 @@ export function describeStream({ used, beside, inLine }: NonNullable<GraphReport
   return `the teacher runs ${used ? 'beside' : 'before'} the student (${times})`
 }
 
-function reasonAgainst(optimizer: Optimizer): string | undefined {
+/** Why steps of an optimizer cannot be compiled. */
+export function reasonAgainst(optimizer: Optimizer): string | undefined {
   /* eslint-disable @typescript-eslint/unbound-method -- compared only */
   const { step, zeroGrad } = optimizer
   const isOwn =
