@@ -44,6 +44,7 @@ interface Entry {
   way: Record<string, unknown>
   choices: Record<string, { what: string; why: string }>
   day: string
+  isSure: boolean
 }
 
 interface Memory {
@@ -155,7 +156,7 @@ describe("speed: 'auto'", () => {
     ]
     expect(line).toMatch(new RegExp(`^speed: ${parts.join('; ')}; `))
     expect(line).toMatch(
-      /; (not )?compiled \(\d[\d.]* ms a step, (not )?compiled \d[\d.]* ms\); tried in [\d.]+ s$/,
+      /; (not )?compiled \(\d[\d.]* ms a step, (not )?compiled \d[\d.]* ms\); tried in [\d.]+ s( on a busy machine)?$/,
     )
     expect(line).toMatch(
       /(1 of the teacher's 1 batch norms folded \(.+; |the teacher as it is \()\d[\d.]* ms a step/,
@@ -411,6 +412,40 @@ describe('compile', () => {
     expect(traces(tried)).toEqual(traces(runs[0]!))
   })
 
+  test('ends with the epoch in which a callback changed what the loss reads', async () => {
+    class Scaled extends PlainNet {
+      scale = 1
+      override forward(x: Tensor): Tensor {
+        return super.forward(x).mul(this.scale)
+      }
+    }
+    let nets: Scaled[] = []
+    const options = {
+      make: () => {
+        nets.push(new Scaled())
+        return nets.at(-1)!
+      },
+      epochs: 4,
+      onEpoch: ({ epoch }: { epoch: number }) => {
+        if (epoch === 2) for (const net of nets) net.scale = 0.5
+      },
+    }
+    await distil('exact', options)
+    const runs = []
+    for (const compile of [false, true]) {
+      nets = []
+      editMemory(entry => {
+        entry.way['compile'] = compile
+      })
+      runs.push(await distil('exact', options))
+    }
+    expect(traces(runs[1]!)).toEqual(traces(runs[0]!))
+    expect(runs[1]!.result.compilation).toMatchObject({
+      steps: 3, // of six in two epochs, two were recorded at first, and one again
+      reason: 'the loss does not do the same at every step',
+    })
+  })
+
   test('is not chosen where the step cannot be compiled, and the log says why', async () => {
     const reading = () => {
       const net = new PlainNet()
@@ -440,6 +475,14 @@ describe('what is remembered', () => {
     expect(isRemembered(await distil('exact', { make }))).toBe(true)
   })
 
+  test('counts for one day where it was found on a busy machine', async () => {
+    await distil('exact')
+    editMemory(entry => Object.assign(entry, { isSure: true, day: '2020-01-01' }))
+    expect((await distil('exact')).line).toMatch(/tried on 2020-01-01$/)
+    editMemory(entry => Object.assign(entry, { isSure: false, day: '2020-01-01' }))
+    expect((await distil('exact')).line).toContain('tried in')
+  })
+
   test.each([
     ['is empty', ''],
     ['is cut short', '{"version":1,"entr'],
@@ -459,6 +502,7 @@ describe('what is remembered', () => {
     ['threads', (entry: Entry) => (entry.way['threads'] = 1e9)],
     ['threads of another kind', (entry: Entry) => (entry.way['threads'] = '2')],
     ['no way', (entry: Entry) => delete (entry as Partial<Entry>).way],
+    ['no certainty', (entry: Entry) => delete (entry as Partial<Entry>).isSure],
     ['no day', (entry: Entry) => delete (entry as Partial<Entry>).day],
     ['choices of nothing', (entry: Entry) => (entry.choices['constructor'] = { what: 'a', why: 'b' })],
     ['choices without words', (entry: Entry) => Object.assign(entry.choices, { threads: 5 })],

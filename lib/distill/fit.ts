@@ -188,6 +188,7 @@ async function run(
   student.train()
   try {
     for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++) {
+      if (plan.open.has('compile')) compiled?.recheck()
       const sums = new Means()
       let steps = 0
       let images = 0

@@ -29,18 +29,24 @@ export function memoryFile(): string {
   return join(cacheFolder(), 'speed.json')
 }
 
-/** What trials found under a {@link keyOf key}; undefined where there were none. */
+/**
+ * What trials found under a {@link keyOf key}; undefined where there were none. What they found on a busy machine counts
+ * for that day.
+ */
 export function recall(key: string): Remembered | undefined {
   const entry = readEntries()[key]
-  return isRemembered(entry) ? entry : undefined
+  return isRemembered(entry) && (entry.isSure || entry.day === today()) ? entry : undefined
 }
 
 /** Remembers what trials found, if that can be written. */
-export function rememberTrials(key: string, { way, choices }: Findings): void {
+export function rememberTrials(key: string, findings: Findings): void {
   const others = Object.entries(readEntries()).filter(([each]) => each !== key)
-  const day = new Date().toISOString().slice(0, 10)
-  const entries = Object.fromEntries([...others.slice(1 - mostEntries), [key, { way, choices, day }]])
+  const entries = Object.fromEntries([...others.slice(1 - mostEntries), [key, { ...findings, day: today() }]])
   write(memoryFile(), JSON.stringify({ version: 1, entries }, null, 1))
+}
+
+function today(): string {
+  return new Date().toISOString().slice(0, 10)
 }
 
 function readEntries(): Record<string, unknown> {
@@ -120,6 +126,7 @@ function isRemembered(entry: unknown): entry is Remembered {
   const choices = Object.entries(entry['choices'])
   return (
     typeof entry['day'] === 'string' &&
+    typeof entry['isSure'] === 'boolean' &&
     isWay(entry['way']) &&
     choices.every(([name, choice]) => Object.hasOwn(entry['way'] as object, name) && isChoice(choice))
   )

@@ -20,8 +20,11 @@ const margin = 0.95
 /** Steps of each way that count, at most; one before them does not. */
 const rounds = 5
 
-/** Ways that are slower than the fastest by this factor after two rounds are not tried further. */
-const hopeless = 1.25
+/** Ways that are slower than the fastest by this factor after three rounds are not tried further. */
+const hopeless = 1.5
+
+/** Where the median of the steps is longer than the fastest by this factor, others were at work on the machine. */
+const disturbed = 1.3
 
 /** Trials end after so many milliseconds with what they know, when each way has made a step that counts. */
 const patience = 60_000
@@ -46,6 +49,8 @@ export interface Subject extends StepContext {
 export interface Findings {
   way: Way
   choices: Choices
+  /** False where other work on the machine disturbed the times. */
+  isSure: boolean
 }
 
 /**
@@ -69,7 +74,7 @@ export async function chooseByTrial(plan: Plan, subject: Subject): Promise<void>
     const { findings, seconds, isComplete } = await trials.run()
     adopt(findings.way)
     Object.assign(plan.choices, findings.choices)
-    plan.trials = `tried in ${seconds.toFixed(1)} s`
+    plan.trials = `tried in ${seconds.toFixed(1)} s${findings.isSure ? '' : ' on a busy machine'}`
     if (isComplete) rememberTrials(key, findings)
   }
   teacher?.settle()
@@ -80,7 +85,7 @@ function compiledIfPossible({ compile }: Way, { optimizer }: Subject): Pick<Way,
   return { compile: compile && reasonAgainst(optimizer) === undefined }
 }
 
-/** Median milliseconds of a step, or why there is none. */
+/** Milliseconds of the fastest step, which other work on the machine disturbed least; or why there is none. */
 type Outcome = number | string
 
 class Trials {
@@ -90,6 +95,8 @@ class Trials {
   private way: Way
   /** False when no way could be taken to its end, or the training was stopped. */
   private isComplete = true
+  /** Whether other work on the machine made the times uncertain. */
+  private isDisturbed = false
   private readonly choices: Choices = {}
 
   constructor(
@@ -114,7 +121,8 @@ class Trials {
       this.snapshot.end()
     }
     const seconds = (performance.now() - this.start) / 1000
-    return { findings: { way: this.way, choices: this.choices }, seconds, isComplete: this.isComplete }
+    const findings = { way: this.way, choices: this.choices, isSure: !this.isDisturbed }
+    return { findings, seconds, isComplete: this.isComplete }
   }
 
   // ---- What is chosen, one after the other -----------------------------------------------------------------------------
@@ -219,7 +227,7 @@ class Trials {
 
   /**
    * @param contestants take a step and give its milliseconds
-   * @returns of each the median, or the message of its error
+   * @returns of each the fastest step, or the message of its error
    */
   private async race(contestants: readonly (() => Promise<number>)[]): Promise<Outcome[]> {
     const samples = contestants.map((): number[] => [])
@@ -241,12 +249,17 @@ class Trials {
       if (racing.length === 0) this.isComplete = false
       const hasSamples = racing.every(i => samples[i]!.length > 0)
       if (!this.canGoOn() && (hasSamples || !this.isComplete)) break
-      if (round < 2) continue
-      const best = Math.min(...racing.map(i => median(samples[i]!)))
-      racing = racing.filter(i => Math.min(...samples[i]!) <= hopeless * best)
+      if (round < 3) continue
+      const best = Math.min(...racing.map(i => fastest(samples[i]!)))
+      racing = racing.filter(i => fastest(samples[i]!) <= hopeless * best)
       if (racing.length === 1) break
     }
-    return samples.map((times, i) => errors.get(i) ?? (times.length > 0 ? median(times) : 'not tried'))
+    const outcomes = samples.map(
+      (times, i) => errors.get(i) ?? (times.length > 0 ? fastest(times) : 'not tried'),
+    )
+    const winner = samples[keptAt(outcomes)]!
+    if (winner.length > 2 && median(winner) > disturbed * fastest(winner)) this.isDisturbed = true
+    return outcomes
   }
 
   /** Milliseconds of a step, whose traces are then removed. */
@@ -350,6 +363,10 @@ function choice(
 function figure(outcome: Outcome): string {
   if (typeof outcome === 'string') return `failed: ${outcome.split('\n')[0]!.slice(0, 100)}`
   return `${outcome >= 100 ? outcome.toFixed(0) : outcome.toPrecision(3)} ms`
+}
+
+function fastest(samples: readonly number[]): number {
+  return Math.min(...samples)
 }
 
 function median(samples: readonly number[]): number {
