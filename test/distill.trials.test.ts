@@ -172,6 +172,35 @@ describe("speed: 'auto'", () => {
     expect(tried.state['calls']).toEqual([6])
   })
 
+  test('draws random numbers in the order in which it would without trials, for the next batch as well', async () => {
+    const noisy = () => {
+      manualSeed(11)
+      return {
+        *[Symbol.iterator]() {
+          for (let i = 0; i < 4; i++)
+            yield { data: randn([6, 1, 8, 8]), labels: tensor([0, 1, 2, 0, 1, 2], { dtype: 'int64' }) }
+        },
+      }
+    }
+    const runs = []
+    for (const speed of ['auto', 'auto'] as const) {
+      manualSeed(7)
+      const student = new Net()
+      const losses: number[] = []
+      await trainClassifier(student, noisy(), null, {
+        epochs: 1,
+        log: line => line.startsWith('speed') && losses.push(line.includes('tried in') ? 1 : 2),
+        onStep: ({ loss }) => losses.push(loss),
+        speed,
+        compile: false,
+      })
+      runs.push(losses)
+    }
+    const [tried, remembered] = runs
+    expect([tried![0], remembered![0]]).toEqual([1, 2])
+    expect(tried!.slice(1)).toEqual(remembered!.slice(1))
+  })
+
   test('trains as with its choices made by hand', async () => {
     const tried = await distil('auto', { compile: false })
     const [{ way }] = Object.values(readMemory().entries) as [Entry]

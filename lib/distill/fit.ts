@@ -151,6 +151,8 @@ async function run(
   checkCount('logEvery', logEvery)
 
   let context: StepContext | undefined
+  let begin!: () => void
+  const begun = new Promise<void>(resolve => (begin = resolve))
   let scheduler: { step(): void } | undefined
   let compiled: CompiledSteps | undefined
   const history: EpochReport[] = []
@@ -159,7 +161,7 @@ async function run(
       ? { history: reports, stopped }
       : { history: reports, stopped, compilation: compiled.report }
 
-  const begin = async (batch: Batch): Promise<StepContext> => {
+  const prepareSteps = async (batch: Batch): Promise<StepContext> => {
     const parameters = scope(() => prepare(batch))
     const optimizer = makeOptimizer(parameters)
     scheduler = options.scheduler?.(optimizer)
@@ -175,7 +177,8 @@ async function run(
     return made
   }
   const step = async (batch: Batch, where: string): Promise<LossValues> => {
-    const ready = (context ??= await withMoved(batch, device, begin))
+    const ready = (context ??= await withMoved(batch, device, prepareSteps))
+    begin()
     const { values } = scope(() => {
       const moved = moveBatch(batch, device)
       return { values: compiled ? compiled.start(moved, where) : trainStep(ready, moved, where) }
@@ -194,7 +197,9 @@ async function run(
       let images = 0
       let busy = 0
       let last = performance.now()
-      for await (const batch of plan.way.compile || plan.prefetch ? prefetch(trainLoader) : trainLoader) {
+      for await (const batch of plan.way.compile || plan.prefetch
+        ? prefetch(trainLoader, begun)
+        : trainLoader) {
         const size = batch.labels.size(0)
         const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
         batch.data.dispose()

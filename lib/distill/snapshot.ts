@@ -13,15 +13,11 @@ interface Field {
   tensor: Tensor | null
 }
 
-/**
- * Weights, buffers, gradients and the states of the random number generators, as they were when it was made. What a
- * module keeps in other fields it does not know.
- */
+/** Weights, buffers and gradients, as they were when it was made. What a module keeps in other fields it does not know. */
 export class Snapshot {
   private readonly copies: [tensor: Tensor, copy: Tensor][]
   private readonly fields: Field[]
   private readonly gradients: [tensor: Tensor, gradient: Tensor | null][]
-  private readonly states: [device: Device, state: Tensor][]
 
   /**
    * @param trained modules whose weights a step changes
@@ -33,15 +29,12 @@ export class Snapshot {
     const buffers = [...trained, ...used].flatMap(module => module.buffers())
     const weights = new Set([...parameters, ...trained.flatMap(module => module.parameters())])
     const learning = new Set([...weights, ...used.flatMap(module => module.parameters())])
-    const devices = new Set<Device>(['cpu', ...parameters.map(({ device }) => device)])
     const make = () => ({
       copies: Array.from(new Set([...weights, ...buffers]), copyOf),
-      states: Array.from(devices, (device): [Device, Tensor] => [device, getRngState(device)]),
       gradients: Array.from(learning, (tensor): [Tensor, Tensor | null] => [tensor, tensor.grad]),
     })
-    const { copies, states, gradients } = unscoped(() => noGrad(make))
+    const { copies, gradients } = unscoped(() => noGrad(make))
     this.copies = copies
-    this.states = states
     this.gradients = gradients
     this.fields = Array.from(modules).flatMap(module =>
       module.bufferFields().map(([name, tensor]) => ({ module, name, tensor })),
@@ -63,7 +56,6 @@ export class Snapshot {
         for (const [tensor, copy] of this.copies) if (tensor.handle !== 0) tensor.copy_(copy)
       }),
     )
-    for (const [device, state] of this.states) setRngState(state, device)
   }
 
   /** Whether all weights and buffers are, bit for bit, what they were. */
@@ -81,8 +73,32 @@ export class Snapshot {
   /** Releases the copies, and puts nothing back. */
   release(): void {
     for (const [, copy] of this.copies) copy.dispose()
-    for (const [, state] of this.states) state.dispose()
     for (const [, gradient] of this.gradients) gradient?.dispose()
+  }
+}
+
+/**
+ * The states of the random number generators around one step: what other code draws between two steps is not drawn
+ * again.
+ */
+export class RandomStates {
+  private readonly states: [device: Device, state: Tensor][]
+
+  /** Of the devices of `parameters`, and of the CPU. */
+  constructor(parameters: readonly Tensor[]) {
+    const devices = new Set<Device>(['cpu', ...parameters.map(({ device }) => device)])
+    this.states = unscoped(() => Array.from(devices, device => [device, getRngState(device)]))
+  }
+
+  /** Draws again what was drawn since. */
+  rewind(): void {
+    for (const [device, state] of this.states) setRngState(state, device)
+  }
+
+  /** The same for the last time. */
+  restore(): void {
+    this.rewind()
+    for (const [, state] of this.states) state.dispose()
   }
 }
 

@@ -10,7 +10,7 @@ import { zeros } from '../factories.js'
 import { nextTurn } from './batches.js'
 import { CompiledSteps, reasonAgainst } from './compiled.js'
 import { keyOf, recall, rememberTrials } from './remembered.js'
-import { Snapshot } from './snapshot.js'
+import { RandomStates, Snapshot } from './snapshot.js'
 import { countThreads, putInForce, type Choices, type Plan, type Way } from './speed.js'
 import { trainStep, type LossValues, type StepContext } from './step.js'
 
@@ -66,7 +66,7 @@ export async function chooseByTrial(plan: Plan, subject: Subject): Promise<void>
   const key = keyOf(plan, subject)
   const remembered = recall(key)
   if (remembered) {
-    adopt({ ...remembered.way, ...compiledIfPossible(remembered.way, subject) })
+    adopt(remembered.way)
     Object.assign(plan.choices, remembered.choices)
     plan.trials = `tried on ${remembered.day}`
   } else {
@@ -78,11 +78,6 @@ export async function chooseByTrial(plan: Plan, subject: Subject): Promise<void>
     if (isComplete) rememberTrials(key, findings)
   }
   teacher?.settle()
-}
-
-/** Another optimizer than that of the trials may not be one that can be compiled. */
-function compiledIfPossible({ compile }: Way, { optimizer }: Subject): Pick<Way, 'compile'> {
-  return { compile: compile && reasonAgainst(optimizer) === undefined }
 }
 
 /** Milliseconds of the fastest step, which other work on the machine disturbed least; or why there is none. */
@@ -264,6 +259,7 @@ class Trials {
 
   /** Milliseconds of a step, whose traces are then removed. */
   private async time(step: () => LossValues | Promise<LossValues>): Promise<number> {
+    const random = new RandomStates(this.context.parameters)
     const start = performance.now()
     try {
       await scope(() => ({ done: step() })).done
@@ -271,6 +267,7 @@ class Trials {
       return performance.now() - start
     } finally {
       this.snapshot.restore()
+      random.restore()
     }
   }
 
@@ -315,15 +312,18 @@ class Trials {
     natively: () => LossValues | Promise<LossValues>,
   ): Promise<boolean> {
     const { modules, parameters } = this.subject
+    const random = new RandomStates(parameters)
     const expected = scope(plainly)
     const after = new Snapshot(modules.trained, modules.used, parameters)
     this.snapshot.restore()
+    random.rewind()
     try {
       const values = await scope(() => ({ done: natively() })).done
       const names = Object.keys(expected)
       return names.every(name => expected[name] === values[name]) && after.isCurrent()
     } finally {
       this.snapshot.restore()
+      random.restore()
       after.release()
     }
   }
