@@ -358,10 +358,6 @@ export interface NativeAddon extends NativeLayers {
   setNumThreads(threads: number): void
   useDeterministicAlgorithms(deterministic: boolean): void
 
-  // ---- spinning.cc
-  /** From now on OpenMP's threads sleep between operators while others compete for the processors. */
-  adaptSpinning(): void
-
   // ---- tensors.cc
   /** Copies the view's elements. */
   tensorFromData(
