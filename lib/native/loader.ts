@@ -60,7 +60,6 @@ export function loadAddon(root: string = packageRoot): LoadedAddon {
     const addon = opened.addon as NativeAddon
     addon.setErrorClass(AlambicError)
     addon.recycleCpuMemory(idleMemory)
-    if (opened.spins) addon.adaptSpinning()
     addon.setCudaLibrary(cudaLibraryOf(files.core))
     return { addon, files, skipped: opened.skipped }
   } catch (error) {
