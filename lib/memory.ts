@@ -116,9 +116,10 @@ export function deviceMemory(device: Device = 'cuda'): DeviceMemory {
 
 /**
  * How much freed CPU memory is kept for later tensors, in bytes: a training step asks for the same sizes again and
- * again, and memory fresh from the system costs more than many an operator. What has been idle longest goes first; 0
- * keeps nothing. For all threads. Default: an eighth of the machine's (or container's) memory, at most 4 GiB; or the
- * environment variable `ALAMBIC_IDLE_MEMORY`, in MiB.
+ * again, and memory fresh from the system costs more than many an operator. What has been idle longest goes first; with
+ * 0 nothing is kept, and libtorch's own allocator does the work. For all threads. Default: the environment variable
+ * `ALAMBIC_IDLE_MEMORY`, in MiB; without it an eighth of the machine's (or container's) memory, at most 4 GiB, and 0
+ * under sanitizers and valgrind. Where the application has set an allocator of its own, nothing is kept.
  *
  * @throws AlambicError `ERR_ARGUMENT` for anything but an integer of at least 0
  */

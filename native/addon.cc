@@ -15,7 +15,6 @@
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
 #include "script/script_module.h"
-#include "spinning.h"
 #include "step/compiled_step.h"
 #include "storages.h"
 #include "system.h"
@@ -46,7 +45,6 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_module_export(env, exports);
   export_recording(env, exports);
   export_compiled_step(env, exports);
-  export_spinning(env, exports);
   export_warnings(env, exports);
   return exports;
 }

@@ -95,6 +95,14 @@ export class CompiledSteps {
   }
 
   /**
+   * Records anew at the next step of each shape: if it is not what it was, steps run as ever from then on. For steps
+   * that nobody asked to be compiled: a callback may have changed a number that the loss takes from a field.
+   */
+  recheck(): void {
+    for (const state of this.states.values()) state.isConfirmed = false
+  }
+
+  /**
    * Takes one step. Every tensor that it makes here belongs to the scope around; the batch may be disposed of when this
    * returns, which is before the step is done.
    *
@@ -201,7 +209,8 @@ export function describeStream({ used, beside, inLine }: NonNullable<GraphReport
   return `the teacher runs ${used ? 'beside' : 'before'} the student (${times})`
 }
 
-function reasonAgainst(optimizer: Optimizer): string | undefined {
+/** Why steps of an optimizer cannot be compiled. */
+export function reasonAgainst(optimizer: Optimizer): string | undefined {
   /* eslint-disable @typescript-eslint/unbound-method -- compared only */
   const { step, zeroGrad } = optimizer
   const isOwn =

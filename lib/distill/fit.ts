@@ -9,8 +9,10 @@ import type { Device } from '../types.js'
 import { nextTurn, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
+import type { PreparedTeacher } from './teacher.js'
 import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
 import { trainStep, type LossValues, type StepContext } from './step.js'
+import { chooseByTrial } from './trials.js'
 
 /** The loss to minimise under `total`, and its parts for the log. All scalars. */
 export interface LossParts {
@@ -72,16 +74,18 @@ export interface FitOptions {
   /** Stops after the current step; the result then covers what was done. */
   signal?: AbortSignal
   /**
-   * `'auto'` picks what makes training faster on this machine, and logs what it picked and why; an object makes some
-   * of the choices by hand. Results then differ from those without it by rounding, or by the precision. Default: no
-   * such thing.
+   * `'auto'` takes some steps with the first batch in several ways (precision, memory format, prepared teacher, threads,
+   * compiled or not), keeps what is faster by 5 %, remembers it for this machine and these models, and logs it with the
+   * figures. `'exact'` does so without bfloat16; an object makes some of the choices by hand, and leaves
+   * {@link compile} alone. The training is as if no trials had been. Results differ from those without `speed` by
+   * rounding, or by the precision. Default: no such thing.
    */
   speed?: Speed
   /**
    * Records what a step does and then does it natively, off this thread, while the next batch is loaded: the event loop
    * stays free. Results are the same, bit for bit. Modules in training must not be used meanwhile (`ERR_BUSY`); between
    * the steps, in `onStep` and `onEpoch`, they may. What cannot be compiled is trained as ever, and the log says why.
-   * Default: false.
+   * Default: false; with `speed: 'auto'` and `'exact'` what is faster.
    */
   compile?: boolean
 }
@@ -90,7 +94,7 @@ export interface TrainingResult {
   history: EpochReport[]
   /** Whether the signal stopped it before the last epoch was done. */
   stopped: boolean
-  /** With `compile: true`. */
+  /** Where steps were to be compiled. */
   compilation?: CompilationReport
 }
 
@@ -101,8 +105,10 @@ export interface Method {
   /** Called once with the first batch, before its step: what must see data to be made. Returns what is trained. */
   prepare: (batch: Batch) => Tensor[]
   loss: (batch: Batch) => LossParts
-  /** After {@link prepare}: what was done to the teacher for speed, for the log. */
-  describeTeacher?: () => string
+  /** The teacher as it was made fast by {@link prepare}. */
+  teacher?: PreparedTeacher
+  /** What besides the modules says what a step computes, such as the layers of features. */
+  key: string
   /** Modules whose weights change, and those that the loss uses besides. */
   modules: { trained: readonly Module[]; used: readonly Module[] }
 }
@@ -122,19 +128,22 @@ export async function fit(
 }
 
 /** How the training of a model is made fast, by the option `speed`. */
-export function planOf(model: Module, { speed, device = model.parameters()[0]?.device }: FitOptions): Plan {
-  return chooseSpeed(speed, model, device ?? 'cpu')
+export function planOf(
+  model: Module,
+  { speed, compile, device = model.parameters()[0]?.device }: FitOptions,
+): Plan {
+  return chooseSpeed(speed, model, device ?? 'cpu', compile)
 }
 
 async function run(
-  { student, prepare, loss, modules, describeTeacher }: Method,
+  { student, prepare, loss, modules, teacher, key }: Method,
   trainLoader: Batches,
   valLoader: Batches | null,
   options: FitOptions,
   plan: Plan,
 ): Promise<TrainingResult> {
   const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
-  const { signal, onStep, onEpoch, logEvery = 10, compile = false } = options
+  const { signal, onStep, onEpoch, logEvery = 10 } = options
   const log = options.log === undefined ? console.log : options.log
   const device = options.device ?? student.parameters()[0]?.device
   const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
@@ -142,6 +151,8 @@ async function run(
   checkCount('logEvery', logEvery)
 
   let context: StepContext | undefined
+  let begin!: () => void
+  const begun = new Promise<void>(resolve => (begin = resolve))
   let scheduler: { step(): void } | undefined
   let compiled: CompiledSteps | undefined
   const history: EpochReport[] = []
@@ -150,25 +161,27 @@ async function run(
       ? { history: reports, stopped }
       : { history: reports, stopped, compilation: compiled.report }
 
-  const begin = (batch: Batch): StepContext => {
-    const parameters = prepare(batch)
+  const prepareSteps = async (batch: Batch): Promise<StepContext> => {
+    const parameters = scope(() => prepare(batch))
     const optimizer = makeOptimizer(parameters)
     scheduler = options.scheduler?.(optimizer)
-    if (plan.isChosen) log?.(describePlan(plan, describeTeacher?.()))
     const made = {
       loss: (each: Batch) => inPrecision(plan, () => loss(each)),
       parameters,
       optimizer,
       clipGradNorm,
     }
-    if (compile) compiled = new CompiledSteps({ ...made, ...modules, log })
+    await chooseByTrial(plan, { ...made, student, modules, teacher, batch, signal, key })
+    if (plan.isChosen) log?.(describePlan(plan, teacher?.description))
+    if (plan.way.compile) compiled = new CompiledSteps({ ...made, ...modules, log })
     return made
   }
   const step = async (batch: Batch, where: string): Promise<LossValues> => {
+    const ready = (context ??= await withMoved(batch, device, prepareSteps))
+    begin()
     const { values } = scope(() => {
       const moved = moveBatch(batch, device)
-      context ??= begin(moved)
-      return { values: compiled ? compiled.start(moved, where) : trainStep(context, moved, where) }
+      return { values: compiled ? compiled.start(moved, where) : trainStep(ready, moved, where) }
     })
     const done = await values
     if (schedulerInterval === 'step') scheduler?.step()
@@ -178,12 +191,15 @@ async function run(
   student.train()
   try {
     for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++) {
+      if (plan.open.has('compile')) compiled?.recheck()
       const sums = new Means()
       let steps = 0
       let images = 0
       let busy = 0
       let last = performance.now()
-      for await (const batch of compile || plan.prefetch ? prefetch(trainLoader) : trainLoader) {
+      for await (const batch of plan.way.compile || plan.prefetch
+        ? prefetch(trainLoader, begun)
+        : trainLoader) {
         const size = batch.labels.size(0)
         const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
         batch.data.dispose()
@@ -228,6 +244,21 @@ export function formatEpoch({ epoch, loss, accuracy }: EpochReport): string {
 
 function moveBatch({ data, labels }: Batch, device: Device | undefined): Batch {
   return device === undefined ? { data, labels } : { data: data.to(device), labels: labels.to(device) }
+}
+
+/** Runs `body` with a batch on the device, whose copy is released when that is over. */
+async function withMoved<T>(
+  batch: Batch,
+  device: Device | undefined,
+  body: (batch: Batch) => Promise<T>,
+): Promise<T> {
+  const moved = moveBatch(batch, device)
+  try {
+    return await body(moved)
+  } finally {
+    if (moved.data !== batch.data) moved.data.dispose()
+    if (moved.labels !== batch.labels) moved.labels.dispose()
+  }
 }
 
 function checkCount(name: string, value: number): void {

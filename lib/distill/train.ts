@@ -85,7 +85,8 @@ export async function trainWithFeatureDistillation(
     }
     const method = {
       student,
-      describeTeacher: () => fastTeacher.description,
+      teacher: fastTeacher,
+      key: JSON.stringify([layers, adapt]),
       modules: { trained: [student, adaptation], used: [teacher, loss] },
       prepare(batch: Batch): Tensor[] {
         fastTeacher.prepare(() => {
@@ -141,7 +142,8 @@ export async function trainWithLogitsDistillation(
   const method = {
     student,
     modules: { trained: [student], used: [teacher, loss] },
-    describeTeacher: () => fastTeacher.description,
+    teacher: fastTeacher,
+    key: 'logits',
     prepare(batch: Batch) {
       fastTeacher.prepare(() => [teach(batch)])
       return student.parameters()
@@ -165,6 +167,7 @@ export async function trainClassifier(
 ): Promise<TrainingResult> {
   const method = {
     student: model,
+    key: 'labels',
     modules: { trained: [model], used: [] },
     prepare: () => model.parameters(),
     loss: ({ data, labels }: Batch) => ({ total: functional.crossEntropy(model.forward(data), labels) }),

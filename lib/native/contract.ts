@@ -374,10 +374,6 @@ export interface NativeAddon extends NativeLayers {
   setWarnAlways(always: boolean): void
   warnsAlways(): boolean
 
-  // ---- spinning.cc
-  /** From now on OpenMP's threads sleep between operators while others compete for the processors. */
-  adaptSpinning(): void
-
   // ---- tensors.cc
   /** Copies the view's elements. */
   tensorFromData(
@@ -410,10 +406,13 @@ export interface NativeAddon extends NativeLayers {
 
   // ---- cpu_memory.cc
   /**
-   * Makes libtorch take CPU memory from blocks that are used again and again, and keep so many bytes of freed ones.
-   * Once per process; leaves an allocator set by others alone.
+   * Makes libtorch take CPU memory from blocks that are used again and again, and keep so many bytes of freed ones. Once
+   * per process; leaves an allocator set by others alone. With 0, and without a limit where a tool watches memory,
+   * libtorch keeps its own.
    */
   recycleCpuMemory(limit: number | undefined): void
+  /** Whose takes the memory of CPU tensors now. */
+  cpuAllocator(): 'alambic' | 'libtorch' | 'other'
   /** Of freed CPU memory, how much is kept for later tensors, in all threads. */
   limitIdleMemory(bytes: number): void
   releaseIdleMemory(): void

@@ -62,7 +62,6 @@ export function loadAddon(root: string = packageRoot): LoadedAddon {
     addon.setErrorClass(AlambicError)
     passWarningsOn(addon)
     addon.recycleCpuMemory(idleMemory)
-    if (opened.spins) addon.adaptSpinning()
     addon.setCudaLibrary(cudaLibraryOf(files.core))
     return { addon, files, skipped: opened.skipped }
   } catch (error) {

@@ -122,6 +122,20 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     }
   }
 
+  /** The fields that were registered as buffers, with what they hold now. @internal */
+  bufferFields(): [string, Tensor | null][] {
+    return Array.from(this.#buffers.keys(), name => {
+      const value = (this as Record<string, unknown>)[name]
+      return [name, value instanceof Tensor ? value : null]
+    })
+  }
+
+  /** Puts another tensor, or none, into the field of a buffer. @internal */
+  replaceBuffer(name: string, buffer: Tensor | null): void {
+    if (buffer !== null) keep(buffer)
+    ;(this as Record<string, unknown>)[name] = buffer
+  }
+
   /** The parameters of this very module. Modules that do not keep them in fields override it. */
   protected ownParameters(): [string, Parameter][] {
     return Object.entries(this).filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)
