@@ -2,6 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AlambicError } from '../errors.js'
+import { isURL } from '../realms.js'
 
 /** Larger files are refused unless the caller allows more: 2 GiB, three times the largest idx file in common use. */
 export const DEFAULT_MAX_BYTES = 2 ** 31
@@ -46,7 +47,7 @@ export async function readBytes(path: string | URL, maxBytes: number): Promise<B
 
 /** How a path is named in messages. */
 export function displayName(path: string | URL): string {
-  return path instanceof URL ? fileURLToPath(path) : path
+  return isURL(path) ? fileURLToPath(path) : path
 }
 
 /**

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
+import { isUint8Array } from '../realms.js'
 import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
 import { displayName, findFiles, formatError } from './files.js'
 import { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
@@ -102,7 +103,7 @@ function expectBytes(
   file: string,
 ): { shape: number[]; data: Uint8Array } {
   const { type, shape, data } = array
-  if (data instanceof Uint8Array && shape.length === dimensions) return { shape, data }
+  if (isUint8Array(data) && shape.length === dimensions) return { shape, data }
   throw formatError(file, {
     offset: 2,
     expected: `${content}: uint8 elements in ${dimensions} dimensions (08 0${dimensions})`,
