@@ -1,10 +1,10 @@
 /** TorchScript files of TypeScript modules. */
-import { randomBytes } from 'node:crypto'
-import { rename, rm, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { noGrad } from './autograd.js'
 import { asObserved } from './capture.js'
 import { AlambicError, argumentError, show } from './errors.js'
+import { makeAtomically } from './io/atomic-file.js'
 import { scope } from './memory.js'
 import type { Handle, ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
 import { native } from './native/loader.js'
@@ -67,9 +67,8 @@ export async function exportTorchScript(
     )
   checkNames(module, freeze)
   await checkDirectory(path)
-  const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
   const warnings: string[] = []
-  try {
+  await makeAtomically(path, temporary => {
     inMode(module, training, () => {
       const { traced, reads } = unchanged(module, () =>
         // A frozen file has no layers left whose outputs could be captured.
@@ -87,12 +86,9 @@ export async function exportTorchScript(
             'the forward reads sizes, and they are fixed',
         )
     })
-    await rename(temporary, path)
-    for (const line of warnings) warn?.(`exportTorchScript: ${line}`)
-    return { warnings }
-  } finally {
-    await rm(temporary, { force: true })
-  }
+  })
+  for (const line of warnings) warn?.(`exportTorchScript: ${line}`)
+  return { warnings }
 }
 
 function checkInputs(inputs: readonly Tensor[]): void {
