@@ -1,7 +1,14 @@
 export { AlambicError, type ErrorCode } from './errors.js'
 export * from './types.js'
 export { Tensor, tensor, fromTypedArray } from './tensor.js'
-export type { BackwardOptions, NestedData, ToOptions, TypedArray } from './tensor.js'
+export type {
+  BackwardOptions,
+  Float16ArrayLike,
+  NestedData,
+  NumberArray,
+  ToOptions,
+  TypedArray,
+} from './tensor.js'
 export * from './factories.js'
 export { slice, Slice, type Index } from './indexing.js'
 export {

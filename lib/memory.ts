@@ -7,6 +7,7 @@ import { callBuffer, reserve } from './native/call-buffer.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
+import { isMap, isPlainObject, isSet } from './realms.js'
 import type { Device } from './types.js'
 
 /** What was made in a scope, to be released at its end. @internal */
@@ -136,8 +137,9 @@ export function releaseIdleMemory(): void {
 
 /**
  * Runs `body` and releases every tensor made in it, except those in its result: a tensor, or tensors inside arrays,
- * plain objects, maps and sets. Parameters and buffers of modules made inside live on, and so does what
- * {@link keep} was called with. Scopes nest: what leaves the inner one belongs to the outer.
+ * plain objects, maps (keys and values) and sets, nested as they may be. Instances of other classes are not looked into.
+ * Parameters and buffers of modules made inside live on, and so does what {@link keep} was called with. Scopes nest:
+ * what leaves the inner one belongs to the outer.
  *
  * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: tensors made later would escape the scope
  */
@@ -149,7 +151,7 @@ export function scope<T>(body: () => T): T {
   try {
     const result = body()
     refusePromise('scope', result)
-    collectTensors(result, tensor => leaving.add(tensor))
+    if (made.length > 0) collectTensors(result, tensor => leaving.add(tensor))
     return result
   } finally {
     enter(outer)
@@ -226,28 +228,31 @@ export function refusePromise(what: string, result: unknown): void {
 }
 
 /** Calls `visit` for the tensors in a value: where {@link scope} looks for them. @internal */
-export function collectTensors(
-  value: unknown,
-  visit: (tensor: Tensor) => void,
-  seen = new Set<object>(),
-): void {
-  if (typeof value !== 'object' || value === null || seen.has(value)) return
-  seen.add(value)
-  if (isTensor(value)) visit(value)
-  else if (Array.isArray(value) || value instanceof Set)
-    for (const each of value as Iterable<unknown>) collectTensors(each, visit, seen)
-  else if (value instanceof Map)
-    for (const each of (value as Map<unknown, unknown>).values()) collectTensors(each, visit, seen)
-  else if (isPlainObject(value)) for (const each of Object.values(value)) collectTensors(each, visit, seen)
+export function collectTensors(value: unknown, visit: (tensor: Tensor) => void): void {
+  if (typeof value !== 'object' || value === null) return
+  if (isTensor(value)) {
+    visit(value)
+    return
+  }
+  // A set goes on to what is added while it is run through, and has nothing twice.
+  const found = new Set<object>([value])
+  for (const object of found)
+    if (isTensor(object)) visit(object)
+    else for (const part of partsOf(object)) if (typeof part === 'object' && part !== null) found.add(part)
 }
+
+/** Elements, keys and values. Instances of classes are not looked into: what they hold may be anything. */
+function partsOf(object: object): Iterable<unknown> {
+  if (Array.isArray(object)) return object as unknown[]
+  if (isPlainObject(object)) return Object.values(object)
+  const parts: unknown[] = []
+  if (isSet(object)) object.forEach(each => parts.push(each))
+  else if (isMap(object)) object.forEach((value, key) => parts.push(key, value))
+  return parts
+}
+
+export { isPlainObject }
 
 function isTensor(value: object): value is Tensor {
   return typeof (value as Tensor).handle === 'number' && typeof (value as Tensor).dispose === 'function'
-}
-
-/** `{ … }`, as opposed to an instance of a class. */
-export function isPlainObject(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null) return false
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
 }

@@ -5,6 +5,7 @@ import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from './memory.js'
 import type { Handle } from './native/contract.js'
 import { native } from './native/loader.js'
+import { bytesOf, typedArrayName } from './realms.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
 import type { TensorMethods } from './torch/operators.generated.js'
 import type { Device, DType, Layout, MemoryFormat, TensorOptions } from './types.js'
@@ -40,6 +41,18 @@ export type TypedArray =
   | Uint32Array
   | BigInt64Array
   | BigUint64Array
+
+/**
+ * What tensors are made of: {@link TypedArray}s of any realm, also on memory that threads share, `Uint8ClampedArray`
+ * (uint8), and `Float16Array` (float16), which Node.js has from version 24.
+ */
+export type NumberArray = TypedArray | Uint8ClampedArray | Float16ArrayLike
+
+/** A `Float16Array`, for compilers that do not know it. */
+export interface Float16ArrayLike extends ArrayBufferView {
+  readonly length: number
+  readonly [Symbol.toStringTag]: 'Float16Array'
+}
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type -- operators are methods
 export interface Tensor extends TensorMethods {}
@@ -283,7 +296,7 @@ declare global {
  * @example tensor([[1, 2], [3, 4]]), tensor(0.5, { requiresGrad: true }), tensor([1n, 2n]) // int64
  * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers
  */
-export function tensor(data: NestedData | TypedArray, options: TensorOptions = {}): Tensor {
+export function tensor(data: NestedData | NumberArray, options: TensorOptions = {}): Tensor {
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, [data.length], options)
   const shape = shapeOf(data)
   const flat = flatten(data, shape)
@@ -300,12 +313,12 @@ export type NestedData = number | bigint | boolean | readonly NestedData[]
  * @throws AlambicError `ERR_SHAPE_MISMATCH` when the sizes do not multiply to the array's length
  */
 export function fromTypedArray(
-  data: TypedArray,
+  data: NumberArray,
   shape: readonly number[],
   { dtype, device = 'cpu', requiresGrad = false }: TensorOptions = {},
 ): Tensor {
   const source = dtypeOfArray(data)
-  const result = new Tensor(native.tensorFromData(data, source, shape, dtype ?? source, device))
+  const result = new Tensor(native.tensorFromData(bytesOf(data), source, shape, dtype ?? source, device))
   if (requiresGrad) result.requiresGrad = true
   return result
 }
@@ -340,33 +353,25 @@ function storageOf(dtype: DType): [ArrayConstructor, DType] {
   return dtype === 'complex32' ? [Float32Array, 'complex64'] : [Float32Array, 'float32']
 }
 
-function dtypeOfArray(array: TypedArray): DType {
-  switch (array.constructor) {
-    case Float32Array:
-      return 'float32'
-    case Float64Array:
-      return 'float64'
-    case Int8Array:
-      return 'int8'
-    case Uint8Array:
-    case Uint8ClampedArray:
-    case Buffer:
-      return 'uint8'
-    case Int16Array:
-      return 'int16'
-    case Uint16Array:
-      return 'uint16'
-    case Int32Array:
-      return 'int32'
-    case Uint32Array:
-      return 'uint32'
-    case BigInt64Array:
-      return 'int64'
-    case BigUint64Array:
-      return 'uint64'
-    default:
-      throw argumentError('data', 'a typed array of numbers', array)
-  }
+const dtypesOfArrays: Readonly<Record<string, DType>> = {
+  Float64Array: 'float64',
+  Float32Array: 'float32',
+  Float16Array: 'float16',
+  Int8Array: 'int8',
+  Uint8Array: 'uint8',
+  Uint8ClampedArray: 'uint8',
+  Int16Array: 'int16',
+  Uint16Array: 'uint16',
+  Int32Array: 'int32',
+  Uint32Array: 'uint32',
+  BigInt64Array: 'int64',
+  BigUint64Array: 'uint64',
+}
+
+function dtypeOfArray(array: NumberArray): DType {
+  const dtype = dtypesOfArrays[typedArrayName(array) ?? '']
+  if (dtype === undefined) throw argumentError('data', 'a typed array of numbers', array)
+  return dtype
 }
 
 function shapeOf(data: NestedData): number[] {

@@ -1,7 +1,8 @@
 import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
+import { isUint8Array } from '../realms.js'
 import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
-import { displayName, findFiles, formatError } from './files.js'
+import { displayName, findFiles, formatError, namedFiles } from './files.js'
 import { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
 import { ImageDataset, type ImageOptions } from './image-dataset.js'
 import { checkLabels } from './labels.js'
@@ -9,6 +10,11 @@ import { checkLabels } from './labels.js'
 export interface SplitOptions extends ImageOptions {
   /** The training images, or else the test images. Default: true. */
   train?: boolean
+}
+
+export interface MnistOptions extends SplitOptions {
+  /** Names of the idx files, in `dir` or absolute, where they are others than the published ones. */
+  files?: { images: string; labels: string }
 }
 
 /**
@@ -20,9 +26,9 @@ export interface SplitOptions extends ImageOptions {
  */
 export async function loadMnist(
   dir: string,
-  { train = true, mean = [0.1307], std = [0.3081], augment }: SplitOptions = {},
+  { train = true, mean = [0.1307], std = [0.3081], augment, files }: MnistOptions = {},
 ): Promise<ImageDataset> {
-  return loadDirectory('MNIST', dir, train, { classes: MNIST_CLASSES, mean, std, augment })
+  return loadDirectory('MNIST', dir, train, files, { classes: MNIST_CLASSES, mean, std, augment })
 }
 
 /**
@@ -33,9 +39,14 @@ export async function loadMnist(
  */
 export async function loadFashionMnist(
   dir: string,
-  { train = true, mean = [0.286], std = [0.353], augment }: SplitOptions = {},
+  { train = true, mean = [0.286], std = [0.353], augment, files }: MnistOptions = {},
 ): Promise<ImageDataset> {
-  return loadDirectory('FashionMNIST', dir, train, { classes: FASHION_MNIST_CLASSES, mean, std, augment })
+  return loadDirectory('FashionMNIST', dir, train, files, {
+    classes: FASHION_MNIST_CLASSES,
+    mean,
+    std,
+    augment,
+  })
 }
 
 export interface IdxImageOptions extends ImageOptions {
@@ -81,8 +92,13 @@ async function loadDirectory(
   name: 'MNIST' | 'FashionMNIST',
   dir: string,
   train: boolean,
+  named: MnistOptions['files'],
   options: IdxImageOptions,
 ): Promise<ImageDataset> {
+  if (named !== undefined) {
+    const [images, labels] = namedFiles(dir, [named.images, named.labels])
+    return loadIdxImages(images!, labels!, options)
+  }
   const part = train ? 'train' : 't10k'
   const wanted = [fileNames(part, 'images', 3), fileNames(part, 'labels', 1)]
   const [imagesFile, labelsFile] = await findFiles(name, [dir, join(dir, name, 'raw')], wanted)
@@ -102,7 +118,7 @@ function expectBytes(
   file: string,
 ): { shape: number[]; data: Uint8Array } {
   const { type, shape, data } = array
-  if (data instanceof Uint8Array && shape.length === dimensions) return { shape, data }
+  if (isUint8Array(data) && shape.length === dimensions) return { shape, data }
   throw formatError(file, {
     offset: 2,
     expected: `${content}: uint8 elements in ${dimensions} dimensions (08 0${dimensions})`,

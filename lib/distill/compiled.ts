@@ -7,6 +7,7 @@ import type { Module } from '../nn/module.js'
 import { Optimizer } from '../optim/index.js'
 import { getRngState, setRngState } from '../random.js'
 import type { Tensor } from '../tensor.js'
+import { isError } from '../realms.js'
 import { describeRead, ReadLog } from '../trace/reads.js'
 import { withScopes } from '../trace/scopes.js'
 import type { LossParts } from './fit.js'
@@ -146,7 +147,7 @@ export class CompiledSteps {
       // Either the loss cannot be recorded, or it fails anyhow: then it fails again.
       restore()
       const values = trainStep(context, batch, where)
-      this.giveUp(error instanceof Error ? error.message : String(error))
+      this.giveUp(isError(error) ? error.message : String(error))
       return values
     }
     this.report.recordings++

@@ -8,10 +8,13 @@ import { torch } from '../torch/index.js'
 import type { Device } from '../types.js'
 import { nextTurn, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
+import { toInputFunction, type ModelInput } from './model-input.js'
 
 export interface EvaluateOptions {
   /** Where the batches are moved. Default: the model's device. */
   device?: Device
+  /** How the model is given a batch's images: a function, or two formats, see {@link ModelInput}. Default: as they are. */
+  input?: ModelInput
   /** Stops between batches; the accuracy is then that of the batches seen. */
   signal?: AbortSignal
 }
@@ -25,8 +28,9 @@ export interface EvaluateOptions {
 export async function evaluate(
   model: Module<[Tensor], Tensor>,
   loader: Batches,
-  { device = model.parameters()[0]?.device, signal }: EvaluateOptions = {},
+  { device = model.parameters()[0]?.device, input, signal }: EvaluateOptions = {},
 ): Promise<number> {
+  const toModel = toInputFunction('input', input)
   const modes = model.modules().map(module => [module, module.training] as const)
   model.eval()
   let correct = 0
@@ -34,7 +38,7 @@ export async function evaluate(
   try {
     for await (const batch of loader) {
       total += batch.labels.size(0)
-      correct += countCorrect(model, batch, device)
+      correct += countCorrect(model, batch, toModel, device)
       await nextTurn()
       if (signal?.aborted) break
     }
@@ -46,11 +50,16 @@ export async function evaluate(
   return (100 * correct) / total
 }
 
-function countCorrect(model: Module<[Tensor], Tensor>, { data, labels }: Batch, device?: Device): number {
+function countCorrect(
+  model: Module<[Tensor], Tensor>,
+  { data, labels }: Batch,
+  toModel: (images: Tensor) => Tensor,
+  device?: Device,
+): number {
   try {
     return noGrad(() =>
       scope(() => {
-        const images = device === undefined ? data : data.to(device)
+        const images = toModel(device === undefined ? data : data.to(device))
         const logits = releasingEarly(model, () => model.forward(images))
         const predicted = torch.argmax(logits, { dim: 1 })
         return predicted.eq(labels.to(predicted.device)).sum().item()

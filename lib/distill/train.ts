@@ -11,6 +11,7 @@ import { AdaptationLayer } from './adaptation.js'
 import type { Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
 import { fit, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
+import { toInputFunction, type ModelInput } from './model-input.js'
 import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
 
@@ -38,6 +39,11 @@ export interface FeatureDistillationOptions extends FitOptions {
   adapt?: 'teacher' | 'student' | 'none'
   /** Of the adaptation layers. Default: 1. */
   adaptKernelSize?: number
+  /**
+   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
+   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   */
+  teacherInput?: ModelInput
 }
 
 export interface FeatureDistillationResult extends TrainingResult {
@@ -70,11 +76,16 @@ export async function trainWithFeatureDistillation(
   const layers = toPairs(options.featureLayers)
   const adaptation = new ModuleList<AdaptationLayer>()
 
+  const toTeacher = toInputFunction('teacherInput', options.teacherInput)
   const plan = planOf(student, options)
   const fastTeacher = new PreparedTeacher(teacher, plan)
 
   return withProbes(teacher, student, layers, async (teacherProbe, studentProbe) => {
-    const teach = ({ data }: Batch) => noGrad(() => releasingEarly(teacher, () => teacherProbe.forward(data)))
+    const teach = ({ data }: Batch) =>
+      noGrad(() => {
+        const images = toTeacher(data)
+        return releasingEarly(teacher, () => teacherProbe.forward(images))
+      })
     const observe = (batch: Batch, taught = teach(batch)) => {
       const { output: logits, features } = studentProbe.forward(batch.data)
       return {
@@ -125,6 +136,11 @@ export async function trainWithFeatureDistillation(
 export interface LogitsDistillationOptions extends FitOptions {
   /** Default: `new LogitsDistillationLoss()`, that is alpha 0.5 and temperature 4. */
   loss?: LogitsDistillationLoss
+  /**
+   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
+   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   */
+  teacherInput?: ModelInput
 }
 
 /** Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features. */
@@ -133,12 +149,17 @@ export async function trainWithLogitsDistillation(
   student: Classifier,
   trainLoader: Batches,
   valLoader: Batches | null,
-  { loss = new LogitsDistillationLoss(), ...options }: LogitsDistillationOptions = {},
+  { loss = new LogitsDistillationLoss(), teacherInput, ...options }: LogitsDistillationOptions = {},
 ): Promise<TrainingResult> {
+  const toTeacher = toInputFunction('teacherInput', teacherInput)
   teacher.eval()
   const plan = planOf(student, options)
   const fastTeacher = new PreparedTeacher(teacher, plan)
-  const teach = ({ data }: Batch) => noGrad(() => releasingEarly(teacher, () => teacher.forward(data)))
+  const teach = ({ data }: Batch) =>
+    noGrad(() => {
+      const images = toTeacher(data)
+      return releasingEarly(teacher, () => teacher.forward(images))
+    })
   const method = {
     student,
     modules: { trained: [student], used: [teacher, loss] },

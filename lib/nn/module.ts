@@ -1,5 +1,5 @@
 import { noGrad } from '../autograd.js'
-import { AlambicError } from '../errors.js'
+import { AlambicError, show } from '../errors.js'
 import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
@@ -304,6 +304,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
         [`loadStateDict into ${this.label}:`]
           .concat(missing.length ? `  missing keys: ${missing.join(', ')}` : [])
           .concat(unexpected.length ? `  unexpected keys: ${unexpected.join(', ')}` : [])
+          .concat(commonPrefix(missing, unexpected) ?? [])
           .concat(dataless.length ? `  on meta, which holds no data: ${dataless.join(', ')}` : [])
           .concat(misshapen.length ? `  wrong shapes: ${misshapen.join('; ')}` : [])
           .concat(
@@ -343,6 +344,29 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
 function join(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`
+}
+
+/** What is to be done where all keys differ in what they begin with, as those of `DataParallel` and `torch.compile` do. */
+function commonPrefix(missing: readonly string[], unexpected: readonly string[]): string | undefined {
+  const [first] = missing
+  if (first === undefined || unexpected.length === 0) return undefined
+  const found = (prefix: string, wanted: readonly string[], given: ReadonlySet<string>) =>
+    wanted.filter(name => given.has(prefix + name)).length
+  const bestPrefix = (wanted: readonly string[], given: readonly string[]) => {
+    const names = new Set(given)
+    return wanted
+      .slice(0, 8)
+      .flatMap(name => given.filter(key => key.endsWith(name)).map(key => key.slice(0, -name.length)))
+      .filter(prefix => prefix !== '' && found(prefix, wanted, names) * 2 >= wanted.length)
+      .sort((a, b) => found(b, wanted, names) - found(a, wanted, names))[0]
+  }
+  const prefix = bestPrefix(missing, unexpected)
+  if (prefix !== undefined)
+    return `  with { prefix: ${show(prefix)} } ${found(prefix, missing, new Set(unexpected))} of the missing keys are there`
+  const added = bestPrefix(unexpected, missing)
+  return added === undefined
+    ? undefined
+    : `  with { rename: key => ${show(added)} + key } ${found(added, unexpected, new Set(missing))} of the missing keys are there`
 }
 
 function under<T>(path: string, named: [string, T][]): [string, T][] {

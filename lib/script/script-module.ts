@@ -1,7 +1,6 @@
 import { isGradEnabled } from '../autograd.js'
 import { AlambicError } from '../errors.js'
 import { parseFeaturePath } from '../feature-path.js'
-import { isPlainObject } from '../memory.js'
 import { nearest } from '../names.js'
 import type {
   Handle,
@@ -15,6 +14,7 @@ import type {
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
 import { Parameter } from '../nn/parameter.js'
+import { isPlainObject } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import { keyOf, Taps, type TapListener } from './taps.js'
 import { decode, encode } from './values.js'

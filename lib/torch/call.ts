@@ -4,11 +4,11 @@
  * file and this file the class.
  */
 import { AlambicError } from '../errors.js'
-import { isPlainObject } from '../memory.js'
 import { Tag, type CallResult, type PlanId } from '../native/contract.js'
 import { callBuffer, reserve } from '../native/call-buffer.js'
 import { native } from '../native/loader.js'
 import { Generator } from '../random.js'
+import { isPlainObject, typedArrayName } from '../realms.js'
 import type { Tensor as TensorClass } from '../tensor.js'
 
 let Tensor: typeof TensorClass
@@ -94,7 +94,7 @@ function encodeOther(at: number, value: unknown): number {
   if (typeof value === 'boolean') return write(at, Tag.boolean, value ? 1 : 0)
   if (typeof value === 'string') return encodeString(at, value)
   if (Array.isArray(value)) return encodeList(at, value)
-  if (ArrayBuffer.isView(value)) return encodeList(at, Array.from(value as unknown as Iterable<number>))
+  if (typedArrayName(value) !== undefined) return encodeList(at, Array.from(value as Iterable<number>))
   if (value instanceof Generator) return writeOther(at, Tag.generator, value.native)
   return writeOther(at, Tag.other, value)
 }
