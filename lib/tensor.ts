@@ -1,5 +1,17 @@
 import { inspect } from 'node:util'
-import { AlambicError, argumentError } from './errors.js'
+import {
+  dtypeOfArray,
+  flatten,
+  nest,
+  readElements,
+  shapeOf,
+  storageOf,
+  toSource,
+  type NestedData,
+  type Source,
+  type TypedArray,
+} from './elements.js'
+import { AlambicError } from './errors.js'
 import { formatTensor } from './format.js'
 import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from './memory.js'
@@ -7,7 +19,7 @@ import type { Handle } from './native/contract.js'
 import { native } from './native/loader.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
 import type { TensorMethods } from './torch/operators.generated.js'
-import type { Device, DType, Layout, MemoryFormat, TensorOptions } from './types.js'
+import type { Device, DType, Layout, MemoryFormat, Scalar, TensorOptions } from './types.js'
 
 /** What {@link Tensor.to} can change. */
 export interface ToOptions {
@@ -20,6 +32,8 @@ export interface ToOptions {
   copy?: boolean
 }
 
+export type { NestedData, TypedArray } from './elements.js'
+
 export interface BackwardOptions {
   /** dLoss/dThis, of this tensor's shape. Default: 1, for a tensor with one element. */
   gradient?: Tensor
@@ -28,18 +42,6 @@ export interface BackwardOptions {
   /** Make the gradients differentiable themselves. Default: false. */
   createGraph?: boolean
 }
-
-export type TypedArray =
-  | Float32Array
-  | Float64Array
-  | Int8Array
-  | Uint8Array
-  | Int16Array
-  | Uint16Array
-  | Int32Array
-  | Uint32Array
-  | BigInt64Array
-  | BigUint64Array
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type -- operators are methods
 export interface Tensor extends TensorMethods {}
@@ -134,11 +136,7 @@ export class Tensor {
    */
   item<T extends number | boolean | { re: number; im: number } = number>(): T {
     const value = native.item(this.handle)
-    if (typeof value === 'bigint')
-      throw new AlambicError(
-        'ERR_PRECISION',
-        `item: ${value} does not fit into a JavaScript number; read it with toTypedArray()`,
-      )
+    if (typeof value === 'bigint') throw tooLarge('item', value)
     return value as T
   }
 
@@ -148,7 +146,10 @@ export class Tensor {
    * @throws AlambicError `ERR_PRECISION` for an int64 beyond 2^53
    */
   tolist(): unknown {
-    return nest(flatValues(this), this.shape)
+    const values = readElements(this.toTypedArray(), this.dtype)
+    const large = values.find(each => typeof each === 'bigint')
+    if (large !== undefined) throw tooLarge('tolist', large)
+    return nest(values, this.shape)
   }
 
   /**
@@ -179,18 +180,28 @@ export class Tensor {
   // ---- Indexing ----------------------------------------------------------------------------------------------------
 
   /**
-   * As Python's `x[...]`: integers select, {@link slice} takes a range, `null` adds a dimension, `'...'` stands for
-   * all dimensions not named, tensors and arrays pick elements, boolean tensors mask. All but the last two are views.
+   * As Python's `x[...]`: integers and integer tensors without dimensions select, {@link slice} takes a range, `null`
+   * adds a dimension, `'...'` stands for all dimensions not named, integer tensors and arrays pick elements, boolean
+   * ones mask as many dimensions as they have. A boolean adds a dimension, of size 1 where true and 0 where false.
+   * All but picks, masks and booleans give views.
    *
-   * @example x.at(0), x.at('...', slice(0, 2)), x.at(mask)
-   * @throws AlambicError `ERR_INDEX` for an index out of range or too many indices
+   * @example x.at(0), x.at('...', slice(0, 2)), x.at(mask), x.at(mask, [0, 1])
+   * @throws AlambicError `ERR_INDEX` for an index out of range, too many indices, or a mask of another shape than the
+   *   dimensions that it stands for
    */
   at(...indices: Index[]): Tensor {
     return indexTensor(this, indices)
   }
 
-  /** As Python's `x[...] = value`, in place. Returns this tensor. */
-  setAt(indices: Index | readonly Index[], value: Tensor | number | boolean): this {
+  /**
+   * As Python's `x[...] = value`, in place: the value is broadcast, and converted to this tensor's dtype and device. An
+   * array is a list of indices, one per dimension: `x.setAt([[0, 2]], 5)` writes to the rows 0 and 2.
+   *
+   * @returns this tensor
+   * @throws AlambicError as {@link at}; `ERR_ARGUMENT` for a number that the dtype does not hold, `ERR_SHAPE_MISMATCH`
+   *   for a value that does not broadcast
+   */
+  setAt(indices: Index | readonly Index[], value: Tensor | Scalar): this {
     setIndexed(this, Array.isArray(indices) ? (indices as Index[]) : [indices as Index], value)
     return this
   }
@@ -278,173 +289,51 @@ declare global {
 }
 
 /**
- * A tensor from numbers, nested arrays or a typed array, which is copied.
+ * A tensor from numbers, nested arrays or a typed array, which is copied. Numbers become float32, bigints int64, booleans
+ * bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off.
  *
  * @example tensor([[1, 2], [3, 4]]), tensor(0.5, { requiresGrad: true }), tensor([1n, 2n]) // int64
- * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for a mix
+ *   of bigints and numbers without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for uint8,
+ *   NaN for int64
  */
 export function tensor(data: NestedData | TypedArray, options: TensorOptions = {}): Tensor {
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, [data.length], options)
+  const { dtype, ...others } = options
   const shape = shapeOf(data)
-  const flat = flatten(data, shape)
-  const values = toTypedArray(flat, options.dtype)
-  return fromTypedArray(values.data, shape, { ...options, dtype: options.dtype ?? values.dtype })
+  return make(toSource(flatten(data, shape), dtype, shape), shape, others)
 }
-
-export type NestedData = number | bigint | boolean | readonly NestedData[]
 
 /**
  * A tensor of the given shape from a typed array in row-major order, which is copied. The dtype is the array's unless
- * given.
+ * given; another one converts as {@link Tensor.to} does, where integers that do not fit wrap around.
  *
  * @throws AlambicError `ERR_SHAPE_MISMATCH` when the sizes do not multiply to the array's length
  */
 export function fromTypedArray(
   data: TypedArray,
   shape: readonly number[],
-  { dtype, device = 'cpu', requiresGrad = false }: TensorOptions = {},
+  { dtype, ...others }: TensorOptions = {},
 ): Tensor {
-  const source = dtypeOfArray(data)
-  const result = new Tensor(native.tensorFromData(data, source, shape, dtype ?? source, device))
+  const from = dtypeOfArray(data)
+  return make({ data, from, dtype: dtype ?? from }, shape, others)
+}
+
+function make(
+  { data, from, dtype }: Source,
+  shape: readonly number[],
+  { device = 'cpu', requiresGrad = false }: TensorOptions,
+): Tensor {
+  const result = new Tensor(native.tensorFromData(data, from, shape, dtype, device))
   if (requiresGrad) result.requiresGrad = true
   return result
 }
 
-// ---- Between JavaScript's arrays and dtypes ------------------------------------------------------------------------
-
-type ArrayConstructor = new (buffer: ArrayBuffer) => TypedArray
-
-const arrayTypes: Partial<Record<DType, ArrayConstructor>> = {
-  float32: Float32Array,
-  float64: Float64Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  int16: Int16Array,
-  uint16: Uint16Array,
-  int32: Int32Array,
-  uint32: Uint32Array,
-  int64: BigInt64Array,
-  uint64: BigUint64Array,
-  bool: Uint8Array,
-  complex64: Float32Array,
-  complex128: Float64Array,
-  qint8: Int8Array,
-  quint8: Uint8Array,
-  qint32: Int32Array,
-}
-
-/** The typed array for a dtype, and the dtype that its elements have: half precisions are widened. */
-function storageOf(dtype: DType): [ArrayConstructor, DType] {
-  const direct = arrayTypes[dtype]
-  if (direct) return [direct, dtype]
-  return dtype === 'complex32' ? [Float32Array, 'complex64'] : [Float32Array, 'float32']
-}
-
-function dtypeOfArray(array: TypedArray): DType {
-  switch (array.constructor) {
-    case Float32Array:
-      return 'float32'
-    case Float64Array:
-      return 'float64'
-    case Int8Array:
-      return 'int8'
-    case Uint8Array:
-    case Uint8ClampedArray:
-    case Buffer:
-      return 'uint8'
-    case Int16Array:
-      return 'int16'
-    case Uint16Array:
-      return 'uint16'
-    case Int32Array:
-      return 'int32'
-    case Uint32Array:
-      return 'uint32'
-    case BigInt64Array:
-      return 'int64'
-    case BigUint64Array:
-      return 'uint64'
-    default:
-      throw argumentError('data', 'a typed array of numbers', array)
-  }
-}
-
-function shapeOf(data: NestedData): number[] {
-  const shape: number[] = []
-  for (let level: unknown = data; Array.isArray(level); level = (level as unknown[])[0])
-    shape.push(level.length)
-  return shape
-}
-
-function flatten(data: NestedData, shape: number[]): (number | bigint | boolean)[] {
-  const flat: (number | bigint | boolean)[] = []
-  const visit = (value: NestedData, depth: number, path: string) => {
-    if (depth < shape.length) {
-      const expected = shape[depth]!
-      if (!Array.isArray(value) || value.length !== expected) {
-        const got = Array.isArray(value) ? `${value.length}` : 'a single value'
-        throw new AlambicError(
-          'ERR_SHAPE_MISMATCH',
-          `tensor: expected ${expected} elements at data${path} as at its first neighbour, got ${got}`,
-        )
-      }
-      value.forEach((each: NestedData, i) => visit(each, depth + 1, `${path}[${i}]`))
-    } else if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean') {
-      flat.push(value)
-    } else throw argumentError(`tensor: data${path}`, 'a number, bigint or boolean', value)
-  }
-  visit(data, 0, '')
-  return flat
-}
-
-function toTypedArray(
-  flat: (number | bigint | boolean)[],
-  dtype?: DType,
-): { data: TypedArray; dtype: DType } {
-  const bigints = flat.filter(value => typeof value === 'bigint').length
-  if (bigints > 0) {
-    if (bigints < flat.length && dtype === undefined)
-      throw argumentError('tensor: data', 'either bigints or numbers, or a dtype', 'both')
-    return { data: BigInt64Array.from(flat, value => BigInt(value)), dtype: 'int64' }
-  }
-  if (flat.length > 0 && flat.every(value => typeof value === 'boolean'))
-    return { data: Uint8Array.from(flat, Number), dtype: 'bool' }
-  // float64 holds every integer up to 2^53 and every float32 exactly; the native side converts.
-  const exact = dtype !== undefined && dtype !== 'float32'
-  return { data: exact ? Float64Array.from(flat, Number) : Float32Array.from(flat, Number), dtype: 'float32' }
-}
-
-function flatValues(tensor: Tensor): unknown[] {
-  const { dtype } = tensor
-  const array = tensor.toTypedArray()
-  if (dtype === 'bool') return Array.from(array as Uint8Array, value => value !== 0)
-  if (dtype.startsWith('complex')) {
-    const parts = array as Float64Array
-    return Array.from({ length: parts.length / 2 }, (_, i) => ({ re: parts[2 * i]!, im: parts[2 * i + 1]! }))
-  }
-  if (array instanceof BigInt64Array || array instanceof BigUint64Array)
-    return Array.from(array, toSafeNumber)
-  return Array.from(array as Float64Array)
-}
-
-function toSafeNumber(value: bigint): number {
-  const number = Number(value)
-  if (Number.isSafeInteger(number)) return number
-  throw new AlambicError(
+function tooLarge(what: string, value: bigint): AlambicError {
+  return new AlambicError(
     'ERR_PRECISION',
-    `tolist: ${value} does not fit into a JavaScript number; read it with toTypedArray()`,
+    `${what}: ${value} does not fit into a JavaScript number; read it with toTypedArray()`,
   )
-}
-
-function nest(flat: unknown[], shape: number[]): unknown {
-  if (shape.length === 0) return flat[0]
-  let offset = 0
-  const build = (depth: number): unknown[] => {
-    const size = shape[depth]!
-    if (depth === shape.length - 1) return flat.slice(offset, (offset += size))
-    return Array.from({ length: size }, () => build(depth + 1))
-  }
-  return build(0)
 }
 
 const convert = toFunction(new Operator('aten::to', 'dtype_layout'))
