@@ -42,7 +42,17 @@ export function slice(...bounds: (number | null | undefined)[]): Slice {
 export type IndexArray = readonly (number | bigint | boolean | IndexArray)[]
 
 /** What {@link Tensor.at} takes for a dimension. */
-export type Index = number | bigint | boolean | Slice | null | '...' | ':' | Tensor | IndexArray
+export type Index = number | bigint | boolean | Slice | null | '...' | ':' | Tensor | IndexArray | IntegerArray
+
+type IntegerArray =
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
 
 /** What an index comes to: views are taken at once, picks all together at the end. */
 type Step = { kind: 'select'; index: number } | Slice | null | '...' | ':' | Pick | boolean
