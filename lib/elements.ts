@@ -1,6 +1,6 @@
 /** Between JavaScript's arrays and the dtypes of tensors. */
 import { AlambicError, argumentError, show } from './errors.js'
-import type { Complex, DType } from './types.js'
+import type { Complex, DType, Scalar } from './types.js'
 
 export type TypedArray =
   | Float32Array
@@ -239,6 +239,11 @@ export function requireFits(what: string, value: unknown, dtype: DType): void {
   } else if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean')
     throw new AlambicError('ERR_ARGUMENT', `${what}: expected a number, got ${show(value)}`)
   else if (!fits(value, ranges[dtype])) throw rangeError(what, dtype, value)
+}
+
+/** `{ re: 1, im: 0 }` may go into a real tensor. */
+export function realFor(dtype: DType, value: Scalar): Scalar {
+  return isComplex(value) && !dtype.startsWith('complex') ? value.re : value
 }
 
 // ---- Out of tensors ----------------------------------------------------------------------------------------------------

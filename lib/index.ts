@@ -1,9 +1,10 @@
 export { AlambicError, type ErrorCode } from './errors.js'
 export * from './types.js'
 export { Tensor, tensor, fromTypedArray } from './tensor.js'
-export type { BackwardOptions, NestedData, ToOptions, TypedArray } from './tensor.js'
+export type { BackwardOptions, ConversionOptions, NestedData, ToOptions, TypedArray } from './tensor.js'
+export type { HookHandle, TensorHook } from './tensor-hooks.js'
 export * from './factories.js'
-export { slice, Slice, type Index } from './indexing.js'
+export { slice, Slice, type Index, type IndexArray } from './indexing.js'
 export { autocast, type AutocastOptions } from './autocast.js'
 export { enableGrad, grad, isGradEnabled, noGrad, type GradOptions } from './autograd.js'
 export {

@@ -1,4 +1,4 @@
-import { requireFits, type NestedData } from './elements.js'
+import { realFor, requireFits, type NestedData } from './elements.js'
 import { AlambicError, argumentError } from './errors.js'
 import { scope } from './memory.js'
 import { tensor, Tensor } from './tensor.js'
@@ -100,11 +100,6 @@ function toFilling(source: Tensor, value: Tensor | Scalar): Tensor {
   const kept = leading < 0 ? [] : shape.slice(leading)
   const trimmed = kept.length === shape.length ? value : value.reshape(kept)
   return trimmed.to({ dtype, device })
-}
-
-/** `{ re: 1, im: 0 }` may go into a real tensor. */
-function realFor(dtype: DType, value: Scalar): NestedData {
-  return typeof value === 'object' && !dtype.startsWith('complex') ? value.re : value
 }
 
 function broadcastable(value: Tensor, view: Tensor): Tensor {

@@ -17,6 +17,7 @@ import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from './memory.js'
 import type { Handle } from './native/contract.js'
 import { native } from './native/loader.js'
+import { registerHook, withHooks, type HookHandle, type TensorHook } from './tensor-hooks.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
 import type { TensorMethods } from './torch/operators.generated.js'
 import type { Device, DType, Layout, MemoryFormat, Scalar, TensorOptions } from './types.js'
@@ -33,6 +34,11 @@ export interface ToOptions {
 }
 
 export type { NestedData, TypedArray } from './elements.js'
+
+/** Of conversions to a dtype. */
+export interface ConversionOptions {
+  memoryFormat?: MemoryFormat
+}
 
 export interface BackwardOptions {
   /** dLoss/dThis, of this tensor's shape. Default: 1, for a tensor with one element. */
@@ -73,9 +79,22 @@ export class Tensor {
     return native.strides(this.handle)
   }
 
+  /** All {@link strides}, or the one of a dimension. */
+  stride(): number[]
+  stride(dim: number): number
+  stride(dim?: number): number | number[] {
+    const { strides } = this
+    return dim === undefined ? strides : strides[dimensionOf('stride', dim, strides.length)]!
+  }
+
   /** Number of dimensions. */
   get ndim(): number {
     return this.shape.length
+  }
+
+  /** Size of the first dimension, as Python's `len(x)`; 0 for a tensor without dimensions. */
+  get length(): number {
+    return this.shape[0] ?? 0
   }
 
   /** Number of dimensions, as in PyTorch. */
@@ -88,19 +107,32 @@ export class Tensor {
   size(dim: number): number
   size(dim?: number): number | number[] {
     const { shape } = this
-    if (dim === undefined) return shape
-    const size = shape.at(dim)
-    if (size === undefined || dim < -shape.length)
-      throw new AlambicError(
-        'ERR_INDEX',
-        `size: expected a dimension from ${-shape.length} to ${shape.length - 1}, got ${dim}`,
-      )
-    return size
+    return dim === undefined ? shape : shape[dimensionOf('size', dim, shape.length)]!
   }
 
   /** Number of elements. */
   numel(): number {
     return native.numel(this.handle)
+  }
+
+  /** Number of elements: {@link numel}. */
+  nelement(): number {
+    return this.numel()
+  }
+
+  /** Bytes of an element. */
+  elementSize(): number {
+    return native.elementSize(this.handle)
+  }
+
+  /** Bytes of an element: {@link elementSize}. */
+  get itemsize(): number {
+    return this.elementSize()
+  }
+
+  /** Bytes of all elements. */
+  get nbytes(): number {
+    return this.numel() * this.elementSize()
   }
 
   get dtype(): DType {
@@ -114,6 +146,42 @@ export class Tensor {
 
   get layout(): Layout {
     return native.layout(this.handle) as Layout
+  }
+
+  get isCpu(): boolean {
+    return this.device === 'cpu'
+  }
+
+  get isCuda(): boolean {
+    return this.device.startsWith('cuda')
+  }
+
+  /** Shapes only, no data. */
+  get isMeta(): boolean {
+    return this.device.startsWith('meta')
+  }
+
+  /** Of the layout `'sparse'`. */
+  get isSparse(): boolean {
+    return this.layout === 'sparse'
+  }
+
+  /** Of the layout `'sparseCsr'`. */
+  get isSparseCsr(): boolean {
+    return this.layout === 'sparseCsr'
+  }
+
+  get isMkldnn(): boolean {
+    return this.layout === 'mkldnn'
+  }
+
+  get isQuantized(): boolean {
+    return /^qu?int/.test(this.dtype)
+  }
+
+  /** Several tensors of different sizes in one. */
+  get isNested(): boolean {
+    return native.isNested(this.handle)
   }
 
   /** Whether elements are in row-major order without gaps, or in the order of another memory format. */
@@ -166,6 +234,22 @@ export class Tensor {
     } finally {
       converted.dispose()
     }
+  }
+
+  /** For `JSON.stringify`: {@link tolist}. JSON has no word for NaN and infinities, and writes null. */
+  toJSON(): unknown {
+    return this.tolist()
+  }
+
+  /**
+   * Over the first dimension: views.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` for a tensor without dimensions
+   */
+  [Symbol.iterator](): ArrayIterator<Tensor> {
+    if (this.ndim === 0)
+      throw new AlambicError('ERR_SHAPE_MISMATCH', 'a tensor without dimensions cannot be iterated over')
+    return this.unbind()[Symbol.iterator]()
   }
 
   /** As PyTorch prints it. */
@@ -223,9 +307,115 @@ export class Tensor {
     return this.to('cpu')
   }
 
+  /** `to('float32')`. */
+  float(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'float32' })
+  }
+
+  /** `to('float64')`. */
+  double(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'float64' })
+  }
+
+  /** `to('float16')`. */
+  half(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'float16' })
+  }
+
+  /** `to('bfloat16')`. */
+  bfloat16(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'bfloat16' })
+  }
+
+  /** `to('int64')`. */
+  long(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int64' })
+  }
+
+  /** `to('int32')`. */
+  int(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int32' })
+  }
+
+  /** `to('int16')`. */
+  short(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int16' })
+  }
+
+  /** `to('int8')`. */
+  char(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int8' })
+  }
+
+  /** `to('uint8')`. */
+  byte(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'uint8' })
+  }
+
+  /** `to('bool')`. */
+  bool(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'bool' })
+  }
+
+  /** `to('complex64')`. */
+  cfloat(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'complex64' })
+  }
+
+  /** `to('complex128')`. */
+  cdouble(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'complex128' })
+  }
+
+  /** `to('complex32')`. */
+  chalf(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'complex32' })
+  }
+
   /** On the current GPU, or the one given. */
   cuda(index?: number): Tensor {
     return this.to(index === undefined ? 'cuda' : `cuda:${index}`)
+  }
+
+  // ---- Views -------------------------------------------------------------------------------------------------------
+
+  /** With all dimensions in reverse order, a view. */
+  get T(): Tensor {
+    return this.permute(this.shape.map((_, i, { length }) => length - 1 - i))
+  }
+
+  /**
+   * With the last two dimensions swapped, a view.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` below two dimensions
+   */
+  get mT(): Tensor {
+    requireMatrix('mT', this)
+    return this.transpose(-2, -1)
+  }
+
+  /**
+   * A matrix transposed and conjugated, a view.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` for other than two dimensions, or none
+   */
+  get H(): Tensor {
+    if (this.ndim !== 2 && this.ndim !== 0)
+      throw new AlambicError(
+        'ERR_SHAPE_MISMATCH',
+        `H: expected two dimensions, got (${this.shape.join(', ')}); use mH for matrices in a batch`,
+      )
+    return this.ndim === 0 ? this.conj() : adjoint(this)
+  }
+
+  /**
+   * With the last two dimensions swapped, and conjugated, a view.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` below two dimensions
+   */
+  get mH(): Tensor {
+    requireMatrix('mH', this)
+    return adjoint(this)
   }
 
   // ---- Gradients ---------------------------------------------------------------------------------------------------
@@ -237,6 +427,12 @@ export class Tensor {
 
   set requiresGrad(value: boolean) {
     native.setRequiresGrad(this.handle, value)
+  }
+
+  /** Sets {@link requiresGrad}, and returns this tensor. */
+  requiresGrad_(value: boolean | { requiresGrad?: boolean } = true): this {
+    this.requiresGrad = typeof value === 'boolean' ? value : (value.requiresGrad ?? true)
+    return this
   }
 
   /** The gradient accumulated by {@link backward}, or null. Every read makes a new tensor object. */
@@ -266,7 +462,22 @@ export class Tensor {
    *   `gradient`, or its graph was used up by an earlier backward without `retainGraph`
    */
   backward({ gradient, createGraph = false, retainGraph = createGraph }: BackwardOptions = {}): void {
-    native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph)
+    withHooks(() =>
+      native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph),
+    )
+  }
+
+  /**
+   * Calls `hook` with the gradient of this tensor whenever one is computed, in {@link backward} and `grad()`, before it
+   * goes on. What the hook throws ends them, and is thrown by them. The gradient is the hook's: it may keep it.
+   *
+   * @example const handle = x.registerHook(gradient => gradient.mul(2)); …; handle.remove()
+   * @throws AlambicError `ERR_AUTOGRAD` for a tensor that requires no gradient, `ERR_NOT_IMPLEMENTED` while a step is
+   *   compiled. In a compiled step and on GPUs, whose gradients are computed in other threads, a hook is an error,
+   *   `ERR_OTHER_THREAD`.
+   */
+  registerHook(hook: TensorHook): HookHandle {
+    return registerHook(this, hook)
   }
 
   // ---- Lifetime ----------------------------------------------------------------------------------------------------
@@ -279,6 +490,31 @@ export class Tensor {
   [Symbol.dispose](): void {
     this.dispose()
   }
+}
+
+function dimensionOf(what: string, dim: number, dimensions: number): number {
+  if (!Number.isInteger(dim) || dim < -dimensions || dim >= dimensions)
+    throw new AlambicError(
+      'ERR_INDEX',
+      `${what}: expected a dimension from ${-dimensions} to ${dimensions - 1}, got ${dim}`,
+    )
+  return dim < 0 ? dim + dimensions : dim
+}
+
+function requireMatrix(what: string, tensor: Tensor): void {
+  if (tensor.ndim < 2)
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `${what}: expected at least two dimensions, got (${tensor.shape.join(', ')})`,
+    )
+}
+
+function adjoint(tensor: Tensor): Tensor {
+  const transposed = tensor.transpose(-2, -1)
+  if (!tensor.dtype.startsWith('complex')) return transposed
+  const conjugated = transposed.conj()
+  transposed.dispose()
+  return conjugated
 }
 
 // Node 20 has no Symbol.dispose of its own everywhere; compilers that lower `using` look it up under this name.
