@@ -137,7 +137,11 @@ export interface Source {
  * @param dtype undefined: what the elements are, numbers float32
  * @throws AlambicError `ERR_ARGUMENT` for a number that the dtype does not hold
  */
-export function toSource(flat: readonly Element[], dtype: DType | undefined, shape: readonly number[]): Source {
+export function toSource(
+  flat: readonly Element[],
+  dtype: DType | undefined,
+  shape: readonly number[],
+): Source {
   if (flat.some(isComplex)) return complexSource(flat, dtype)
   const real = flat as readonly (number | bigint | boolean)[]
   const target = dtype ?? dtypeOfElements(real)
@@ -163,7 +167,8 @@ function dtypeOfElements(flat: readonly (number | bigint | boolean)[]): DType {
 }
 
 function complexSource(flat: readonly Element[], dtype: DType = 'complex64'): Source {
-  if (!dtype.startsWith('complex')) throw argumentError('tensor: data', `real numbers for dtype ${dtype}`, flat)
+  if (!dtype.startsWith('complex'))
+    throw argumentError('tensor: data', `real numbers for dtype ${dtype}`, flat)
   const data = new Float64Array(2 * flat.length)
   flat.forEach((each, i) => {
     data[2 * i] = isComplex(each) ? each.re : Number(each)

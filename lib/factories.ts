@@ -41,7 +41,11 @@ export function full(
   // libtorch's numbers of 64 bits are signed.
   const filled =
     dtype === 'uint64'
-      ? scope(() => tensor(value, { dtype, ...options }).expand(shape).clone())
+      ? scope(() =>
+          tensor(value, { dtype, ...options })
+            .expand(shape)
+            .clone(),
+        )
       : torch.full(shape, realFor(dtype, value), { dtype, ...options })
   return finish(filled, requiresGrad)
 }

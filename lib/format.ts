@@ -6,7 +6,6 @@
 import { noGrad } from './autograd.js'
 import { readElements } from './elements.js'
 import { scope } from './memory.js'
-import { native } from './native/loader.js'
 import type { Tensor } from './tensor.js'
 import { torch } from './torch/index.js'
 import type { Complex, DType } from './types.js'
@@ -29,7 +28,7 @@ export function formatTensor(tensor: Tensor): string {
 }
 
 function format(tensor: Tensor): string {
-  if (native.isNested(tensor.handle)) return formatNested(tensor)
+  if (tensor.isNested) return formatNested(tensor)
   if (tensor.layout === 'sparse') return formatSparse(tensor)
   if (tensor.layout.startsWith('sparse')) return formatCompressed(tensor)
   if (tensor.dtype.startsWith('q')) return formatQuantized(tensor)
@@ -166,17 +165,8 @@ function formatQuantized(tensor: Tensor): string {
   return join(prefix + formatElements(plain, indent), [...suffixes, ...lastSuffixes(tensor)], indent)
 }
 
-/** By their number in libtorch. */
-const quantizationSchemes = [
-  'per_tensor_affine',
-  'per_channel_affine',
-  'per_tensor_symmetric',
-  'per_channel_symmetric',
-  'per_channel_affine_float_qparams',
-]
-
 function quantizationSuffixes(tensor: Tensor): Suffix[] {
-  const scheme = quantizationSchemes[native.quantizationScheme(tensor.handle)]!
+  const scheme = tensor.qscheme()
   const name = suffix(`quantization_scheme=${scheme}`, `quantization_scheme=torch.${scheme}`)
   if (scheme.startsWith('per_tensor'))
     return [name, suffix(`scale=${asPython(tensor.qScale())}`), suffix(`zero_point=${tensor.qZeroPoint()}`)]

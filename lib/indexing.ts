@@ -42,7 +42,8 @@ export function slice(...bounds: (number | null | undefined)[]): Slice {
 export type IndexArray = readonly (number | bigint | boolean | IndexArray)[]
 
 /** What {@link Tensor.at} takes for a dimension. */
-export type Index = number | bigint | boolean | Slice | null | '...' | ':' | Tensor | IndexArray | IntegerArray
+export type Index =
+  number | bigint | boolean | Slice | null | '...' | ':' | Tensor | IndexArray | IntegerArray
 
 type IntegerArray =
   | Int8Array
@@ -229,7 +230,13 @@ function dimensionsOf(step: Step): number {
     : 1
 }
 
-function select(what: string, view: Tensor, dimension: number, sourceDimension: number, index: number): Tensor {
+function select(
+  what: string,
+  view: Tensor,
+  dimension: number,
+  sourceDimension: number,
+  index: number,
+): Tensor {
   const size = view.size(dimension)
   if (!Number.isInteger(index) || index < -size || index >= size)
     throw new AlambicError(

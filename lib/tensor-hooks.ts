@@ -55,7 +55,10 @@ function replacement(result: unknown): Handle {
   if (!(result instanceof Tensor))
     throw argumentError('registerHook: result of the hook', 'a tensor or nothing', result)
   if (result.isDisposed)
-    throw new AlambicError('ERR_TENSOR_RELEASED', 'registerHook: the hook returned a tensor that was released')
+    throw new AlambicError(
+      'ERR_TENSOR_RELEASED',
+      'registerHook: the hook returned a tensor that was released',
+    )
   return result.handle
 }
 

@@ -20,6 +20,7 @@ import { native } from './native/loader.js'
 import { registerHook, withHooks, type HookHandle, type TensorHook } from './tensor-hooks.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
 import type { TensorMethods } from './torch/operators.generated.js'
+import { unique, type PlainUniqueOptions, type UniqueOptions } from './torch/unique.js'
 import type { Device, DType, Layout, MemoryFormat, Scalar, TensorOptions } from './types.js'
 
 /** What {@link Tensor.to} can change. */
@@ -99,6 +100,11 @@ export class Tensor {
 
   /** Number of dimensions, as in PyTorch. */
   dim(): number {
+    return this.ndim
+  }
+
+  /** Number of dimensions: {@link dim}. */
+  ndimension(): number {
     return this.ndim
   }
 
@@ -377,6 +383,33 @@ export class Tensor {
     return this.to(index === undefined ? 'cuda' : `cuda:${index}`)
   }
 
+  /** A tensor of other data, of this one's dtype and device unless told otherwise. */
+  newTensor(data: NestedData | TypedArray, options: TensorOptions = {}): Tensor {
+    return tensor(data, { dtype: this.dtype, device: this.device, ...options })
+  }
+
+  /** In the layout `'sparse'`: `toSparse()`. */
+  toSparseCoo(): Tensor {
+    return this.toSparse()
+  }
+
+  /** The values that occur, each once; with `returnInverse` and `returnCounts` an array. As in Python. */
+  unique(options?: PlainUniqueOptions): Tensor
+  unique(options: UniqueOptions): Tensor | Tensor[]
+  unique(options: UniqueOptions = {}): Tensor | Tensor[] {
+    return unique(this, options)
+  }
+
+  /** The `n`-th derivative of the digamma function. */
+  polygamma(n: number): Tensor {
+    return polygamma(n, this) as Tensor
+  }
+
+  /** How a quantized tensor is quantized: `'per_tensor_affine'`, `'per_channel_affine'` … */
+  qscheme(): string {
+    return quantizationSchemes[native.quantizationScheme(this.handle)]!
+  }
+
   // ---- Views -------------------------------------------------------------------------------------------------------
 
   /** With all dimensions in reverse order, a view. */
@@ -462,9 +495,7 @@ export class Tensor {
    *   `gradient`, or its graph was used up by an earlier backward without `retainGraph`
    */
   backward({ gradient, createGraph = false, retainGraph = createGraph }: BackwardOptions = {}): void {
-    withHooks(() =>
-      native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph),
-    )
+    withHooks(() => native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph))
   }
 
   /**
@@ -571,6 +602,17 @@ function tooLarge(what: string, value: bigint): AlambicError {
     `${what}: ${value} does not fit into a JavaScript number; read it with toTypedArray()`,
   )
 }
+
+const polygamma = toFunction(new Operator('aten::polygamma', ''))
+
+/** By their number in libtorch. */
+const quantizationSchemes = [
+  'per_tensor_affine',
+  'per_channel_affine',
+  'per_tensor_symmetric',
+  'per_channel_symmetric',
+  'per_channel_affine_float_qparams',
+]
 
 const convert = toFunction(new Operator('aten::to', 'dtype_layout'))
 

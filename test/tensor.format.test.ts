@@ -54,7 +54,8 @@ function make({ dtype, shape, values }: Case): Tensor {
   )
   if (dtype === 'int64') return fromTypedArray(BigInt64Array.from(texts, BigInt), shape)
   if (dtype === 'uint64') return fromTypedArray(BigUint64Array.from(texts, BigInt), shape)
-  if (!dtype.startsWith('complex')) return fromTypedArray(Float64Array.from(texts, toNumber), shape, { dtype })
+  if (!dtype.startsWith('complex'))
+    return fromTypedArray(Float64Array.from(texts, toNumber), shape, { dtype })
   const parts = Float64Array.from(texts.flatMap(each => each.split(' ')).map(toNumber))
   return torch.viewAsComplex(fromTypedArray(parts, [...shape, 2])).to(dtype)
 }
@@ -120,7 +121,14 @@ describe('printing', () => {
         [1., 1., 1., 1.]], dtype=float8_e4m3fn)`,
     ],
     ['conjugates', () => tensor([{ re: 1, im: 2 }]).conj(), 'tensor([1.-2.j])'],
-    ['negative bits', () => tensor([{ re: 1, im: 2 }]).conj().imag(), 'tensor([-2.])'],
+    [
+      'negative bits',
+      () =>
+        tensor([{ re: 1, im: 2 }])
+          .conj()
+          .imag(),
+      'tensor([-2.])',
+    ],
   ] as const)('prints %s', (_, make, text) => {
     expect(String(make())).toBe(text)
   })

@@ -258,7 +258,11 @@ describe('values that setAt() does not take', () => {
 
   it('cuts fractions off, and converts tensors', () => {
     expect(zeros([2], { dtype: 'int64' }).setAt(0, 1.7).tolist()).toEqual([1, 0])
-    expect(zeros([2]).setAt([[0]], tensor([3n])).tolist()).toEqual([3, 0])
+    expect(
+      zeros([2])
+        .setAt([[0]], tensor([3n]))
+        .tolist(),
+    ).toEqual([3, 0])
     expect(zeros([2]).setAt(0, { re: 2, im: 0 }).tolist()).toEqual([2, 0])
   })
 
