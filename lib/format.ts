@@ -255,7 +255,8 @@ function joinBlocks(parts: readonly string[], lines: number, indentation: number
 function makeWriter(values: readonly Value[], dtype: DType): Writer {
   if (dtype.startsWith('complex')) return makeComplexWriter(values as readonly Complex[])
   if (/^b?float/.test(dtype)) return makeFloatWriter(values as readonly number[])
-  const width = values.reduce<number>((most, value) => Math.max(most, String(value).length), 1)
+  const plain = values as readonly (number | bigint | boolean)[]
+  const width = plain.reduce<number>((most, value) => Math.max(most, String(value).length), 1)
   return { write: value => String(value).padStart(width), width }
 }
 

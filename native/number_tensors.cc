@@ -15,8 +15,11 @@ bool is_same_number(double a, double b) { return std::memcmp(&a, &b, sizeof a) =
 
 bool takes_numbers_as_tensors(const std::string& qualified_name) {
   static const std::set<std::string> names = {
-      "aten::add",  "aten::add_", "aten::sub", "aten::sub_", "aten::mul", "aten::mul_", "aten::div",
-      "aten::div_", "aten::eq",   "aten::ne",  "aten::lt",   "aten::le",  "aten::gt",   "aten::ge",
+      "aten::add",       "aten::add_",      "aten::sub",         "aten::sub_",       "aten::mul",
+      "aten::mul_",      "aten::div",       "aten::div_",        "aten::subtract",   "aten::subtract_",
+      "aten::multiply",  "aten::multiply_", "aten::divide",      "aten::divide_",    "aten::true_divide",
+      "aten::true_divide_", "aten::eq",     "aten::ne",          "aten::lt",         "aten::le",
+      "aten::gt",        "aten::ge",
   };
   return names.count(qualified_name) > 0;
 }

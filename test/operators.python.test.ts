@@ -40,7 +40,7 @@ const calls: Record<string, () => Tensor> = {
   'torch.cdist(x, x)': () => torch.cdist(x, x),
 }
 
-type Binary = 'add' | 'sub' | 'mul' | 'div' | 'add_' | 'sub_' | 'mul_' | 'div_' | 'lt' | 'eq'
+type Binary = 'add' | 'sub' | 'mul' | 'div' | 'add_' | 'sub_' | 'mul_' | 'div_' | 'lt' | 'eq' | 'multiply_'
 
 /** `x.to('float16').mul_(0.9)` and `tensor([1, 2, 3], { dtype: 'uint8' }).add(300)`. */
 function binaryCall(text: string): (() => Tensor) | undefined {
@@ -48,7 +48,7 @@ function binaryCall(text: string): (() => Tensor) | undefined {
     /^(?:x\.to\('(\w+)'\)|tensor\(\[1, 2, 3\], \{ dtype: '(\w+)' \}\))\.(\w+)\((\S+)\)$/.exec(text) ?? []
   if (op === undefined) return undefined
   return () => {
-    const self = half === undefined ? tensor([1, 2, 3], { dtype: dtype as DType }) : x.to(half as DType)
+    const self = half === undefined ? tensor([1, 2, 3], { dtype: dtype as DType }) : x.to(half)
     return self[op as Binary](Number(number))
   }
 }

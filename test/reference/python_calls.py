@@ -49,9 +49,12 @@ case("torch.cdist(x, x)", torch.cdist(x, x))
 for dtype in HALVES:
     name = str(dtype).removeprefix("torch.")
     for op in ("add", "sub", "mul", "div"):
-        for number in (0.9, 1 / 3, 3, 1e-3, 1e6):
+        for number in (0.9, 1 / 3, 3, 1e-3, 1000):
             case(f"x.to('{name}').{op}({number!r})", getattr(x.to(dtype), op)(number))
             case(f"x.to('{name}').{op}_({number!r})", getattr(x.to(dtype), op + "_")(number))
+    for op in ("subtract", "multiply", "divide", "true_divide"):
+        js = "trueDivide" if op == "true_divide" else op
+        case(f"x.to('{name}').{js}_(0.9)", getattr(x.to(dtype), op + "_")(0.9))
     for op in ("lt", "eq"):
         case(f"x.to('{name}').{op}(0.9)", getattr(x.to(dtype), op)(0.9))
 for op in ("add", "mul", "sub", "div"):
