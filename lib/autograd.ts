@@ -1,6 +1,7 @@
 import { AlambicError } from './errors.js'
 import { refusePromise } from './memory.js'
 import { native } from './native/loader.js'
+import { withHooks } from './tensor-hooks.js'
 import { Tensor } from './tensor.js'
 
 /**
@@ -65,13 +66,15 @@ export function grad(
   inputs: Tensor | readonly Tensor[],
   { gradOutputs, createGraph = false, retainGraph = createGraph, allowUnused = false }: GradOptions = {},
 ): (Tensor | null)[] {
-  const results = native.grad(
-    handles('outputs', outputs),
-    handles('inputs', inputs),
-    gradOutputs?.map(each => each?.handle ?? 0),
-    retainGraph,
-    createGraph,
-    allowUnused,
+  const results = withHooks(() =>
+    native.grad(
+      handles('outputs', outputs),
+      handles('inputs', inputs),
+      gradOutputs?.map(each => each?.handle ?? 0),
+      retainGraph,
+      createGraph,
+      allowUnused,
+    ),
   )
   return results.map(handle => (handle === 0 ? null : new Tensor(handle)))
 }

@@ -1,8 +1,10 @@
 /** Tensors from nothing. Shapes are arrays; options as in PyTorch. */
+import { realFor, requireFits } from './elements.js'
+import { scope } from './memory.js'
 import type { Generator } from './random.js'
-import type { Tensor } from './tensor.js'
+import { tensor, type Tensor } from './tensor.js'
 import { torch } from './torch/index.js'
-import type { TensorOptions } from './types.js'
+import type { DType, Scalar, TensorOptions } from './types.js'
 
 export interface RandomOptions extends TensorOptions {
   /** Default: the device's default generator, seeded by `manualSeed`. */
@@ -24,13 +26,34 @@ export function ones(shape: readonly number[], { requiresGrad, ...options }: Ten
   return finish(torch.ones(shape, options), requiresGrad)
 }
 
-/** All elements `value`; float32 unless a dtype is given. */
+/**
+ * All elements `value`; of the dtype that {@link tensor} gives the value unless one is given: a number float32, a bigint
+ * int64, a boolean bool, `{ re, im }` complex64.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for a number that the dtype does not hold
+ */
 export function full(
   shape: readonly number[],
-  value: number | boolean,
-  { requiresGrad, dtype = typeof value === 'boolean' ? 'bool' : 'float32', ...options }: TensorOptions = {},
+  value: Scalar,
+  { requiresGrad, dtype = dtypeOfScalar(value), ...options }: TensorOptions = {},
 ): Tensor {
-  return finish(torch.full(shape, value, { dtype, ...options }), requiresGrad)
+  requireFits('full: value', value, dtype)
+  // libtorch's numbers of 64 bits are signed.
+  const filled =
+    dtype === 'uint64'
+      ? scope(() =>
+          tensor(value, { dtype, ...options })
+            .expand(shape)
+            .clone(),
+        )
+      : torch.full(shape, realFor(dtype, value), { dtype, ...options })
+  return finish(filled, requiresGrad)
+}
+
+function dtypeOfScalar(value: Scalar): DType {
+  if (typeof value === 'boolean') return 'bool'
+  if (typeof value === 'bigint') return 'int64'
+  return typeof value === 'object' ? 'complex64' : 'float32'
 }
 
 /** Whatever the memory holds. */

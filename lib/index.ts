@@ -3,14 +3,16 @@ export * from './types.js'
 export { Tensor, tensor, fromTypedArray } from './tensor.js'
 export type {
   BackwardOptions,
+  ConversionOptions,
   Float16ArrayLike,
   NestedData,
   NumberArray,
   ToOptions,
   TypedArray,
 } from './tensor.js'
+export type { HookHandle, TensorHook } from './tensor-hooks.js'
 export * from './factories.js'
-export { slice, Slice, type Index } from './indexing.js'
+export { slice, Slice, type Index, type IndexArray } from './indexing.js'
 export {
   backends,
   getFloat32MatmulPrecision,

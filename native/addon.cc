@@ -18,6 +18,7 @@
 #include "step/compiled_step.h"
 #include "storages.h"
 #include "system.h"
+#include "tensor_hooks.h"
 #include "tensors.h"
 #include "trace/module_export.h"
 #include "trace/recording.h"
@@ -32,6 +33,7 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_autocast(env, exports);
   export_autograd(env, exports);
   export_backends(env, exports);
+  export_tensor_hooks(env, exports);
   export_cpu_memory(env, exports);
   cuda::export_cuda_library(env, exports);
   export_dispatch(env, exports);

@@ -6,6 +6,7 @@
 
 #include "environment.h"
 #include "errors.h"
+#include "tensor_hooks.h"
 #include "trace/recorder.h"
 #include "values.h"
 
@@ -58,6 +59,7 @@ void run_backward(const variable_list& outputs, const variable_list& gradients, 
                   bool create_graph) {
   trace::refuse_while_recording("backward");
   check_outputs("backward", outputs, gradients);
+  HooksMayRun hooks_may_run;
   with_autograd_code("backward", [&] {
     torch::autograd::backward(outputs, gradients, retain_graph, create_graph);
     return 0;
@@ -84,6 +86,7 @@ Napi::Value grad(const Napi::CallbackInfo& info) {
       fail("ERR_AUTOGRAD", "grad: an input does not require a gradient (", describe(input), ")");
   bool retain_graph = to_bool(info[3], "retainGraph"), create_graph = to_bool(info[4], "createGraph");
   bool allow_unused = to_bool(info[5], "allowUnused");
+  HooksMayRun hooks_may_run;
   auto results = with_autograd_code("grad", [&] {
     return torch::autograd::grad(outputs, inputs, gradients, retain_graph, create_graph, allow_unused);
   });
@@ -124,11 +127,28 @@ Napi::Value is_leaf(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_leaf());
 }
 
-// The name of the node that made the tensor, "AddBackward0", or null.
+// "AddBackward0" is libtorch's own name. Others are names of C++ classes: of those the last, without namespaces;
+// "torch::autograd::CppNode<alambic::Fused<alambic::MeanSquares>>" is MeanSquaresBackward.
+std::string readable_node_name(const std::string& name) {
+  auto end = name.find_last_not_of("> ");
+  if (end == std::string::npos) return name;
+  auto colon = name.rfind("::", end);
+  auto start = colon == std::string::npos ? 0 : colon + 2;
+  auto last = name.substr(start, end + 1 - start);
+  bool is_template = name.find('<') != std::string::npos;
+  return is_template && last.find("Backward") == std::string::npos ? last + "Backward" : last;
+}
+
+// The name of the node that made the tensor, as Python shows it, or null. A view that was made without recording
+// and then changed has none that can be asked for: "Invalid", as in Python.
 Napi::Value grad_fn(const Napi::CallbackInfo& info) {
-  const auto& node = to_tensor(info[0]).grad_fn();
-  if (!node) return info.Env().Null();
-  return Napi::String::New(info.Env(), node->name());
+  try {
+    const auto& node = to_tensor(info[0]).grad_fn();
+    if (!node) return info.Env().Null();
+    return Napi::String::New(info.Env(), readable_node_name(node->name()));
+  } catch (const c10::Error&) {
+    return Napi::String::New(info.Env(), "Invalid");
+  }
 }
 
 // Replaces a tensor's data in place, its identity staying, for those who hold it as well: what Module.to()

@@ -33,6 +33,7 @@ const char* code_of(const c10::Error& error, const std::string& message) {
       message.find("DefaultCPUAllocator") != std::string::npos)
     return "ERR_OUT_OF_MEMORY";
   if (message.find("leaf Variable that requires grad") != std::string::npos) return "ERR_AUTOGRAD";
+  if (message.find("shape mismatch: value tensor") != std::string::npos) return "ERR_SHAPE_MISMATCH";
   return "ERR_OPERATOR";
 }
 
@@ -49,7 +50,10 @@ static CodedError describe_plainly(std::exception_ptr exception) {
   } catch (const std::bad_alloc&) {
     return CodedError("ERR_OUT_OF_MEMORY", "out of memory");
   } catch (const std::exception& error) {
-    return CodedError("ERR_NATIVE", without_backtrace(error.what()));
+    auto message = without_backtrace(error.what());
+    // A number that a dtype does not hold is the one error that libtorch throws without a class of its own.
+    bool is_overflow = message.find("cannot be converted to type") != std::string::npos;
+    return CodedError(is_overflow ? "ERR_ARGUMENT" : "ERR_NATIVE", message);
   } catch (...) {
     return CodedError("ERR_NATIVE", "an unknown C++ exception");
   }

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <cstring>
+#include <string_view>
 
 #include "environment.h"
 #include "errors.h"
@@ -81,6 +82,13 @@ Napi::Value tensor_item(const Napi::CallbackInfo& info) {
     fail("ERR_SHAPE_MISMATCH", "item: expected a tensor with one element, got ", describe(tensor));
   trace::note_read(trace::Read::Value, "item", tensor);
   trace::Paused paused;
+  // A Scalar is signed.
+  if (std::string_view(dtype_name(tensor.scalar_type())) == "uint64") {
+    uint64_t value = 0;
+    std::memcpy(&value, tensor.detach().to(at::kCPU).contiguous().data_ptr(), sizeof value);
+    if (value > 9007199254740991) return Napi::BigInt::New(info.Env(), value);
+    return Napi::Number::New(info.Env(), static_cast<double>(value));
+  }
   return encode_scalar(info.Env(), tensor.item());
 }
 
@@ -109,6 +117,16 @@ Napi::Value tensor_numel(const Napi::CallbackInfo& info) {
 Napi::Value is_contiguous(const Napi::CallbackInfo& info) {
   auto format = parse_memory_format(to_text(info[1], "memoryFormat"));
   return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_contiguous(format));
+}
+Napi::Value element_size(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(to_tensor(info[0]).element_size()));
+}
+Napi::Value is_nested(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_nested());
+}
+// The scheme's number in libtorch.
+Napi::Value quantization_scheme(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<int>(to_tensor(info[0]).qscheme()));
 }
 // Do two handles name the same tensor (not only equal values)?
 Napi::Value is_same(const Napi::CallbackInfo& info) {
@@ -155,6 +173,9 @@ void export_tensors(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", Napi::Function::New<guarded<tensor_layout>>(env));
   exports.Set("numel", Napi::Function::New<guarded<tensor_numel>>(env));
   exports.Set("isContiguous", Napi::Function::New<guarded<is_contiguous>>(env));
+  exports.Set("elementSize", Napi::Function::New<guarded<element_size>>(env));
+  exports.Set("isNested", Napi::Function::New<guarded<is_nested>>(env));
+  exports.Set("quantizationScheme", Napi::Function::New<guarded<quantization_scheme>>(env));
   exports.Set("isSame", Napi::Function::New<guarded<is_same>>(env));
   exports.Set("alias", Napi::Function::New<guarded<alias>>(env));
   exports.Set("scopeFlag", Napi::Function::New<guarded<scope_flag>>(env));

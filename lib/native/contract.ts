@@ -393,6 +393,11 @@ export interface NativeAddon extends NativeLayers {
   layout(tensor: Handle): string
   numel(tensor: Handle): number
   isContiguous(tensor: Handle, memoryFormat: string): boolean
+  /** Bytes. */
+  elementSize(tensor: Handle): number
+  isNested(tensor: Handle): boolean
+  /** Of a quantized tensor, its scheme by libtorch's number. */
+  quantizationScheme(tensor: Handle): number
   /** Whether both handles name one tensor. */
   isSame(a: Handle, b: Handle): boolean
   /** A second handle for the same tensor. */
@@ -465,6 +470,16 @@ export interface NativeAddon extends NativeLayers {
   /** Returns what it was. */
   setGradEnabled(enabled: boolean): boolean
   isGradEnabled(): boolean
+
+  // ---- tensor_hooks.cc
+  /**
+   * Has autograd call `run` with the hook's number and a gradient. `run` returns the gradient to go on with, 0 for the
+   * same one, −1 where the hook failed. Returns the hook's position among those of the tensor.
+   */
+  registerHook(tensor: Handle, hook: number, run: (hook: number, gradient: Handle) => Handle): number
+  removeHook(tensor: Handle, position: number): void
+  /** Hooks whose tensors are gone, each told once. */
+  forgottenHooks(): number[]
 
   // ---- dispatch.cc
   /**

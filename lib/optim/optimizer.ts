@@ -1,3 +1,4 @@
+import { enableGrad } from '../autograd.js'
 import { AlambicError, argumentError, show } from '../errors.js'
 import { nearest } from '../names.js'
 import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } from '../native/contract.js'
@@ -105,11 +106,20 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   /**
    * Updates every parameter that has a gradient, in one native call.
    *
+   * @param closure run before, with recording, as in Python: it clears the gradients, computes the loss, calls
+   *   `backward()` and returns the loss
+   * @returns what the closure returned
    * @throws AlambicError `ERR_TENSOR_RELEASED` when a parameter was disposed of, `ERR_NOT_IMPLEMENTED` for sparse
    *   gradients, `ERR_ARGUMENT` for options out of range
    */
-  step(): void {
+  step(): void
+  step<Result>(closure: () => Result): Result
+  step<Result>(closure?: () => Result): Result | undefined {
+    if (closure !== undefined && typeof closure !== 'function')
+      throw argumentError('step: closure', 'a function', closure)
+    const result = closure === undefined ? undefined : enableGrad(closure)
     this.native.step(this.groups as unknown as NativeOptimizerOptions[])
+    return result
   }
 
   /** Hands over the options for a step in another thread, and what takes it. @internal */
