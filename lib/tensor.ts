@@ -36,7 +36,7 @@ export interface ToOptions {
   copy?: boolean
 }
 
-export type { NestedData, TypedArray } from './elements.js'
+export type { Float16ArrayLike, NestedData, NumberArray, TypedArray } from './elements.js'
 
 /** Of conversions to a dtype. */
 export interface ConversionOptions {
