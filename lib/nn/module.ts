@@ -231,7 +231,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     if (tensor.device === 'meta' && device !== 'meta')
       throw new AlambicError(
         'ERR_NOT_IMPLEMENTED',
-        `to: ${name} of ${this.label} is on meta, where it has no data that could be moved to ${device}`,
+        `to: ${name} has no data that could be moved to ${device} (Cannot copy out of meta tensor)`,
       )
   }
 

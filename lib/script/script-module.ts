@@ -148,11 +148,11 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
   }
 
   /** libtorch keeps the file's own tensors, which meta would replace. */
-  protected override checkMove(name: string, tensor: Tensor, device: Device): void {
+  protected override checkMove(_name: string, tensor: Tensor, device: Device): void {
     if ((tensor.device === 'meta') !== (device === 'meta'))
       throw new AlambicError(
         'ERR_NOT_IMPLEMENTED',
-        `to: expected a device with data for ${name} of the TorchScript module ${this.typeName}, got "${device}"`,
+        `to: expected a device with data for the TorchScript module ${this.typeName}, got "${device}"`,
       )
   }
 

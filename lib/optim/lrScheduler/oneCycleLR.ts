@@ -94,7 +94,8 @@ export class OneCycleLR extends LRScheduler {
   private anneal(group: Group, [from, to]: [Rate | Moment, Rate | Moment], share: number): number {
     const start = group[from]!
     const end = group[to]!
-    if (this.annealStrategy === 'linear') return (end - start) * share + start
+    // One step more than the cycle has: a line would go on below zero.
+    if (this.annealStrategy === 'linear') return (end - start) * Math.min(share, 1) + start
     return end + ((start - end) / 2) * (Math.cos(Math.PI * share) + 1)
   }
 }
