@@ -470,14 +470,22 @@ export class Tensor {
     return this
   }
 
-  /** The gradient accumulated by {@link backward}, or null. Every read makes a new tensor object. */
+  /**
+   * The gradient accumulated by {@link backward}, or null. Every read makes a new tensor object. Setting it takes a
+   * tensor of the same shape, dtype and device, or null to clear it.
+   *
+   * @throws AlambicError when set: `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_DEVICE`; `ERR_ARGUMENT` for this tensor itself,
+   *   another layout (a sparse gradient may be set), and what is no tensor; `ERR_TENSOR_RELEASED`
+   */
   get grad(): Tensor | null {
     const handle = native.gradient(this.handle)
     return handle === 0 ? null : new Tensor(handle)
   }
 
   set grad(gradient: Tensor | null) {
-    native.setGradient(this.handle, gradient?.handle ?? 0)
+    const given: unknown = gradient ?? null
+    if (given !== null && !(given instanceof Tensor)) throw argumentError('grad', 'a tensor or null', given)
+    native.setGradient(this.handle, given === null ? null : given.handle)
   }
 
   /** Whether this was made by the user rather than by a recorded operation. */

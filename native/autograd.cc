@@ -97,12 +97,29 @@ Napi::Value gradient(const Napi::CallbackInfo& info) {
   return from_optional_tensor(info.Env(), to_tensor(info[0]).grad());
 }
 
+// As PyTorch, which takes sparse gradients of dense tensors.
+void check_gradient_of(const at::Tensor& tensor, const at::Tensor& value) {
+  if (value.is_same(tensor)) fail("ERR_ARGUMENT", "grad: a tensor cannot be its own gradient; use a clone()");
+  if (value.sizes() != tensor.sizes())
+    fail("ERR_SHAPE_MISMATCH", "grad: expected the tensor's shape ", describe(tensor), ", got ", describe(value));
+  if (value.scalar_type() != tensor.scalar_type())
+    fail("ERR_DTYPE", "grad: expected the tensor's dtype ", describe(tensor), ", got ", describe(value));
+  if (value.device() != tensor.device())
+    fail("ERR_DEVICE", "grad: expected the tensor's device ", tensor.device().str(), ", got ", describe(value), " on ",
+         value.device().str());
+  if (value.layout() != tensor.layout() && value.layout() != at::kSparse)
+    fail("ERR_ARGUMENT", "grad: expected the layout ", layout_name(tensor.layout()), " or sparse, got ",
+         layout_name(value.layout()));
+}
+
+// setGradient(handle, handle | null)
 Napi::Value set_gradient(const Napi::CallbackInfo& info) {
   auto tensor = to_tensor(info[0]);
-  auto value = to_optional_tensor(info[1]);
-  if (value.defined() && (value.sizes() != tensor.sizes() || value.device() != tensor.device()))
-    fail("ERR_SHAPE_MISMATCH", "grad: expected the tensor's shape and device ", describe(tensor), ", got ",
-         describe(value));
+  at::Tensor value;
+  if (!info[1].IsNull()) {
+    value = to_tensor(info[1]);
+    check_gradient_of(tensor, value);
+  }
   tensor.mutable_grad() = value;
   return info.Env().Undefined();
 }

@@ -106,6 +106,16 @@ void HandleTable::unlock(Handle handle) {
   if (is_released) release(handle);
 }
 
+void HandleTable::recount() {
+  auto before = static_cast<int64_t>(bytes_);
+  auto change = change_;
+  storages_.clear();
+  bytes_ = 0;
+  for (auto& slot : slots_)
+    if (slot.tensor.defined()) count_storage(slot);
+  change_ = change + static_cast<int64_t>(bytes_) - before;
+}
+
 bool HandleTable::release(Handle handle) {
   auto index = handle & slot_mask;
   if (auto locked = locks_.empty() ? locks_.end() : locks_.find(handle); locked != locks_.end())

@@ -140,7 +140,8 @@ Napi::Value scope_flag(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value memory(const Napi::CallbackInfo& info) {
-  const auto& tensors = Environment::of(info.Env()).tensors;
+  auto& tensors = Environment::of(info.Env()).tensors;
+  tensors.recount();
   auto object = Napi::Object::New(info.Env());
   object.Set("tensors", static_cast<double>(tensors.live()));
   object.Set("storages", static_cast<double>(tensors.storages()));

@@ -11,7 +11,7 @@ import { isError } from '../realms.js'
 import { describeRead, ReadLog } from '../trace/reads.js'
 import { withScopes } from '../trace/scopes.js'
 import type { LossParts } from './fit.js'
-import { learnFrom, refuseNonFinite, trainStep, type LossValues, type StepContext } from './step.js'
+import { learnFrom, refuseNonFinite, refuseNonFiniteNorm, trainStep, type LossValues, type StepContext } from './step.js'
 
 /** How `compile: true` went. */
 export interface CompilationReport {
@@ -127,10 +127,12 @@ export class CompiledSteps {
 
   private async run({ recording, names }: State, batch: Batch, where: string): Promise<LossValues> {
     this.context.optimizer.prepareStep()
-    const losses = await this.native!.run(recording, [batch.data.handle, batch.labels.handle])
+    const numbers = await this.native!.run(recording, [batch.data.handle, batch.labels.handle])
     if (this.hasGraphs) this.reportGraph()
-    const values = Object.fromEntries(names.map((name, i) => [name, losses[i]!]))
+    const values = Object.fromEntries(names.map((name, i) => [name, numbers[i]!]))
     refuseNonFinite(values, where, this.context.optimizer)
+    const norm = numbers[names.length] // where gradients are clipped
+    if (norm !== undefined) refuseNonFiniteNorm(norm, values, where, this.context.optimizer)
     this.report.steps++
     return values
   }

@@ -1,6 +1,6 @@
 /** The training loop that every method shares: epochs, steps, progress, and stopping for the right reasons. */
 import type { Batch } from '../data/dataset.js'
-import { AlambicError } from '../errors.js'
+import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory.js'
 import type { Module } from '../nn/module.js'
 import { Adam, type Optimizer } from '../optim/index.js'
@@ -10,6 +10,7 @@ import { nextTurn, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
 import type { PreparedTeacher } from './teacher.js'
+import { ScheduleOfTraining, type Schedule } from './schedule.js'
 import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
 import { trainStep, type LossValues, type StepContext } from './step.js'
 import { chooseByTrial } from './trials.js'
@@ -57,11 +58,19 @@ export interface FitOptions {
   lr?: number
   /** Makes another optimizer for the parameters that are trained. */
   optimizer?: (parameters: Tensor[]) => Optimizer
-  /** Makes a learning rate schedule. */
-  scheduler?: (optimizer: Optimizer) => { step(): void }
+  /**
+   * Makes a learning rate schedule. A `ReduceLROnPlateau` is given the metric of each epoch: with mode `'max'` the
+   * accuracy on the validation data, with mode `'min'` the mean loss of its steps; or {@link schedulerMetric}.
+   */
+  scheduler?: (optimizer: Optimizer) => Schedule
+  /** What the schedule's `step` is given after an epoch, as `({ accuracy }) => accuracy ?? 0`. */
+  schedulerMetric?: (report: EpochReport) => number
   /** When the schedule's `step()` is called. Default: `'epoch'`. */
   schedulerInterval?: 'epoch' | 'step'
-  /** Clip the gradients to this L2 norm. Default: no clipping. */
+  /**
+   * Clip the gradients to this L2 norm. A norm that is infinite or NaN stops the training before any weight changes, also
+   * with `Infinity`, which clips nothing. Default: no clipping, and no look at the gradients.
+   */
   clipGradNorm?: number
   /** Where batches are moved. Default: the student's device. */
   device?: Device
@@ -114,8 +123,8 @@ export interface Method {
 }
 
 /**
- * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, before that step changes any weight;
- *   `ERR_ARGUMENT` when the loader yields nothing
+ * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, or the norm of gradients that are clipped, before
+ *   that step changes any weight; `ERR_ARGUMENT` when the loader yields nothing
  */
 export async function fit(
   method: Method,
@@ -142,18 +151,20 @@ async function run(
   options: FitOptions,
   plan: Plan,
 ): Promise<TrainingResult> {
-  const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
+  const { epochs = 50, lr = 1e-3, clipGradNorm } = options
   const { signal, onStep, onEpoch, logEvery = 10 } = options
   const log = options.log === undefined ? console.log : options.log
   const device = options.device ?? student.parameters()[0]?.device
   const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
   checkCount('epochs', epochs)
   checkCount('logEvery', logEvery)
+  if (clipGradNorm !== undefined && !(typeof clipGradNorm === 'number' && clipGradNorm >= 0))
+    throw argumentError('clipGradNorm', 'a number that is not negative', clipGradNorm)
 
   let context: StepContext | undefined
   let begin!: () => void
   const begun = new Promise<void>(resolve => (begin = resolve))
-  let scheduler: { step(): void } | undefined
+  let schedule: ScheduleOfTraining | undefined
   let compiled: CompiledSteps | undefined
   const history: EpochReport[] = []
   const result = (stopped: boolean, reports = history): TrainingResult =>
@@ -164,7 +175,7 @@ async function run(
   const prepareSteps = async (batch: Batch): Promise<StepContext> => {
     const parameters = scope(() => prepare(batch))
     const optimizer = makeOptimizer(parameters)
-    scheduler = options.scheduler?.(optimizer)
+    schedule = new ScheduleOfTraining(optimizer, options, valLoader !== null)
     const made = {
       loss: (each: Batch) => inPrecision(plan, () => loss(each)),
       parameters,
@@ -184,7 +195,7 @@ async function run(
       return { values: compiled ? compiled.start(moved, where) : trainStep(ready, moved, where) }
     })
     const done = await values
-    if (schedulerInterval === 'step') scheduler?.step()
+    schedule?.afterStep()
     return done
   }
 
@@ -226,7 +237,7 @@ async function run(
       const report = { epoch, loss: meanLoss, parts, accuracy, seconds: busy / 1000, images }
       if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
       history.push(report)
-      if (schedulerInterval === 'epoch') scheduler?.step()
+      schedule?.afterEpoch(report)
       onEpoch?.(report)
       if ((epoch - 1) % logEvery === 0) log?.(formatEpoch(report))
     }

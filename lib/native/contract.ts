@@ -111,8 +111,8 @@ export interface NativeOptimizer<Options extends NativeOptimizerOptions> {
   prepareStep(groups: readonly Options[]): void
   /** Of each parameter, in the order of the groups; empty before its first step. */
   state(): NativeOptimizerState[]
-  /** Copies. */
-  loadState(states: readonly NativeOptimizerState[]): void
+  /** Copies the state. Options are checked only: `ERR_STATE_DICT` for both, before anything has changed. */
+  loadState(states: readonly NativeOptimizerState[], groups: readonly Options[]): void
 }
 
 /**
@@ -323,8 +323,8 @@ export interface NativeRecording {
 
 export interface NativeCompiledStep {
   /**
-   * Losses, gradients and update in another thread, as the optimizer was prepared for. Resolves to the losses; where the
-   * first is not finite no weight has changed.
+   * Losses, gradients and update in another thread, as the optimizer was prepared for. Resolves to the losses, and where
+   * gradients are clipped the norm that they had; where that or the first loss is not finite no weight has changed.
    */
   run(recording: NativeRecording, batch: readonly Handle[]): Promise<number[]>
   report(): NativeRunnerReport
@@ -455,7 +455,7 @@ export interface NativeAddon extends NativeLayers {
     allowUnused: boolean,
   ): Handle[]
   gradient(tensor: Handle): Handle
-  setGradient(tensor: Handle, gradient: Handle): void
+  setGradient(tensor: Handle, gradient: Handle | null): void
   requiresGrad(tensor: Handle): boolean
   setRequiresGrad(tensor: Handle, requiresGrad: boolean): void
   isLeaf(tensor: Handle): boolean

@@ -3,7 +3,7 @@ import { AlambicError, show } from '../errors.js'
 import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
-import { Tensor, type ToOptions } from '../tensor.js'
+import { fromTypedArray, Tensor, type ToOptions } from '../tensor.js'
 import type { Device, DType } from '../types.js'
 import { Parameter } from './parameter.js'
 
@@ -214,21 +214,39 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
    * four dimensions.
    *
-   * On `'meta'` a module computes shapes and holds no data. Nothing comes back from there, and optimizers that were made
-   * before keep the parameters as they were.
+   * On `'meta'` a module computes shapes and holds no data. Nothing comes back from there, TorchScript modules do not go
+   * there, and optimizers that were made before keep the parameters as they were.
    *
    * @example model.to('cuda'), model.to({ memoryFormat: 'channelsLast' })
-   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device
+   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device, and to `'meta'`
+   *   for a TorchScript module, also as a part; then nothing was moved
    */
   to(target: Device | DType | ToOptions): this {
     noGrad(() =>
       scope(() => {
-        for (const module of this.modules())
-          for (const [, tensor] of [...module.ownParameters(), ...module.ownBuffers()])
-            module.setOwnData(tensor, convert(tensor, target))
+        const wanted = targetOf(target)
+        const own = this.namedModules().flatMap(([path, module]) =>
+          under(path, [...module.ownParameters(), ...module.ownBuffers()]).map(
+            ([name, tensor]) => ({ module, name, tensor }),
+          ),
+        )
+        for (const { module, name, tensor } of own) {
+          checkTarget(name, tensor, wanted)
+          if (wanted.device !== undefined) module.checkMove(name, tensor, wanted.device)
+        }
+        for (const { module, tensor } of own) module.setOwnData(tensor, convert(tensor, target))
       }),
     )
     return this
+  }
+
+  /** Throws where a tensor of this very module cannot be moved, before any tensor is. */
+  protected checkMove(name: string, tensor: Tensor, device: Device): void {
+    if (tensor.device === 'meta' && device !== 'meta')
+      throw new AlambicError(
+        'ERR_NOT_IMPLEMENTED',
+        `to: ${name} has no data that could be moved to ${device} (Cannot copy out of meta tensor)`,
+      )
   }
 
   /** Gives a tensor of this very module other data. */
@@ -378,13 +396,23 @@ function unique<T>(named: [string, T][]): [string, T][] {
   return named.filter(([, value]) => !seen.has(value) && seen.add(value))
 }
 
+/** What a move changes. Throws for devices and dtypes that are not there. */
+function targetOf(target: Device | DType | ToOptions): { dtype?: DType | undefined; device?: Device | undefined } {
+  const moved = convert(fromTypedArray(new Float32Array(0), [0]), target)
+  if (typeof target === 'object') return { dtype: target.dtype, device: target.device && moved.device }
+  return native.dtypes().includes(target) ? { dtype: target as DType } : { device: moved.device }
+}
+
+/** A dtype has to be one that parameters can have. */
+function checkTarget(name: string, tensor: Tensor, { dtype }: { dtype?: DType | undefined }): void {
+  if (dtype === undefined || !isFloating(tensor) || isFloatingType(dtype)) return
+  throw new AlambicError('ERR_DTYPE', `to: expected a floating point dtype for ${name}, got ${dtype}`)
+}
+
 function convert(tensor: Tensor, target: Device | DType | ToOptions): Tensor {
   const converted = tensor.to(typeof target === 'object' ? fitting(tensor, target) : target)
   if (converted.dtype === tensor.dtype) return converted
-  if (!isFloating(tensor)) return tensor
-  if (!isFloating(converted))
-    throw new AlambicError('ERR_DTYPE', `to: expected a floating point dtype, got ${converted.dtype}`)
-  return converted
+  return isFloating(tensor) ? converted : tensor
 }
 
 function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions): ToOptions {
@@ -395,6 +423,10 @@ function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions)
   }
 }
 
-function isFloating(tensor: Tensor): boolean {
-  return tensor.dtype.startsWith('float') || tensor.dtype === 'bfloat16' || tensor.dtype.startsWith('complex')
+function isFloating({ dtype }: Tensor): boolean {
+  return isFloatingType(dtype)
+}
+
+function isFloatingType(dtype: DType): boolean {
+  return dtype.startsWith('float') || dtype === 'bfloat16' || dtype.startsWith('complex')
 }

@@ -1,7 +1,9 @@
 /** Schedules that are a formula of the epoch. */
 import { argumentError } from '../../errors.js'
+import { isPlainObject } from '../../memory.js'
 import type { Optimizer } from '../optimizer.js'
-import { checkCount, LRScheduler, type SchedulerOptions } from './scheduler.js'
+import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude } from './checks.js'
+import { LRScheduler, type SchedulerOptions } from './scheduler.js'
 
 /** The initial learning rate times `lrLambda(epoch)`; one function for all groups or one each. */
 export class LambdaLR extends LRScheduler {
@@ -14,9 +16,11 @@ export class LambdaLR extends LRScheduler {
     options?: SchedulerOptions,
   ) {
     super(optimizer, options)
-    this.lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
-    if (this.lambdas.length !== this.groups.length)
+    const lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
+    const areFunctions = Array.isArray(lambdas) && lambdas.every(each => typeof each === 'function')
+    if (!areFunctions || lambdas.length !== this.groups.length)
       throw argumentError('lrLambda', `a function, or ${this.groups.length} (one per group)`, lrLambda)
+    this.lambdas = [...lambdas]
     this.start()
   }
 
@@ -26,13 +30,16 @@ export class LambdaLR extends LRScheduler {
 }
 
 export interface StepLROptions extends SchedulerOptions {
-  /** Default: 0.1. */
+  /** Not negative. Default: 0.1. */
   gamma?: number
 }
 
 /** Multiplies by `gamma` every `stepSize` epochs. */
 export class StepLR extends LRScheduler {
-  protected readonly stateFields = { step_size: 'stepSize', gamma: 'gamma' }
+  protected readonly stateFields = {
+    step_size: { field: 'stepSize', check: checkCount },
+    gamma: { field: 'gamma', check: checkMagnitude },
+  }
   private readonly gamma: number
 
   constructor(
@@ -42,6 +49,7 @@ export class StepLR extends LRScheduler {
   ) {
     super(optimizer, options)
     checkCount('stepSize', stepSize)
+    checkMagnitude('gamma', gamma)
     this.gamma = gamma
     this.start()
   }
@@ -56,9 +64,12 @@ export class StepLR extends LRScheduler {
   }
 }
 
-/** Multiplies by `gamma` at each milestone; at one that is named twice, twice. */
+/** Multiplies by `gamma` at each milestone, in any order; at one that is named twice, twice. */
 export class MultiStepLR extends LRScheduler {
-  protected readonly stateFields = { milestones: 'milestones', gamma: 'gamma' }
+  protected readonly stateFields = {
+    milestones: { field: 'milestones', check: checkCounts },
+    gamma: { field: 'gamma', check: checkMagnitude },
+  }
   private readonly gamma: number
   /** How often each epoch is named. */
   private readonly milestones: Record<number, number> = {}
@@ -69,6 +80,8 @@ export class MultiStepLR extends LRScheduler {
     { gamma = 0.1, ...options }: StepLROptions = {},
   ) {
     super(optimizer, options)
+    checkList(checkIndex)('milestones', milestones)
+    checkMagnitude('gamma', gamma)
     for (const epoch of milestones) this.milestones[epoch] = (this.milestones[epoch] ?? 0) + 1
     this.gamma = gamma
     this.start()
@@ -86,9 +99,18 @@ export class MultiStepLR extends LRScheduler {
   }
 }
 
-/** Multiplies by `gamma` every epoch. */
+/** How often each epoch is named, as the state has it. */
+function checkCounts(name: string, value: unknown): void {
+  if (!isPlainObject(value)) throw argumentError(name, 'an object of counts by epochs', value)
+  for (const [epoch, count] of Object.entries(value)) {
+    checkIndex(`${name}: epoch`, Number(epoch))
+    checkCount(`${name}[${epoch}]`, count)
+  }
+}
+
+/** Multiplies by `gamma`, which is not negative, every epoch. */
 export class ExponentialLR extends LRScheduler {
-  protected readonly stateFields = { gamma: 'gamma' }
+  protected readonly stateFields = { gamma: { field: 'gamma', check: checkMagnitude } }
 
   constructor(
     optimizer: Optimizer,
@@ -96,6 +118,7 @@ export class ExponentialLR extends LRScheduler {
     options?: SchedulerOptions,
   ) {
     super(optimizer, options)
+    checkMagnitude('gamma', gamma)
     this.start()
   }
 
@@ -120,9 +143,9 @@ export interface LinearLROptions extends SchedulerOptions {
 /** From `startFactor` to `endFactor` times the initial learning rate in equal steps: a warm-up. */
 export class LinearLR extends LRScheduler {
   protected readonly stateFields = {
-    start_factor: 'startFactor',
-    end_factor: 'endFactor',
-    total_iters: 'totalIters',
+    start_factor: { field: 'startFactor', check: checkStartFactor },
+    end_factor: { field: 'endFactor', check: checkBetween(0, 1) },
+    total_iters: { field: 'totalIters', check: checkCount },
   }
   private readonly startFactor: number
   private readonly endFactor: number
@@ -133,9 +156,8 @@ export class LinearLR extends LRScheduler {
     { startFactor = 1 / 3, endFactor = 1, totalIters = 5, ...options }: LinearLROptions = {},
   ) {
     super(optimizer, options)
-    if (!(startFactor > 0 && startFactor <= 1))
-      throw argumentError('startFactor', 'a number in (0, 1]', startFactor)
-    if (!(endFactor >= 0 && endFactor <= 1)) throw argumentError('endFactor', 'a number in [0, 1]', endFactor)
+    checkStartFactor('startFactor', startFactor)
+    checkBetween(0, 1)('endFactor', endFactor)
     checkCount('totalIters', totalIters)
     this.startFactor = startFactor
     this.endFactor = endFactor
@@ -157,8 +179,13 @@ export class LinearLR extends LRScheduler {
   }
 }
 
+function checkStartFactor(name: string, value: unknown): void {
+  if (typeof value !== 'number' || !(value > 0 && value <= 1))
+    throw argumentError(name, 'a number in (0, 1]', value)
+}
+
 export interface CosineAnnealingLROptions extends SchedulerOptions {
-  /** The least learning rate. Default: 0. */
+  /** The learning rate at the end, not negative. Default: 0. */
   etaMin?: number
 }
 
@@ -167,7 +194,10 @@ export interface CosineAnnealingLROptions extends SchedulerOptions {
  * Hutter 2017, "SGDR", without the restarts).
  */
 export class CosineAnnealingLR extends LRScheduler {
-  protected readonly stateFields = { T_max: 'tMax', eta_min: 'etaMin' }
+  protected readonly stateFields = {
+    T_max: { field: 'tMax', check: checkCount },
+    eta_min: { field: 'etaMin', check: checkMagnitude },
+  }
   private readonly etaMin: number
 
   constructor(
@@ -177,6 +207,7 @@ export class CosineAnnealingLR extends LRScheduler {
   ) {
     super(optimizer, options)
     checkCount('tMax', tMax)
+    checkMagnitude('etaMin', etaMin)
     this.etaMin = etaMin
     this.start()
   }
