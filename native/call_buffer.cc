@@ -40,7 +40,10 @@ Napi::Value release_all(const Napi::CallbackInfo& info) {
   auto count = to_integer(info[0], "count");
   if (count < 0 || static_cast<size_t>(count) > buffer.size())
     fail("ERR_ARGUMENT", "releaseAll: expected a number of handles in the buffer, got ", count);
-  for (int64_t i = 0; i < count; i++) environment.release(static_cast<Handle>(buffer.data()[i]));
+  for (int64_t i = 0; i < count; i++) {
+    double number = buffer.data()[i];
+    if (number > 0 && number < 9007199254740992.0) environment.release(static_cast<Handle>(number));
+  }
   return info.Env().Undefined();
 }
 

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "arguments.h"
+#include "autograd.h"
 #include "environment.h"
 #include "errors.h"
 #include "scalars.h"
@@ -70,7 +71,7 @@ const Candidate& choose(const Plan& plan, const Argument* arguments, size_t coun
 // returns the object that it has.
 double encode_tensor(Environment& environment, at::Tensor tensor, int returned_value) {
   if (returned_value >= 0) return -(returned_value + 1);
-  return tensor.defined() ? static_cast<double>(environment.adopt(std::move(tensor))) : 0;
+  return tensor.defined() ? static_cast<double>(environment.adopt(with_memory(std::move(tensor)))) : 0;
 }
 
 template <typename List, typename Encode>
@@ -157,9 +158,11 @@ void note_plain_results(const Plan& plan, const Overload& overload, const Argume
   });
   if (!is_plain || !trace::is_recording()) return;
   auto read = tells_shape(plan.op->js_name) ? trace::Read::Shape : trace::Read::Value;
+  // Who is told may release tensors: all are held before the first is shown.
+  std::vector<at::Tensor> tensors;
   for (size_t i = 0; i < count; i++)
-    if (arguments[i].tag == Tag::Tensor)
-      trace::note_read(read, plan.op->js_name.c_str(), *arguments[i].tensor);
+    if (arguments[i].tag == Tag::Tensor) tensors.push_back(*arguments[i].tensor);
+  for (const auto& tensor : tensors) trace::note_read(read, plan.op->js_name.c_str(), tensor);
 }
 
 // ---- The call
@@ -219,6 +222,20 @@ struct Chosen {
   size_t count;
 };
 
+// What the operator's kernels cannot take, in lists as well.
+void check_refusals(const Environment& environment, const Plan& plan, const Argument* arguments,
+                    size_t count) {
+  if (plan.op->refusal == nullptr) return;
+  const auto& refusal = *plan.op->refusal;
+  for (size_t i = 0; i < count; i++) {
+    if (arguments[i].tag == Tag::Tensor) check_refusal(refusal, plan.op->js_name, *arguments[i].tensor);
+    if (arguments[i].tag != Tag::TensorList) continue;
+    for (size_t k = 0; k < arguments[i].length; k++)
+      if (auto handle = handle_of(arguments[i].list[k]))
+        check_refusal(refusal, plan.op->js_name, environment.tensors.get(handle));
+  }
+}
+
 napi_value call_boxed(Environment& environment, const Chosen& chosen, const Reader& reader) {
   const auto& [plan, candidate, _, arguments, count] = chosen;
   const auto& overload = *candidate.overload;
@@ -274,11 +291,13 @@ napi_value with_call(napi_env env, napi_callback_info info) {
   const size_t count = plan.value_names.size();
   if (count > most_arguments) fail("ERR_ARGUMENT", "call: more than ", most_arguments, " values");
   Argument arguments[most_arguments];
+  Copies copies;
   size_t read = 0;  // as many can be shown in an error
   Reader reader(environment);
   try {
-    read_arguments(environment, others, arguments, count);
+    read_arguments(environment, others, arguments, count, copies);
     read = count;
+    check_refusals(environment, plan, arguments, count);
     const auto* number = number_tensor(environment, plan, arguments);
     if (number == nullptr) {
       const auto& candidate = choose(plan, arguments, count, reader);
