@@ -160,8 +160,7 @@ void look_up(Environment& environment, Argument* arguments, size_t count) {
 }
 
 // The values that travel outside of the buffer; the Others among them into `copies`, in their order.
-void read_others(Environment& environment, Others others, Argument* arguments, size_t count,
-                 Copies& copies) {
+void read_others(Environment& environment, Others others, Argument* arguments, size_t count, Copies& copies) {
   size_t used = 0;
   copies.values.reserve(others.count);
   for (size_t i = 0; i < count; i++) {

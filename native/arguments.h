@@ -70,10 +70,10 @@ struct Copies {
 // Reads `count` values from the call buffer. Throws ERR_TENSOR_RELEASED and the like for a handle,
 // ERR_ARGUMENT for what no call of `lib/torch/call.ts` would write.
 //
-// To read a JavaScript object can run JavaScript (getters, proxies), which may release tensors, and make calls
-// of its own in the same buffer. Such objects are copied first, with the buffer as it was before; what an
-// argument points to in the handle table, among the words and in the buffer is looked up afterwards, and from
-// then on no JavaScript runs until the operator has returned.
+// To read a JavaScript object can run JavaScript (getters, proxies), which may release tensors, and make
+// calls of its own in the same buffer. Such objects are copied first, with the buffer as it was before; what
+// an argument points to in the handle table, among the words and in the buffer is looked up afterwards, and
+// from then on no JavaScript runs until the operator has returned.
 void read_arguments(Environment& environment, Others others, Argument* arguments, size_t count,
                     Copies& copies);
 

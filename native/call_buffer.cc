@@ -1,5 +1,6 @@
 #include "call_buffer.h"
 
+#include "array_buffers.h"
 #include "environment.h"
 #include "errors.h"
 #include "values.h"
@@ -7,7 +8,8 @@
 namespace alambic {
 
 Napi::Value CallBuffer::resize(Napi::Env env, size_t length) {
-  auto array = Napi::Float64Array::New(env, length);
+  auto memory = make_array_buffer(env, length * sizeof(double));
+  auto array = Napi::Float64Array::New(env, length, memory, 0);
   array_ = Napi::Persistent(array);
   data_ = array.Data();
   size_ = length;

@@ -333,8 +333,11 @@ Napi::Value make_plan(const Napi::CallbackInfo& info) {
   std::vector<std::string> options;
   auto array = info[3].As<Napi::Array>();
   for (uint32_t i = 0; i < array.Length(); i++) options.push_back(to_text(array.Get(i), "option name"));
-  auto positional = static_cast<int>(to_integer(info[2], "positional"));
-  auto id = Environment::of(info.Env()).operators.plan(name, any ? nullptr : &overload, positional, options);
+  auto positional = to_integer(info[2], "positional");
+  if (positional < 0 || positional > 1000000)
+    fail("ERR_ARGUMENT", "plan: expected a number of positional arguments, got ", positional);
+  auto id = Environment::of(info.Env())
+                .operators.plan(name, any ? nullptr : &overload, static_cast<int>(positional), options);
   return Napi::Number::New(info.Env(), id);
 }
 

@@ -1,5 +1,5 @@
-// Calls that libtorch cannot take: its kernel would end the process or read memory that is not there. They are
-// refused before, with what is wrong; docs/operators.md lists them.
+// Calls that libtorch cannot take: its kernel would end the process or read memory that is not there. They
+// are refused before, with what is wrong; docs/operators.md lists them.
 #pragma once
 #include <ATen/ATen.h>
 
@@ -33,7 +33,8 @@ struct Refusal {
 // Null for an operator that takes what its schema says, or refuses it by itself.
 const Refusal* find_refusal(const std::string& qualified_name);
 
-// Throws ERR_NOT_IMPLEMENTED for a tensor that the operator cannot take. `name` is the operator's in JavaScript.
+// Throws ERR_NOT_IMPLEMENTED for a tensor that the operator cannot take. `name` is the operator's in
+// JavaScript.
 void check_refusal(const Refusal& refusal, const std::string& name, const at::Tensor& tensor);
 
 }  // namespace alambic

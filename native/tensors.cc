@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "array_buffers.h"
 #include "environment.h"
 #include "errors.h"
 #include "large_blocks.h"
@@ -84,7 +85,7 @@ Napi::Value tensor_to_data(const Napi::CallbackInfo& info) {
   if (tensor.is_quantized()) tensor = tensor.int_repr();
   if (tensor.layout() != at::kStrided) tensor = tensor.to_dense();
   tensor = tensor.to(at::kCPU).resolve_conj().resolve_neg().contiguous();
-  auto buffer = Napi::ArrayBuffer::New(info.Env(), tensor.nbytes());
+  auto buffer = make_array_buffer(info.Env(), tensor.nbytes());
   if (tensor.nbytes() > 0) std::memcpy(buffer.Data(), tensor.data_ptr(), tensor.nbytes());
   return buffer;
 }

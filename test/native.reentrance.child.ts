@@ -79,11 +79,9 @@ const cases: Record<string, () => unknown> = {
     const x = ones([2])
     return x.add(
       any({
-        get re() {
+        re: 1, get im() {
           replace(x)
-          return 1
-        },
-        im: 0,
+          return 0 },
       }),
     ).shape
   },
@@ -92,11 +90,9 @@ const cases: Record<string, () => unknown> = {
     return x
       .mul(
         any({
-          get re() {
+          re: 3, get im() {
             disturb()
-            return 3
-          },
-          im: 0,
+            return 0 },
         }),
       )
       .real()
@@ -107,11 +103,9 @@ const cases: Record<string, () => unknown> = {
       .full(
         [2],
         any({
-          get re() {
+          re: 3, get im() {
             disturb()
-            return 3
-          },
-          im: 0,
+            return 0 },
         }),
         { dtype: 'complex64', device: 'cpu' },
       )
@@ -123,11 +117,9 @@ const cases: Record<string, () => unknown> = {
       [x, ones([2])],
       any([
         {
-          get re() {
+          re: 1, get im() {
             replace(x)
-            return 1
-          },
-          im: 0,
+            return 0 },
         },
         1,
       ]),

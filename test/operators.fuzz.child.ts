@@ -11,7 +11,6 @@ import { camelCase, isPositional, isUsable, parseSchema, type Schema } from '../
 export type Message = { at: number; name: string } | Summary
 
 export interface Summary {
-  cases: number
   results: number
   refused: Record<string, number>
   /** Errors that are no AlambicError. */
@@ -228,13 +227,12 @@ function readAll(result: Tensor): void {
 
 function main(thinning: number, first: number): void {
   const schemas = native.operatorSchemas('aten').map(parseSchema).filter(isUsable)
-  const summary: Summary = { cases: 0, results: 0, refused: {}, strange: [] }
+  const summary: Summary = { results: 0, refused: {}, strange: [] }
   let number = -1
   for (const each of cases(schemas)) {
     number++
     if (number < first || number % thinning !== 0) continue
     writeSync(1, `${JSON.stringify({ at: number, name: each.name })}\n`)
-    summary.cases++
     try {
       scope(() => run(each))
       summary.results++

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url'
 import type { Message, Summary } from './operators.fuzz.child.js'
 
 export interface OperatorReport extends Summary {
+  cases: number
   /** `name: how it ended`. */
   crashes: string[]
   /** What took longer than `patience`; sizes can be huge, so that this may be right. */
@@ -25,9 +26,9 @@ export async function fuzzOperators(
   const report: OperatorReport = { cases: 0, results: 0, refused: {}, strange: [], crashes: [], slow: [] }
   let next = 0
   for (;;) {
-    const { summary, last, end } = await runFrom(thinning, next, patience)
+    const { summary, last, tried, end } = await runFrom(thinning, next, patience)
+    report.cases += tried
     if (summary !== null) {
-      report.cases += summary.cases
       report.results += summary.results
       report.strange.push(...summary.strange)
       for (const [code, count] of Object.entries(summary.refused))
@@ -47,6 +48,7 @@ export async function fuzzOperators(
 interface Run {
   summary: Summary | null
   last: { at: number; name: string } | null
+  tried: number
   end: string
 }
 
@@ -63,6 +65,7 @@ async function runFrom(thinning: number, first: number, patience: number): Promi
   running.stderr.setEncoding('utf8').on('data', (text: string) => (errors = (errors + text).slice(-2000)))
   let last: Run['last'] = null
   let summary: Summary | null = null
+  let tried = 0
   let isSlow = false
   let timer: NodeJS.Timeout | undefined
   const watch = (seconds: number) => {
@@ -80,12 +83,14 @@ async function runFrom(thinning: number, first: number, patience: number): Promi
     } catch {
       continue // what an operator printed
     }
-    if ('at' in message) last = message
-    else summary = message
+    if ('at' in message) {
+      last = message
+      tried++
+    } else summary = message
     watch(patience)
   }
   const status = await ended
   clearTimeout(timer)
   const reason = errors.trim().split('\n').slice(-3).join(' | ').slice(0, 300)
-  return { summary, last, end: isSlow ? 'slow' : `${status} ${reason}` }
+  return { summary, last, tried, end: isSlow ? 'slow' : `${status} ${reason}` }
 }
