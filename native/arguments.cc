@@ -385,14 +385,19 @@ at::Tensor Reader::tensor(const Argument& argument) const {
   return wrapped;
 }
 
+at::Tensor Reader::listed(const Argument& list, size_t index) const {
+  auto handle = handle_of(list.list[index]);
+  return handle == 0 ? at::Tensor() : environment_.tensors.get(handle);
+}
+
 std::vector<at::Tensor> Reader::tensors(const Argument& argument) const {
   std::vector<at::Tensor> list;
   if (argument.tag != Tag::TensorList) return list;  // an empty array
   list.reserve(argument.length);
   for (size_t i = 0; i < argument.length; i++) {
-    auto handle = handle_of(argument.list[i]);
-    if (handle == 0) fail("ERR_ARGUMENT", "a list of tensors holds null at index ", i);
-    list.push_back(environment_.tensors.get(handle));
+    auto tensor = listed(argument, i);
+    if (!tensor.defined()) fail("ERR_ARGUMENT", "a list of tensors holds null at index ", i);
+    list.push_back(std::move(tensor));
   }
   return list;
 }
@@ -461,9 +466,8 @@ c10::List<optional<at::Tensor>> Reader::optional_tensor_list(const Argument& arg
   c10::List<optional<at::Tensor>> list;
   if (argument.tag != Tag::TensorList) return list;  // an empty array
   for (size_t i = 0; i < argument.length; i++) {
-    auto handle = handle_of(argument.list[i]);
-    list.push_back(handle == 0 ? optional<at::Tensor>()
-                               : optional<at::Tensor>(environment_.tensors.get(handle)));
+    auto tensor = listed(argument, i);
+    list.push_back(tensor.defined() ? optional<at::Tensor>(std::move(tensor)) : nullopt);
   }
   return list;
 }

@@ -103,6 +103,8 @@ class Reader {
   // As the types of C++, of values that match.
   at::Tensor tensor(const Argument& argument) const;
   std::vector<at::Tensor> tensors(const Argument& argument) const;
+  // Of a list of tensors, the one at an index; undefined for null.
+  at::Tensor listed(const Argument& list, size_t index) const;
   at::Scalar scalar(const Argument& argument) const;
   int64_t integer(const Argument& argument) const;
   double number(const Argument& argument) const;

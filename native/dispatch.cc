@@ -8,6 +8,7 @@
 #include "autograd.h"
 #include "environment.h"
 #include "errors.h"
+#include "given.h"
 #include "scalars.h"
 #include "trace/recorder.h"
 #include "values.h"
@@ -222,20 +223,6 @@ struct Chosen {
   size_t count;
 };
 
-// What the operator's kernels cannot take, in lists as well.
-void check_refusals(const Environment& environment, const Plan& plan, const Argument* arguments,
-                    size_t count) {
-  if (plan.op->refusal == nullptr) return;
-  const auto& refusal = *plan.op->refusal;
-  for (size_t i = 0; i < count; i++) {
-    if (arguments[i].tag == Tag::Tensor) check_refusal(refusal, plan.op->js_name, *arguments[i].tensor);
-    if (arguments[i].tag != Tag::TensorList) continue;
-    for (size_t k = 0; k < arguments[i].length; k++)
-      if (auto handle = handle_of(arguments[i].list[k]))
-        check_refusal(refusal, plan.op->js_name, environment.tensors.get(handle));
-  }
-}
-
 napi_value call_boxed(Environment& environment, const Chosen& chosen, const Reader& reader) {
   const auto& [plan, candidate, _, arguments, count] = chosen;
   const auto& overload = *candidate.overload;
@@ -297,10 +284,10 @@ napi_value with_call(napi_env env, napi_callback_info info) {
   try {
     read_arguments(environment, others, arguments, count, copies);
     read = count;
-    check_refusals(environment, plan, arguments, count);
     const auto* number = number_tensor(environment, plan, arguments);
     if (number == nullptr) {
       const auto& candidate = choose(plan, arguments, count, reader);
+      if (plan.op->refusal != nullptr) plan.op->refusal->check(Given(plan, candidate, arguments, reader));
       return act(environment, {plan, candidate, candidate.unboxed.get(), arguments, count}, reader);
     }
     Argument tensors[] = {arguments[0], arguments[1]};

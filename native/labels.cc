@@ -19,7 +19,7 @@ std::vector<int64_t> position_of(int64_t offset, at::IntArrayRef sizes) {
 
 template <typename Index>
 optional<IndexOutOfRange> scan(const at::Tensor& indices, int64_t end, optional<int64_t> ignored) {
-  auto contiguous = indices.contiguous();
+  auto contiguous = indices.contiguous().resolve_neg();
   const auto* values = contiguous.data_ptr<Index>();
   for (int64_t i = 0; i < contiguous.numel(); i++) {
     auto value = static_cast<int64_t>(values[i]);

@@ -79,9 +79,11 @@ const cases: Record<string, () => unknown> = {
     const x = ones([2])
     return x.add(
       any({
-        re: 1, get im() {
+        re: 1,
+        get im() {
           replace(x)
-          return 0 },
+          return 0
+        },
       }),
     ).shape
   },
@@ -90,9 +92,11 @@ const cases: Record<string, () => unknown> = {
     return x
       .mul(
         any({
-          re: 3, get im() {
+          re: 3,
+          get im() {
             disturb()
-            return 0 },
+            return 0
+          },
         }),
       )
       .real()
@@ -103,9 +107,11 @@ const cases: Record<string, () => unknown> = {
       .full(
         [2],
         any({
-          re: 3, get im() {
+          re: 3,
+          get im() {
             disturb()
-            return 0 },
+            return 0
+          },
         }),
         { dtype: 'complex64', device: 'cpu' },
       )
@@ -117,9 +123,11 @@ const cases: Record<string, () => unknown> = {
       [x, ones([2])],
       any([
         {
-          re: 1, get im() {
+          re: 1,
+          get im() {
             replace(x)
-            return 0 },
+            return 0
+          },
         },
         1,
       ]),
