@@ -143,7 +143,7 @@ function hostileValues(type: string): [string, Make][] {
   const lists: [string, Make][] = isList(type)
     ? [
         ['[]', () => []],
-        ['long', () => Array(70).fill(kind === 'Tensor' ? null : 1)],
+        ['long', () => Array<unknown>(70).fill(kind === 'Tensor' ? null : 1)],
       ]
     : []
   return [['null', () => null], ...own, ...lists]
