@@ -50,9 +50,7 @@ void invoke_parallel(int64_t begin, int64_t end, int64_t grain_size, const F& f)
     }
   };
   Region region{begin, end, grain_size, f};
-  auto run = [](void* data) {
-    static_cast<Region*>(data)->run(omp_get_thread_num(), omp_get_num_threads());
-  };
+  auto run = [](void* data) { static_cast<Region*>(data)->run(omp_get_thread_num(), omp_get_num_threads()); };
   if (GOMP_parallel)
     GOMP_parallel(run, &region, 0, 0);
   else
