@@ -3,7 +3,7 @@
  * the backstop, which runs only when the event loop turns: a synchronous loop must not depend on it.
  */
 import { AlambicError, argumentError } from './errors.js'
-import { callBuffer, reserve } from './native/call-buffer.js'
+import { callBuffer, claim } from './native/call-buffer.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
@@ -161,7 +161,7 @@ export function scope<T>(body: () => T): T {
 
 /** Releases tensors in one native call, and hands those that leave to the scope around. */
 function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>): void {
-  reserve(made.length)
+  claim(made.length)
   let count = 0
   for (const tensor of made) {
     if (tensor.handle === 0) continue

@@ -2,7 +2,12 @@
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
+
+#include <algorithm>
+#include <unordered_set>
 
 #include "environment.h"
 #include "errors.h"
@@ -14,6 +19,8 @@ namespace alambic {
 
 namespace {
 
+using torch::autograd::Edge;
+using torch::autograd::Node;
 using torch::autograd::variable_list;
 
 // Gradients given by the caller; 0 stands for the implicit gradient 1 of a scalar.
@@ -55,6 +62,53 @@ auto with_autograd_code(const char* what, Run run) {
   }
 }
 
+// Calls `visit` for each edge that leads from the outputs towards the leaves, once.
+template <typename Visit>
+void for_each_edge(const variable_list& outputs, Visit visit) {
+  struct Hash {
+    size_t operator()(const Edge& edge) const {
+      return std::hash<const void*>()(edge.function.get()) ^ (size_t{edge.input_nr} * 0x9e3779b9u);
+    }
+  };
+  std::unordered_set<Edge, Hash> visited;
+  std::unordered_set<const Node*> expanded;
+  std::vector<Edge> pending;
+  for (const auto& output : outputs) pending.push_back(torch::autograd::impl::gradient_edge(output));
+  while (!pending.empty()) {
+    auto edge = std::move(pending.back());
+    pending.pop_back();
+    if (!edge.is_valid() || !visited.insert(edge).second) continue;
+    visit(edge);
+    if (!expanded.insert(edge.function.get()).second) continue;
+    for (const auto& next : edge.function->next_edges()) pending.push_back(next);
+  }
+}
+
+// Zeros without memory cannot be added to, clipped or read: a gradient that is kept has memory.
+void give_memory_to_gradient(const at::Tensor& tensor) {
+  const auto& gradient = tensor.grad();
+  if (gradient.defined() && gradient._is_zerotensor()) tensor.mutable_grad() = with_memory(gradient);
+}
+
+void give_memory_to_gradients(const variable_list& outputs) {
+  for_each_edge(outputs, [](const Edge& edge) {
+    if (edge.function->num_outputs() > 0) return;
+    if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(edge.function.get()))
+      if (leaf->variable.defined()) give_memory_to_gradient(leaf->variable);
+  });
+}
+
+// An undefined gradient stands for zeros where the outputs depend on the input.
+void give_zeros_for_undefined(const variable_list& outputs, const variable_list& inputs,
+                              variable_list& results) {
+  if (std::all_of(results.begin(), results.end(), [](const auto& each) { return each.defined(); })) return;
+  for_each_edge(outputs, [&](const Edge& edge) {
+    for (size_t i = 0; i < inputs.size(); i++)
+      if (!results[i].defined() && torch::autograd::impl::gradient_edge(inputs[i]) == edge)
+        results[i] = at::zeros_like(inputs[i]);
+  });
+}
+
 void run_backward(const variable_list& outputs, const variable_list& gradients, bool retain_graph,
                   bool create_graph) {
   trace::refuse_while_recording("backward");
@@ -62,6 +116,7 @@ void run_backward(const variable_list& outputs, const variable_list& gradients, 
   HooksMayRun hooks_may_run;
   with_autograd_code("backward", [&] {
     torch::autograd::backward(outputs, gradients, retain_graph, create_graph);
+    give_memory_to_gradients(outputs);
     return 0;
   });
 }
@@ -88,13 +143,22 @@ Napi::Value grad(const Napi::CallbackInfo& info) {
   bool allow_unused = to_bool(info[5], "allowUnused");
   HooksMayRun hooks_may_run;
   auto results = with_autograd_code("grad", [&] {
-    return torch::autograd::grad(outputs, inputs, gradients, retain_graph, create_graph, allow_unused);
+    auto results = torch::autograd::grad(outputs, inputs, gradients, retain_graph, create_graph,
+                                         /*allow_unused=*/true);
+    give_zeros_for_undefined(outputs, inputs, results);
+    return results;
   });
+  for (size_t i = 0; i < results.size(); i++)
+    if (!results[i].defined() && !allow_unused)
+      fail("ERR_AUTOGRAD", "grad: the outputs do not depend on the input at index ", i, " (",
+           describe(inputs[i]), "); allowUnused: true gives null for it");
   return from_tensors(info.Env(), results);
 }
 
 Napi::Value gradient(const Napi::CallbackInfo& info) {
-  return from_optional_tensor(info.Env(), to_tensor(info[0]).grad());
+  auto tensor = to_tensor(info[0]);
+  give_memory_to_gradient(tensor);
+  return from_optional_tensor(info.Env(), tensor.grad());
 }
 
 // As PyTorch, which takes sparse gradients of dense tensors.
@@ -129,7 +193,7 @@ Napi::Value requires_grad(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value set_requires_grad(const Napi::CallbackInfo& info) {
-  const auto& tensor = to_tensor(info[0]);
+  auto tensor = to_tensor(info[0]);
   bool value = to_bool(info[1], "requiresGrad");
   if (value && !at::isFloatingType(tensor.scalar_type()) && !at::isComplexType(tensor.scalar_type()))
     fail("ERR_DTYPE", "requiresGrad: expected a floating point or complex tensor, got ", describe(tensor));
@@ -160,7 +224,7 @@ std::string readable_node_name(const std::string& name) {
 // and then changed has none that can be asked for: "Invalid", as in Python.
 Napi::Value grad_fn(const Napi::CallbackInfo& info) {
   try {
-    const auto& node = to_tensor(info[0]).grad_fn();
+    auto node = to_tensor(info[0]).grad_fn();
     if (!node) return info.Env().Null();
     return Napi::String::New(info.Env(), readable_node_name(node->name()));
   } catch (const c10::Error&) {
@@ -173,7 +237,7 @@ Napi::Value grad_fn(const Napi::CallbackInfo& info) {
 // data, and who else held the tensor keeps the one that was.
 Napi::Value set_data(const Napi::CallbackInfo& info) {
   auto tensor = to_tensor(info[0]);
-  const auto& data = to_tensor(info[1]);
+  auto data = to_tensor(info[1]);
   // A gradient of another dtype or device than its tensor would be an error later on.
   bool is_other_kind = tensor.device() != data.device() || tensor.scalar_type() != data.scalar_type();
   auto grad = tensor.grad();
@@ -204,6 +268,10 @@ Napi::Value is_grad_enabled(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+at::Tensor with_memory(at::Tensor tensor) {
+  return tensor.defined() && tensor._is_zerotensor() ? tensor.clone() : tensor;
+}
 
 void backward(const at::Tensor& loss) {
   run_backward({loss}, {at::Tensor()}, /*retain_graph=*/false, /*create_graph=*/false);

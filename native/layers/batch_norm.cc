@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd.h"
 #include "layers/norm_kernels.h"
 #include "readable.h"
 #include "trace/recorder.h"
@@ -379,7 +380,7 @@ class Training : public torch::autograd::Function<Training> {
     auto place = [&](const char* name) { return data[name].toBool() ? next++ : 0; };
     auto weight_at = place("has_weight"), bias_at = place("has_bias"), added_at = place("has_added");
     auto is_needed = [&](size_t index) { return context->needs_input_grad(index); };
-    Gradients gradients(context->get_saved_variables(), output_gradients[0],
+    Gradients gradients(context->get_saved_variables(), with_memory(output_gradients[0]),
                         static_cast<Activation>(data["activation"].toInt()), data["eps"].toDouble(),
                         added_at > 0 && is_needed(added_at));
     if (at::GradMode::is_enabled())

@@ -110,7 +110,7 @@ ALAMBIC_BODY S clamped(S value, S low, S high) {
 
 template <typename S>
 ALAMBIC_BODY S passed_gradient(S gradient, S out, S low, S high) {
-  return (out <= low) | (out >= high) ? S(0) : gradient;
+  return ((out <= low) | (out >= high)) ? S(0) : gradient;
 }
 
 template <typename S>

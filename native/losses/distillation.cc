@@ -240,7 +240,7 @@ Napi::Value logits_distillation_binding(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
-  const auto& features = to_tensor(info[0]);
+  auto features = to_tensor(info[0]);
   if (features.dim() < 2 || !at::isFloatingType(features.scalar_type()))
     fail("ERR_SHAPE_MISMATCH", "attentionMap: expected floating point features (N, C, H, W), got ",
          describe(features));
