@@ -1,6 +1,8 @@
 // The addon's entry: one environment per thread, and everything that `lib/native/contract.ts` declares.
 #include <napi.h>
 
+#include <memory>
+
 #include "autocast.h"
 #include "autograd.h"
 #include "call_buffer.h"
@@ -8,6 +10,7 @@
 #include "cuda_library.h"
 #include "dispatch.h"
 #include "environment.h"
+#include "errors.h"
 #include "generator.h"
 #include "labels.h"
 #include "layers/layers.h"
@@ -22,9 +25,11 @@
 #include "trace/module_export.h"
 #include "trace/recording.h"
 
-static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+static Napi::Object export_all(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
-  env.SetInstanceData(new Environment(env));
+  auto environment = std::make_unique<Environment>(env);
+  env.SetInstanceData(environment.get());
+  environment.release();  // Node's from now on
   export_system(env, exports);
   export_tensors(env, exports);
   export_storages(env, exports);
@@ -45,6 +50,10 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_compiled_step(env, exports);
   export_spinning(env, exports);
   return exports;
+}
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  return alambic::guard(env, [&] { return export_all(env, exports); });
 }
 
 NODE_API_MODULE(alambic, initialize)
