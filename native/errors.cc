@@ -72,7 +72,8 @@ Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception) {
     plain.Set("code", error.code());
     return plain;
   }
-  return environment->error_class.New({Napi::String::New(env, error.code()), Napi::String::New(env, error.what())});
+  return environment->error_class.New(
+      {Napi::String::New(env, error.code()), Napi::String::New(env, error.what())});
 }
 
 void throw_to_js(napi_env env) noexcept {

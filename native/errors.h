@@ -40,8 +40,8 @@ Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception);
 // environment that ends.
 void throw_to_js(napi_env env) noexcept;
 
-// Runs what JavaScript called: every C++ exception becomes a JavaScript one, which node-addon-api's wrapper of
-// the callback hands over. For constructors and methods, whose wrappers have work of their own to do.
+// Runs what JavaScript called: every C++ exception becomes a JavaScript one, which node-addon-api's wrapper
+// of the callback hands over. For constructors and methods, whose wrappers have work of their own to do.
 template <typename Body>
 auto guard(Napi::Env env, Body&& body) {
   try {

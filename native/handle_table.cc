@@ -12,9 +12,9 @@ namespace alambic {
 namespace {
 
 // Numbers of environments. One that ended leaves its number to a later one, together with the generation of
-// each slot to go on from: a handle kept from the dead environment never names a tensor of the new one. A slot
-// that is worn out stays so under this number, the other two million go on: with a million tensors a second a
-// number lasts for a year.
+// each slot to go on from: a handle kept from the dead environment never names a tensor of the new one. A
+// slot that is worn out stays so under this number, the other two million go on: with a million tensors a
+// second a number lasts for a year.
 class EnvironmentNumbers {
  public:
   uint32_t take(size_t slots) {

@@ -173,8 +173,8 @@ void Lane::start(std::unique_ptr<Task> task) {
 // ---- The end
 // -----------------------------------------------------------------------------------------------------------
 
-// Where the process ends in a way that Node tells nobody of. Function-local objects of libtorch that were made
-// after this one are gone by then: it is the last resort.
+// Where the process ends in a way that Node tells nobody of. Function-local objects of libtorch that were
+// made after this one are gone by then: it is the last resort.
 class ProcessEnd {
  public:
   ~ProcessEnd() {
@@ -215,8 +215,7 @@ void end_at_exit(Napi::Env env, Jobs& jobs) {
   auto once = process.As<Napi::Object>().Get("once");
   if (!once.IsFunction()) return;
   auto end = Napi::Function::New(
-      env,
-      [](const Napi::CallbackInfo& info) { static_cast<Jobs*>(info.Data())->end(); }, "endJobs", &jobs);
+      env, [](const Napi::CallbackInfo& info) { static_cast<Jobs*>(info.Data())->end(); }, "endJobs", &jobs);
   once.As<Napi::Function>().Call(process, {Napi::String::New(env, "exit"), end});
 }
 

@@ -15,8 +15,8 @@ namespace alambic {
 
 namespace {
 
-// Below autograd and the tracer, which have to see the call as it was made; above the kernels. Nothing else in
-// a process without Python uses it.
+// Below autograd and the tracer, which have to see the call as it was made; above the kernels. Nothing else
+// in a process without Python uses it.
 constexpr auto key = c10::DispatchKey::Fake;
 
 // What the calling thread draws from; null: from libtorch's generator.
@@ -61,7 +61,8 @@ bool intercept_draws() {
     if (name.name.compare(0, prefix.size(), prefix) != 0) continue;
     auto op = dispatcher.findSchema(name);
     if (!op || !draws(op->schema())) continue;
-    auto full = name.name.substr(prefix.size()) + (name.overload_name.empty() ? "" : ".") + name.overload_name;
+    auto full =
+        name.name.substr(prefix.size()) + (name.overload_name.empty() ? "" : ".") + name.overload_name;
     aten->impl(full.c_str(), torch::CppFunction::makeFromBoxedFunction<&draw>());
   }
   return true;

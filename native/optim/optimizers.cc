@@ -137,7 +137,8 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
     return guard(info.Env(), [&] {
       if (is_busy)
         fail("ERR_BUSY",
-             "the optimizer is used by a compiled step in another thread: wait for the training, or look at it "
+             "the optimizer is used by a compiled step in another thread: wait for the training, or look at "
+             "it "
              "in onStep or onEpoch, which are called between the steps");
       return (this->*method)(info);
     });

@@ -188,7 +188,8 @@ Napi::Value CompiledStep::run(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     if (is_running_) fail("ERR_BUSY", "the step before is still running: wait for it");
     if (update_->is_busy) fail("ERR_BUSY", "the optimizer is used by another compiled step: wait for it");
-    auto job = std::make_unique<Job>(info.Env(), *this, info[0].As<Napi::Object>(), to_tensors(info[1], "batch"));
+    auto job =
+        std::make_unique<Job>(info.Env(), *this, info[0].As<Napi::Object>(), to_tensors(info[1], "batch"));
     auto promise = job->result.Promise();
     release_thread_team();
     lane_.start(std::move(job));
