@@ -1,6 +1,8 @@
 // The addon's entry: one environment per thread, and everything that `lib/native/contract.ts` declares.
 #include <napi.h>
 
+#include <memory>
+
 #include "autocast.h"
 #include "autograd.h"
 #include "backends.h"
@@ -9,6 +11,7 @@
 #include "cuda_library.h"
 #include "dispatch.h"
 #include "environment.h"
+#include "errors.h"
 #include "generator.h"
 #include "labels.h"
 #include "layers/layers.h"
@@ -24,9 +27,11 @@
 #include "trace/recording.h"
 #include "warnings.h"
 
-static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+static Napi::Object export_all(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
-  env.SetInstanceData(new Environment(env));
+  auto environment = std::make_unique<Environment>(env);
+  env.SetInstanceData(environment.get());
+  environment.release();  // Node's from now on
   export_system(env, exports);
   export_tensors(env, exports);
   export_storages(env, exports);
@@ -49,6 +54,10 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_compiled_step(env, exports);
   export_warnings(env, exports);
   return exports;
+}
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  return alambic::guard(env, [&] { return export_all(env, exports); });
 }
 
 NODE_API_MODULE(alambic, initialize)

@@ -70,13 +70,31 @@ CodedError describe_exception(std::exception_ptr exception) {
 
 Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception) {
   auto error = describe_exception(exception);
-  auto& constructor = Environment::of(env).error_class;
-  if (constructor.IsEmpty()) {
+  auto* environment = Environment::find(env);  // none while the addon is being initialized
+  if (environment == nullptr || environment->error_class.IsEmpty()) {
     auto plain = Napi::Error::New(env, error.what()).Value();
     plain.Set("code", error.code());
     return plain;
   }
-  return constructor.New({Napi::String::New(env, error.code()), Napi::String::New(env, error.what())});
+  return environment->error_class.New(
+      {Napi::String::New(env, error.code()), Napi::String::New(env, error.what())});
+}
+
+void throw_to_js(napi_env env) noexcept {
+  napi_value error = nullptr;
+  try {
+    try {
+      throw;
+    } catch (const Napi::Error& thrown) {
+      error = thrown.Value();
+    } catch (...) {
+      error = to_js_error(env, std::current_exception());
+    }
+  } catch (...) {  // below
+  }
+  // Refused where the environment ends, and where JavaScript has thrown already: then that is the error.
+  if (error == nullptr || napi_throw(env, error) != napi_ok)
+    napi_throw_error(env, "ERR_NATIVE", "an error could not be described");
 }
 
 }  // namespace alambic

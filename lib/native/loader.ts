@@ -48,7 +48,8 @@ export const native: NativeAddon = onFirstUse(() => loadAddon().addon)
 /**
  * @throws AlambicError `ERR_ADDON_NOT_FOUND` when nothing was built, `ERR_LIBTORCH_NOT_FOUND` when there is no libtorch
  *   on this machine, `ERR_LIBTORCH_LOAD` when the two do not fit or cannot be opened, `ERR_ARGUMENT` for an
- *   `ALAMBIC_IDLE_MEMORY` that is no number
+ *   `ALAMBIC_IDLE_MEMORY` that is no number, `ERR_THREAD` when as many threads use Alambic as can at once; the next use
+ *   tries again
  */
 export function loadAddon(root: string = packageRoot): LoadedAddon {
   const { loader, cores } = locateBinaries(root)
@@ -65,6 +66,8 @@ export function loadAddon(root: string = packageRoot): LoadedAddon {
     addon.setCudaLibrary(cudaLibraryOf(files.core))
     return { addon, files, skipped: opened.skipped }
   } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ERR_THREAD') throw new AlambicError(code, messageOf(error), { cause: error })
     throw loadError(root, files, messageOf(error), error)
   }
 }

@@ -72,7 +72,8 @@ const foreignFields = [
 
 /**
  * Base of the optimizers. The state (momentum and the like) lives in native memory, in the dtype, on the device and in
- * the memory format of its parameter, and is made when a parameter's first gradient arrives.
+ * the memory format of its parameter, and is made when a parameter's first gradient arrives. While a compiled step in
+ * another thread uses an optimizer, its methods throw `ERR_BUSY`.
  */
 export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOptions> {
   /** What groups are completed with. */

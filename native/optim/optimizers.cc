@@ -135,7 +135,14 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
  private:
   template <Napi::Value (Self::*method)(const Napi::CallbackInfo&)>
   Napi::Value call(const Napi::CallbackInfo& info) {
-    return guard(info.Env(), [&] { return (this->*method)(info); });
+    return guard(info.Env(), [&] {
+      if (is_busy)
+        fail("ERR_BUSY",
+             "the optimizer is used by a compiled step in another thread: wait for the training, or look at "
+             "it "
+             "in onStep or onEpoch, which are called between the steps");
+      return (this->*method)(info);
+    });
   }
 
   static typename Algorithm::Options to_options(const Napi::Value& value) {
