@@ -165,12 +165,13 @@ Napi::Value gradient(const Napi::CallbackInfo& info) {
 void check_gradient_of(const at::Tensor& tensor, const at::Tensor& value) {
   if (value.is_same(tensor)) fail("ERR_ARGUMENT", "grad: a tensor cannot be its own gradient; use a clone()");
   if (value.sizes() != tensor.sizes())
-    fail("ERR_SHAPE_MISMATCH", "grad: expected the tensor's shape ", describe(tensor), ", got ", describe(value));
+    fail("ERR_SHAPE_MISMATCH", "grad: expected the tensor's shape ", describe(tensor), ", got ",
+         describe(value));
   if (value.scalar_type() != tensor.scalar_type())
     fail("ERR_DTYPE", "grad: expected the tensor's dtype ", describe(tensor), ", got ", describe(value));
   if (value.device() != tensor.device())
-    fail("ERR_DEVICE", "grad: expected the tensor's device ", tensor.device().str(), ", got ", describe(value), " on ",
-         value.device().str());
+    fail("ERR_DEVICE", "grad: expected the tensor's device ", tensor.device().str(), ", got ",
+         describe(value), " on ", value.device().str());
   if (value.layout() != tensor.layout() && value.layout() != at::kSparse)
     fail("ERR_ARGUMENT", "grad: expected the layout ", layout_name(tensor.layout()), " or sparse, got ",
          layout_name(value.layout()));
@@ -208,8 +209,8 @@ Napi::Value is_leaf(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_leaf());
 }
 
-// "AddBackward0" is libtorch's own name. Others are names of C++ classes: of those the last, without namespaces;
-// "torch::autograd::CppNode<alambic::Fused<alambic::MeanSquares>>" is MeanSquaresBackward.
+// "AddBackward0" is libtorch's own name. Others are names of C++ classes: of those the last, without
+// namespaces; "torch::autograd::CppNode<alambic::Fused<alambic::MeanSquares>>" is MeanSquaresBackward.
 std::string readable_node_name(const std::string& name) {
   auto end = name.find_last_not_of("> ");
   if (end == std::string::npos) return name;
@@ -220,8 +221,8 @@ std::string readable_node_name(const std::string& name) {
   return is_template && last.find("Backward") == std::string::npos ? last + "Backward" : last;
 }
 
-// The name of the node that made the tensor, as Python shows it, or null. A view that was made without recording
-// and then changed has none that can be asked for: "Invalid", as in Python.
+// The name of the node that made the tensor, as Python shows it, or null. A view that was made without
+// recording and then changed has none that can be asked for: "Invalid", as in Python.
 Napi::Value grad_fn(const Napi::CallbackInfo& info) {
   try {
     auto node = to_tensor(info[0]).grad_fn();

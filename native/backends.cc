@@ -17,8 +17,8 @@ namespace {
 
 bool nnpack_runs = false;
 
-// Where NNPACK does not run, libtorch says so at every convolution of a single picture. It is asked once, silently, and
-// then left alone.
+// Where NNPACK does not run, libtorch says so at every convolution of a single picture. It is asked once,
+// silently, and then left alone.
 void ask_nnpack_once() {
   static std::once_flag once;
   std::call_once(once, [] {
@@ -114,8 +114,8 @@ Napi::Value set_float32_matmul_precision(const Napi::CallbackInfo& info) {
       at::globalContext().setFloat32MatmulPrecision(wanted);
       return info.Env().Undefined();
     }
-  fail("ERR_ARGUMENT", "setFloat32MatmulPrecision: expected \"highest\", \"high\" or \"medium\", got \"", wanted,
-       "\"");
+  fail("ERR_ARGUMENT", "setFloat32MatmulPrecision: expected \"highest\", \"high\" or \"medium\", got \"",
+       wanted, "\"");
 }
 
 }  // namespace

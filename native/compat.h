@@ -104,7 +104,9 @@ namespace warning_functions = c10::WarningUtils;
 #else
 namespace warning_functions = c10::Warning;
 #endif
-inline void set_warning_handler(c10::WarningHandler* handler) { warning_functions::set_warning_handler(handler); }
+inline void set_warning_handler(c10::WarningHandler* handler) {
+  warning_functions::set_warning_handler(handler);
+}
 inline bool warns_always() { return warning_functions::get_warnAlways(); }
 inline void set_warns_always(bool always) { warning_functions::set_warnAlways(always); }
 

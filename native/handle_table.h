@@ -44,14 +44,14 @@ class HandleTable {
   void lock(Handle handle);
   void unlock(Handle handle);
 
-  // Counts the storages of all tensors as they are now: operators in place (`set_`, `resize_`, `out`) change them
-  // without the table. Takes a few nanoseconds per tensor. Storages of live tensors are alive themselves, so that
-  // none is taken for one that is gone and had its address.
+  // Counts the storages of all tensors as they are now: operators in place (`set_`, `resize_`, `out`) change
+  // them without the table. Takes a few nanoseconds per tensor. Storages of live tensors are alive
+  // themselves, so that none is taken for one that is gone and had its address.
   void recount();
 
   size_t live() const { return live_; }
-  // Bytes of all storages that a live handle refers to, each counted once; those on meta have none. Exact after
-  // recount().
+  // Bytes of all storages that a live handle refers to, each counted once; those on meta have none. Exact
+  // after recount().
   size_t bytes() const { return bytes_; }
   size_t storages() const { return storages_.size(); }
   // How what the engine should know of (storages, and what each tensor costs besides) changed since the last

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "errors.h"
+#include "warnings.h"
 
 namespace alambic {
 
@@ -122,6 +123,7 @@ int Lane::State::spawn(const std::shared_ptr<State>& state) {
 void* Lane::State::run_thread(void* handed) {
   std::unique_ptr<std::shared_ptr<State>> state(static_cast<std::shared_ptr<State>*>(handed));
   Random::Use use(*(*state)->random);
+  listen_to_warnings_here();
   (*state)->work();
   return nullptr;
 }

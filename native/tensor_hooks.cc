@@ -19,8 +19,8 @@ namespace {
 
 thread_local int backward_depth = 0;
 
-// The function of JavaScript that calls hooks by their number. Hooks outlive it where other threads hold their
-// tensors.
+// The function of JavaScript that calls hooks by their number. Hooks outlive it where other threads hold
+// their tensors.
 struct Runner {
   napi_env env;
   napi_ref function = nullptr;

@@ -4,8 +4,8 @@
 
 namespace alambic {
 
-// While one lives, gradients are being computed for a caller in JavaScript that holds no reference into the table of
-// tensors: only then may a hook run, for it can release any tensor.
+// While one lives, gradients are being computed for a caller in JavaScript that holds no reference into the
+// table of tensors: only then may a hook run, for it can release any tensor.
 class HooksMayRun {
  public:
   HooksMayRun();

@@ -39,8 +39,8 @@ class Listeners {
     all_.erase(std::remove(all_.begin(), all_.end(), listener), all_.end());
   }
 
-  // From any thread. A text is told once in the life of the process, unless `warn_always`; without a listener it is
-  // not taken.
+  // From any thread. A text is told once in the life of the process, unless `warn_always`; without a listener
+  // it is not taken.
   bool tell(const std::string& text) {
     std::lock_guard<std::mutex> lock(mutex_);
     if (all_.empty()) return false;
@@ -48,8 +48,8 @@ class Listeners {
     if (!told_.insert(text).second && !compat::warns_always()) return true;
     auto* listener = own_listener != nullptr ? own_listener : all_.front();
     listener->waiting.push_back(text);
-    // A program without anything else to do would end before the warning is seen. Only the environment's own thread may
-    // hold the event loop; work in other threads holds it by itself.
+    // A program without anything else to do would end before the warning is seen. Only the environment's own
+    // thread may hold the event loop; work in other threads holds it by itself.
     if (listener == own_listener && !listener->is_referenced)
       listener->is_referenced = napi_ref_threadsafe_function(listener->env, listener->wake) == napi_ok;
     napi_call_threadsafe_function(listener->wake, nullptr, napi_tsfn_nonblocking);
@@ -98,13 +98,15 @@ void stop_listening(void* data) {
   delete listener;
 }
 
-// onWarning(wake): `wake` is called in a turn of the event loop after libtorch warned; takeWarnings() has what it said.
+// onWarning(wake): `wake` is called in a turn of the event loop after libtorch warned; takeWarnings() has
+// what it said.
 Napi::Value on_warning(const Napi::CallbackInfo& info) {
   napi_env env = info.Env();
   if (own_listener != nullptr) return info.Env().Undefined();
   napi_threadsafe_function wake;
-  auto status = napi_create_threadsafe_function(env, info[0], nullptr, Napi::String::New(env, "alambic:warning"), 0,
-                                                1, nullptr, nullptr, nullptr, nullptr, &wake);
+  auto status =
+      napi_create_threadsafe_function(env, info[0], nullptr, Napi::String::New(env, "alambic:warning"), 0, 1,
+                                      nullptr, nullptr, nullptr, nullptr, &wake);
   if (status != napi_ok) fail("ERR_NATIVE", "onWarning: the listener could not be made");
   napi_unref_threadsafe_function(env, wake);
   own_listener = new Listener{env, wake, {}};

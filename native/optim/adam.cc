@@ -193,9 +193,8 @@ bool is_right(Way way, const at::Tensor& parameter) {
       way.weight_decay == WeightDecay::Decoupled ? "AdamW with foreach" : "Adam with foreach";
   const char* kernel = way.implementation == Implementation::Fused ? way.fused_name() : foreach_name;
   return is_right_once(kernel, parameter, [&] {
-    return tried_agrees(parameter, way.weight_decay, [&](Batch& batch, size_t variant) {
-      update(batch, variants()[variant], way);
-    });
+    return tried_agrees(parameter, way.weight_decay,
+                        [&](Batch& batch, size_t variant) { update(batch, variants()[variant], way); });
   });
 }
 

@@ -20,8 +20,8 @@ bool has_layout_of(const at::Tensor& tensor, const at::Tensor& parameter) {
   return true;
 }
 
-// The tensor in dtype, device and memory layout of the parameter, whose shape it has. Fused kernels walk through
-// the memory of all their tensors in step, and take it on trust that the layouts agree.
+// The tensor in dtype, device and memory layout of the parameter, whose shape it has. Fused kernels walk
+// through the memory of all their tensors in step, and take it on trust that the layouts agree.
 at::Tensor in_form_of(const at::Tensor& tensor, const at::Tensor& parameter) {
   if (tensor.scalar_type() == parameter.scalar_type() && tensor.device() == parameter.device()) {
     if (tensor.strides() == parameter.strides() || !parameter.is_non_overlapping_and_dense()) return tensor;
@@ -48,12 +48,13 @@ void check_gradient(const at::Tensor& gradient, const at::Tensor& parameter, siz
     fail("ERR_SHAPE_MISMATCH", "step: expected a gradient of the parameter's shape for ",
          name_parameter(index, parameter), ", got ", describe(gradient));
   if (gradient.is_complex() && !parameter.is_complex())
-    fail("ERR_DTYPE", "step: expected a gradient of real numbers for ", name_parameter(index, parameter), ", got ",
-         describe(gradient));
+    fail("ERR_DTYPE", "step: expected a gradient of real numbers for ", name_parameter(index, parameter),
+         ", got ", describe(gradient));
 }
 
 // After the parameter was given another shape in place (`set_`, `resize_`, a module's conversion).
-void check_state(const at::Tensor& state, const StateEntry& entry, const at::Tensor& parameter, size_t index) {
+void check_state(const at::Tensor& state, const StateEntry& entry, const at::Tensor& parameter,
+                 size_t index) {
   bool fits = entry.is_count ? state.numel() == 1 && state.scalar_type() == at::kFloat
                              : state.sizes() == parameter.sizes();
   if (!fits)
@@ -71,7 +72,8 @@ at::Tensor copy_state(const at::Tensor& value, const StateEntry& entry, const at
          ": expected ", expected, ", got ", describe(value));
   };
   if (value.layout() != at::kStrided) refuse("a dense tensor");
-  if (value.is_meta() != parameter.is_meta() && !entry.is_count) refuse("a tensor with data where its parameter has");
+  if (value.is_meta() != parameter.is_meta() && !entry.is_count)
+    refuse("a tensor with data where its parameter has");
   if (!entry.is_count) {
     if (value.sizes() != parameter.sizes()) refuse("the parameter's shape");
     if (value.is_complex() && !parameter.is_complex()) refuse("real numbers");
@@ -97,8 +99,8 @@ void check_writable(const at::Tensor& parameter, size_t index) {
          " is the conjugate of another tensor's memory; train a clone() of it");
 }
 
-// Which parameters share memory with another one. Of two tensors whose elements alternate, as the even and the
-// odd columns of a matrix, both count.
+// Which parameters share memory with another one. Of two tensors whose elements alternate, as the even and
+// the odd columns of a matrix, both count.
 std::vector<bool> find_overlapping(const std::vector<Trainable>& trainables) {
   struct Range {
     uintptr_t begin, end;
@@ -117,7 +119,8 @@ std::vector<bool> find_overlapping(const std::vector<Trainable>& trainables) {
   std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
   std::vector<bool> overlapping(trainables.size());
   for (size_t i = 1, last = 0; i < ranges.size(); i++) {  // `last`: what reaches farthest so far
-    if (ranges[i].begin < ranges[last].end) overlapping[ranges[i].index] = overlapping[ranges[last].index] = true;
+    if (ranges[i].begin < ranges[last].end)
+      overlapping[ranges[i].index] = overlapping[ranges[last].index] = true;
     if (ranges[i].end > ranges[last].end) last = i;
   }
   return overlapping;
@@ -290,8 +293,7 @@ std::string Optimizer::device_obstacle(
     if (!is_right(parameter))
       return c10::str("libtorch " ALAMBIC_TORCH_VERSION " has a fused kernel that computes wrongly for ",
                       name_parameter(i, parameter));
-    if (overlapping[i])
-      return c10::str(name_parameter(i, parameter), " shares its memory with another one");
+    if (overlapping[i]) return c10::str(name_parameter(i, parameter), " shares its memory with another one");
   }
   return "";
 }

@@ -36,8 +36,8 @@ struct Trainable {
 struct Batch {
   std::vector<Trainable*> trainables;
   Tensors parameters, gradients;
-  // Whether each parameter has one piece of memory without gaps to itself, so that kernels may walk through it
-  // in any order. All others are updated one after the other.
+  // Whether each parameter has one piece of memory without gaps to itself, so that kernels may walk through
+  // it in any order. All others are updated one after the other.
   bool is_plain;
 
   size_t size() const { return parameters.size(); }
@@ -116,9 +116,9 @@ class Optimizer {
   void load_state(const std::vector<Tensors>& states);
   int64_t state_bytes() const;
 
-  // Throws where a gradient or a tensor of the state does not fit its parameter, and where a parameter cannot be
-  // written to. Kernels take all that on trust. To be called before the first update of a step, so that a step
-  // that fails changes nothing.
+  // Throws where a gradient or a tensor of the state does not fit its parameter, and where a parameter cannot
+  // be written to. Kernels take all that on trust. To be called before the first update of a step, so that a
+  // step that fails changes nothing.
   void check_fit() const;
 
   // Why the device cannot decide about updates of a group, or nothing. `fused` is the operator that reads its

@@ -246,12 +246,13 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
 
   std::string list_entries() const {
     std::string list;
-    for (const auto& entry : optimizer_.entries()) list += (list.empty() ? "" : ", ") + std::string(entry.name);
+    for (const auto& entry : optimizer_.entries())
+      list += (list.empty() ? "" : ", ") + std::string(entry.name);
     return list;
   }
 
-  // loadState({ name: handle } per parameter, options of each group): copies the state. The options are checked
-  // only; JavaScript keeps them.
+  // loadState({ name: handle } per parameter, options of each group): copies the state. The options are
+  // checked only; JavaScript keeps them.
   Napi::Value load_state(const Napi::CallbackInfo& info) {
     auto groups = info[1].As<Napi::Array>();
     for (uint32_t i = 0; i < groups.Length(); i++) try {

@@ -96,8 +96,8 @@ void update(Batch& batch, const SgdOptions& options, bool is_first, Way way) {
 void update(Batch& batch, const SgdOptions& options, Way way) {
   if (options.momentum == 0) return update(batch, options, false, way);
   // A parameter that had no gradient so far has no buffer yet.
-  auto [fresh, running] = batch.partition(
-      [](const Trainable& trainable) { return !trainable.state[momentum_buffer].defined(); });
+  auto [fresh, running] =
+      batch.partition([](const Trainable& trainable) { return !trainable.state[momentum_buffer].defined(); });
   update(fresh, options, true, way);
   update(running, options, false, way);
 }
@@ -173,9 +173,8 @@ void Sgd::step(size_t group, const SgdOptions& options, const DeviceDecision* de
   update_group(group, [&](Batch& batch) {
     if (decision != nullptr) return update(batch, options, Way{Implementation::Fused, decision});
     bool has_fused = find_fused<FusedSgd>(fused_name, batch).has_value();
-    auto implementation = options.preference.choose(batch, has_fused, [&](Implementation each) {
-      return is_right(each, batch.parameters.front());
-    });
+    auto implementation = options.preference.choose(
+        batch, has_fused, [&](Implementation each) { return is_right(each, batch.parameters.front()); });
     update(batch, options, Way{implementation});
   });
 }

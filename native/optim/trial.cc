@@ -11,7 +11,7 @@ namespace alambic::optim {
 
 namespace {
 
-constexpr int64_t sizes[] = {1,  2,  3,  4,  7,  8,  9,   15,  16,  17,  31,
+constexpr int64_t sizes[] = {1,  2,  3,  4,  7,  8,   9,   15,  16,  17,   31,
                              32, 33, 63, 64, 65, 127, 129, 255, 257, 1031, 4099};
 constexpr int rounds = 3;
 

@@ -21,8 +21,8 @@ struct LabelCheck {
 
 // What a step leaves on the device where the host decides nothing.
 struct Outcome {
-  // float64: the losses, where gradients are clipped the norm that they had, then for each check 1 where a label
-  // was out of range, else 0.
+  // float64: the losses, where gradients are clipped the norm that they had, then for each check 1 where a
+  // label was out of range, else 0.
   at::Tensor values;
   std::vector<LabelCheck> checks;
   // Why the host had to wait for the device all the same; empty if it had not.
@@ -68,11 +68,11 @@ class Step {
   // Whether there is a part that can run beside what follows it.
   virtual bool has_side_part() const = 0;
   // The whole step without waiting for the device. No weight changes where the first loss or the norm of the
-  // gradients is not finite or a label is out of range; such labels are overwritten, so that the batch must be nobody else's. Without a
-  // side stream the step does all in line.
+  // gradients is not finite or a label is out of range; such labels are overwritten, so that the batch must
+  // be nobody else's. Without a side stream the step does all in line.
   virtual Outcome run_on_device(const Tensors& batch, SideStream* side = nullptr) = 0;
-  // Losses and norm from the values of an outcome, now on the host. Throws ERR_LABEL_RANGE for this batch, which still
-  // has its labels.
+  // Losses and norm from the values of an outcome, now on the host. Throws ERR_LABEL_RANGE for this batch,
+  // which still has its labels.
   virtual std::vector<double> read(const Outcome& outcome, const at::Tensor& values,
                                    const Tensors& batch) const = 0;
   virtual const Tensors& trained() const = 0;
@@ -94,8 +94,8 @@ struct RunnerReport {
 class StepRunner {
  public:
   virtual ~StepRunner() = default;
-  // Returns the losses, and where gradients are clipped the norm that they had. Where the first loss, or the norm,
-  // is not finite no weight has changed.
+  // Returns the losses, and where gradients are clipped the norm that they had. Where the first loss, or the
+  // norm, is not finite no weight has changed.
   virtual std::vector<double> run(Step& step, const Tensors& batch) = 0;
   virtual RunnerReport report() const { return {}; }
 };
