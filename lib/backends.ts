@@ -90,17 +90,17 @@ function flags<Flag extends string, Others extends object>(
 function closed<T extends object>(name: string, members: T): T {
   return new Proxy(members, {
     set(target, key, value) {
-      const setter = Object.getOwnPropertyDescriptor(target, key)?.set
-      if (!setter) throw argumentError(`${name}.${String(key)}`, `one of ${settable(target)}`, value)
-      setter(value)
-      return true
+      if (!settable(target).includes(String(key)))
+        throw argumentError(`${name}.${String(key)}`, describeSettable(target), value)
+      return Reflect.set(target, key, value)
     },
   })
 }
 
-function settable(target: object): string {
-  const names = Object.entries(Object.getOwnPropertyDescriptors(target))
-    .filter(([, { set }]) => set)
-    .map(([key]) => key)
-  return names.length > 0 ? names.join(', ') : 'no flags (there are none to set here)'
+function settable(target: object): string[] {
+  return Object.keys(target).filter(key => 'set' in Object.getOwnPropertyDescriptor(target, key)!)
+}
+
+function describeSettable(target: object): string {
+  return settable(target).length > 0 ? `one of ${settable(target).join(', ')}` : 'no flags, as there are none'
 }

@@ -13,7 +13,7 @@ import {
 
 const library = fileURLToPath(new URL('../lib/index.ts', import.meta.url))
 
-function run(body: string, { options = [] as string[], env = {} as Record<string, string> } = {}) {
+function run(body: string, { options = [] as string[], env = {} } = {}) {
   const code = `
     import * as alambic from ${JSON.stringify(library)}
     const { ones, models, noGrad, randn, setWarnAlways } = alambic
@@ -62,7 +62,7 @@ describe('warnings of libtorch', () => {
       const { Worker } = await import('node:worker_threads')
       const code = \`
         import { parentPort } from 'node:worker_threads'
-        import { ones } from ${JSON.stringify(library.replace('/lib/index.ts', '/dist/index.js'))}
+        import { ones } from ${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)}
         process.on('warning', each => parentPort.postMessage(each.name + ': ' + each.message))
         ones([1]).std()
       \`
