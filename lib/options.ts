@@ -4,6 +4,7 @@
  */
 import { AlambicError, argumentError } from './errors.js'
 import { nearest } from './names.js'
+import type { TensorOptions } from './types.js'
 
 /** What one option takes. */
 export interface Kind {
@@ -169,4 +170,11 @@ export const size: Kind = {
   expected: 'an integer, or one per dimension',
   fits: value =>
     Number.isInteger(value) || (Array.isArray(value) && value.every(each => Number.isInteger(each))),
+}
+
+/** Of everything that makes tensors. */
+export const tensorOptions: Kinds<TensorOptions> = {
+  dtype: orNull(dtype),
+  device: orNull(device),
+  requiresGrad: boolean,
 }

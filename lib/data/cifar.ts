@@ -1,16 +1,18 @@
 import { join } from 'node:path'
-import { argumentError } from '../errors.js'
 import { CIFAR100_COARSE_CLASSES, CIFAR100_FINE_CLASSES, CIFAR10_CLASSES } from './class-names.js'
 import { DEFAULT_MAX_BYTES, findFiles, formatError, readBytes } from './files.js'
 import { isGzip } from './gunzip.js'
 import { ImageDataset } from './image-dataset.js'
 import { checkLabels } from './labels.js'
-import type { SplitOptions } from './mnist.js'
+import { oneOf, readOptions, type Kinds } from '../options.js'
+import { trainTestOptions, type SplitOptions } from './mnist.js'
 
 export interface Cifar100Options extends SplitOptions {
   /** 100 classes, or the 20 superclasses. Default: `'fine'`. */
   labels?: 'fine' | 'coarse'
 }
+
+const cifar100Options: Kinds<Cifar100Options> = { ...trainTestOptions, labels: oneOf('fine', 'coarse') }
 
 /**
  * CIFAR-10: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `data_batch_1.bin` … `data_batch_5.bin` and
@@ -19,10 +21,13 @@ export interface Cifar100Options extends SplitOptions {
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadCifar10(
-  dir: string,
-  { train = true, mean = CIFAR10_MEAN, std = CIFAR10_STD, augment }: SplitOptions = {},
-): Promise<ImageDataset> {
+export async function loadCifar10(dir: string, options: SplitOptions = {}): Promise<ImageDataset> {
+  const {
+    train = true,
+    mean = CIFAR10_MEAN,
+    std = CIFAR10_STD,
+    augment,
+  } = readOptions('loadCifar10', options, trainTestOptions)
   const names = train ? [1, 2, 3, 4, 5].map(batch => `data_batch_${batch}.bin`) : ['test_batch.bin']
   const files = await findCifar('CIFAR-10', dir, 'cifar-10-batches-bin', names)
   const { pixels, labels } = await readRecords(files, [{ name: 'label', classes: 10 }])
@@ -37,17 +42,14 @@ export async function loadCifar10(
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadCifar100(
-  dir: string,
-  {
+export async function loadCifar100(dir: string, options: Cifar100Options = {}): Promise<ImageDataset> {
+  const {
     train = true,
     labels: kind = 'fine',
     mean = CIFAR100_MEAN,
     std = CIFAR100_STD,
     augment,
-  }: Cifar100Options = {},
-): Promise<ImageDataset> {
-  if (kind !== 'fine' && kind !== 'coarse') throw argumentError('labels', "'fine' or 'coarse'", kind)
+  } = readOptions('loadCifar100', options, cifar100Options)
   const names = [train ? 'train.bin' : 'test.bin']
   const files = await findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
   const { pixels, labels } = await readRecords(files, [

@@ -1,3 +1,4 @@
+import { notNegative, readOptions, type Kinds } from '../options.js'
 import { endianness } from 'node:os'
 import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes } from './files.js'
 import { gunzip, isGzip } from './gunzip.js'
@@ -27,6 +28,8 @@ export interface ReadIdxOptions {
   maxBytes?: number
 }
 
+export const idxOptions: Kinds<ReadIdxOptions> = { maxBytes: notNegative }
+
 /**
  * Reads an array in the idx format of MNIST: two zero bytes, a type code, the number of dimensions, the sizes as
  * big-endian uint32, then the elements, big-endian (LeCun, Cortes, Burges, "The MNIST database of handwritten digits").
@@ -38,8 +41,9 @@ export interface ReadIdxOptions {
  */
 export async function readIdx(
   source: string | URL | Uint8Array,
-  { maxBytes = DEFAULT_MAX_BYTES }: ReadIdxOptions = {},
+  options: ReadIdxOptions = {},
 ): Promise<IdxArray> {
+  const { maxBytes = DEFAULT_MAX_BYTES } = readOptions('readIdx', options, idxOptions)
   const name = source instanceof Uint8Array ? 'idx data' : displayName(source)
   const stored = source instanceof Uint8Array ? source : await readBytes(source, maxBytes)
   const content = isGzip(stored)

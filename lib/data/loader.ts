@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { argumentError } from '../errors.js'
 import { scope } from '../memory.js'
+import { boolean, callback, device, integer, readOptions, type Kinds } from '../options.js'
 import type { Device } from '../types.js'
 import type { Batch, Dataset } from './dataset.js'
 import { permutation, Random } from './random.js'
@@ -22,6 +23,15 @@ export interface DataLoaderOptions {
    * those that came in and are not returned.
    */
   transform?: (batch: Batch) => Batch
+}
+
+const loaderOptions: Kinds<DataLoaderOptions> = {
+  batchSize: integer(1),
+  shuffle: boolean,
+  seed: integer(0, Number.MAX_SAFE_INTEGER),
+  dropLast: boolean,
+  device,
+  transform: callback,
 }
 
 /**
@@ -49,13 +59,16 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   /** @throws AlambicError `ERR_ARGUMENT` for a batch size below 1 or a seed out of range */
   constructor(
     readonly dataset: D,
-    { batchSize = 1, shuffle = false, seed = 0, dropLast = false, device, transform }: DataLoaderOptions = {},
+    options: DataLoaderOptions = {},
   ) {
-    if (!Number.isInteger(batchSize) || batchSize < 1) {
-      throw argumentError('batchSize', 'an integer of at least 1', batchSize)
-    }
-    if (!Number.isSafeInteger(seed) || seed < 0)
-      throw argumentError('seed', 'an integer from 0 to 2^53 − 1', seed)
+    const {
+      batchSize = 1,
+      shuffle = false,
+      seed = 0,
+      dropLast = false,
+      device,
+      transform,
+    } = readOptions('DataLoader', options, loaderOptions)
     this.batchSize = batchSize
     this.shuffle = shuffle
     this.seed = seed

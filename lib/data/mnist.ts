@@ -2,14 +2,17 @@ import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
 import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
 import { displayName, findFiles, formatError } from './files.js'
-import { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
-import { ImageDataset, type ImageOptions } from './image-dataset.js'
+import { idxOptions, readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
+import { boolean, listOf, readOptions, text, type Kinds } from '../options.js'
+import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.js'
 import { checkLabels } from './labels.js'
 
 export interface SplitOptions extends ImageOptions {
   /** The training images, or else the test images. Default: true. */
   train?: boolean
 }
+
+export const trainTestOptions: Kinds<SplitOptions> = { ...imageOptions, train: boolean }
 
 /**
  * MNIST: 60,000 and 10,000 handwritten digits, 1×28×28, as idx files with or without `.gz`
@@ -18,10 +21,13 @@ export interface SplitOptions extends ImageOptions {
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadMnist(
-  dir: string,
-  { train = true, mean = [0.1307], std = [0.3081], augment }: SplitOptions = {},
-): Promise<ImageDataset> {
+export async function loadMnist(dir: string, options: SplitOptions = {}): Promise<ImageDataset> {
+  const {
+    train = true,
+    mean = [0.1307],
+    std = [0.3081],
+    augment,
+  } = readOptions('loadMnist', options, trainTestOptions)
   return loadDirectory('MNIST', dir, train, { classes: MNIST_CLASSES, mean, std, augment })
 }
 
@@ -31,16 +37,25 @@ export async function loadMnist(
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadFashionMnist(
-  dir: string,
-  { train = true, mean = [0.286], std = [0.353], augment }: SplitOptions = {},
-): Promise<ImageDataset> {
+export async function loadFashionMnist(dir: string, options: SplitOptions = {}): Promise<ImageDataset> {
+  const {
+    train = true,
+    mean = [0.286],
+    std = [0.353],
+    augment,
+  } = readOptions('loadFashionMnist', options, trainTestOptions)
   return loadDirectory('FashionMNIST', dir, train, { classes: FASHION_MNIST_CLASSES, mean, std, augment })
 }
 
 export interface IdxImageOptions extends ImageOptions {
   /** Names of the classes; labels must be below their number. */
   classes: readonly string[]
+}
+
+const idxImageOptions: Kinds<IdxImageOptions & ReadIdxOptions> = {
+  ...imageOptions,
+  ...idxOptions,
+  classes: listOf(text, 'names'),
 }
 
 /**
@@ -51,8 +66,9 @@ export interface IdxImageOptions extends ImageOptions {
 export async function loadIdxImages(
   imagesFile: string | URL,
   labelsFile: string | URL,
-  { maxBytes, classes, mean, std, augment }: IdxImageOptions & ReadIdxOptions,
+  options: IdxImageOptions & ReadIdxOptions,
 ): Promise<ImageDataset> {
+  const { maxBytes, classes, mean, std, augment } = readOptions('loadIdxImages', options, idxImageOptions)
   const images = await readIdx(imagesFile, { maxBytes })
   const [count, height, width] = expectBytes(images, 3, 'images', displayName(imagesFile)).shape
   const labels = await readIdx(labelsFile, { maxBytes })

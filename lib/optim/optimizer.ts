@@ -1,6 +1,6 @@
 import { AlambicError, argumentError, show } from '../errors.js'
-import { nearest } from '../names.js'
 import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } from '../native/contract.js'
+import { anything, boolean, readOptions } from '../options.js'
 import { Tensor, tensor } from '../tensor.js'
 import { handlesOf, toList } from './params.js'
 
@@ -70,7 +70,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     defaults: Complete<Options>,
     options: Options,
   ) {
-    refuseUnknownOptions(options, defaults)
+    refuseUnknownOptions(this, options, defaults)
     this.defaults = { ...defaults, ...defined(options) }
     if (!Array.isArray(params))
       throw argumentError('params', 'an array of tensors or of groups { params, lr, … }', params)
@@ -95,7 +95,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     if (typeof init !== 'object' || init === null || !('params' in init))
       throw argumentError('params', 'tensors, or groups { params, lr, … }, and not both', init)
     const { params, ...options } = init
-    refuseUnknownOptions(options, this.defaults)
+    refuseUnknownOptions(this, options, this.defaults)
     const list = toList(params)
     const group = { params: Object.freeze([...list]), ...this.defaults, ...defined(options) }
     this.native.addGroup(handlesOf(list), group as unknown as NativeOptimizerOptions)
@@ -119,7 +119,8 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   }
 
   /** Clears all gradients: their memory is released, or with `setToNone: false` filled with 0. */
-  zeroGrad({ setToNone = true }: { setToNone?: boolean } = {}): void {
+  zeroGrad(options: { setToNone?: boolean } = {}): void {
+    const { setToNone = true } = readOptions('zeroGrad', options, { setToNone: boolean })
     this.native.zeroGrad(setToNone)
   }
 
@@ -171,16 +172,14 @@ function defined<T extends object>(options: T): Partial<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>
 }
 
-function refuseUnknownOptions(options: object, defaults: object): void {
+/** The values native code checks: they may be changed in the groups. */
+function refuseUnknownOptions(optimizer: object, options: object, defaults: object): void {
   const known = [...Object.keys(defaults), ...scheduleFields, ...kernelChoices]
-  for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue
-    const near = nearest(name, known, 1)
-    throw new AlambicError(
-      'ERR_ARGUMENT',
-      `${name}: there is no such option${near.length > 0 ? `; did you mean ${near[0]}?` : ''}`,
-    )
-  }
+  readOptions<object>(
+    optimizer.constructor.name,
+    options,
+    Object.fromEntries(known.map(name => [name, anything])),
+  )
 }
 
 function checkSizes(own: number[], saved: number[]): void {

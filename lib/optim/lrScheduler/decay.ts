@@ -1,7 +1,8 @@
 /** Schedules that are a formula of the epoch. */
 import { argumentError } from '../../errors.js'
 import type { Optimizer } from '../optimizer.js'
-import { checkCount, LRScheduler, type SchedulerOptions } from './scheduler.js'
+import { number, readOptions, type Kinds } from '../../options.js'
+import { checkCount, LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'
 
 /** The initial learning rate times `lrLambda(epoch)`; one function for all groups or one each. */
 export class LambdaLR extends LRScheduler {
@@ -13,7 +14,7 @@ export class LambdaLR extends LRScheduler {
     lrLambda: ((epoch: number) => number) | readonly ((epoch: number) => number)[],
     options?: SchedulerOptions,
   ) {
-    super(optimizer, options)
+    super(optimizer, readOptions('LambdaLR', options, schedulerOptions))
     this.lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
     if (this.lambdas.length !== this.groups.length)
       throw argumentError('lrLambda', `a function, or ${this.groups.length} (one per group)`, lrLambda)
@@ -30,6 +31,8 @@ export interface StepLROptions extends SchedulerOptions {
   gamma?: number
 }
 
+const stepOptions: Kinds<StepLROptions> = { ...schedulerOptions, gamma: number }
+
 /** Multiplies by `gamma` every `stepSize` epochs. */
 export class StepLR extends LRScheduler {
   protected readonly stateFields = { step_size: 'stepSize', gamma: 'gamma' }
@@ -38,8 +41,9 @@ export class StepLR extends LRScheduler {
   constructor(
     optimizer: Optimizer,
     private readonly stepSize: number,
-    { gamma = 0.1, ...options }: StepLROptions = {},
+    options: StepLROptions = {},
   ) {
+    const { gamma = 0.1 } = readOptions('StepLR', options, stepOptions)
     super(optimizer, options)
     checkCount('stepSize', stepSize)
     this.gamma = gamma
@@ -63,11 +67,8 @@ export class MultiStepLR extends LRScheduler {
   /** How often each epoch is named. */
   private readonly milestones: Record<number, number> = {}
 
-  constructor(
-    optimizer: Optimizer,
-    milestones: readonly number[],
-    { gamma = 0.1, ...options }: StepLROptions = {},
-  ) {
+  constructor(optimizer: Optimizer, milestones: readonly number[], options: StepLROptions = {}) {
+    const { gamma = 0.1 } = readOptions('MultiStepLR', options, stepOptions)
     super(optimizer, options)
     for (const epoch of milestones) this.milestones[epoch] = (this.milestones[epoch] ?? 0) + 1
     this.gamma = gamma
@@ -95,7 +96,7 @@ export class ExponentialLR extends LRScheduler {
     private readonly gamma: number,
     options?: SchedulerOptions,
   ) {
-    super(optimizer, options)
+    super(optimizer, readOptions('ExponentialLR', options, schedulerOptions))
     this.start()
   }
 
@@ -117,6 +118,13 @@ export interface LinearLROptions extends SchedulerOptions {
   totalIters?: number
 }
 
+const linearOptions: Kinds<LinearLROptions> = {
+  ...schedulerOptions,
+  startFactor: number,
+  endFactor: number,
+  totalIters: number,
+}
+
 /** From `startFactor` to `endFactor` times the initial learning rate in equal steps: a warm-up. */
 export class LinearLR extends LRScheduler {
   protected readonly stateFields = {
@@ -128,10 +136,12 @@ export class LinearLR extends LRScheduler {
   private readonly endFactor: number
   private readonly totalIters: number
 
-  constructor(
-    optimizer: Optimizer,
-    { startFactor = 1 / 3, endFactor = 1, totalIters = 5, ...options }: LinearLROptions = {},
-  ) {
+  constructor(optimizer: Optimizer, options: LinearLROptions = {}) {
+    const {
+      startFactor = 1 / 3,
+      endFactor = 1,
+      totalIters = 5,
+    } = readOptions('LinearLR', options, linearOptions)
     super(optimizer, options)
     if (!(startFactor > 0 && startFactor <= 1))
       throw argumentError('startFactor', 'a number in (0, 1]', startFactor)
@@ -162,6 +172,8 @@ export interface CosineAnnealingLROptions extends SchedulerOptions {
   etaMin?: number
 }
 
+const cosineOptions: Kinds<CosineAnnealingLROptions> = { ...schedulerOptions, etaMin: number }
+
 /**
  * Half a cosine from the initial learning rate to `etaMin` in `tMax` epochs, and up again after that (Loshchilov &
  * Hutter 2017, "SGDR", without the restarts).
@@ -173,8 +185,9 @@ export class CosineAnnealingLR extends LRScheduler {
   constructor(
     optimizer: Optimizer,
     private readonly tMax: number,
-    { etaMin = 0, ...options }: CosineAnnealingLROptions = {},
+    options: CosineAnnealingLROptions = {},
   ) {
+    const { etaMin = 0 } = readOptions('CosineAnnealingLR', options, cosineOptions)
     super(optimizer, options)
     checkCount('tMax', tMax)
     this.etaMin = etaMin

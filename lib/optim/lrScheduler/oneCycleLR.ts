@@ -1,6 +1,14 @@
 import { AlambicError, argumentError } from '../../errors.js'
 import type { Optimizer } from '../optimizer.js'
-import { checkCount, LRScheduler, perGroup, type Group, type SchedulerOptions } from './scheduler.js'
+import { anything, boolean, integer, number, oneOf, readOptions, type Kinds } from '../../options.js'
+import {
+  checkCount,
+  LRScheduler,
+  perGroup,
+  schedulerOptions,
+  type Group,
+  type SchedulerOptions,
+} from './scheduler.js'
 
 export interface OneCycleLROptions extends SchedulerOptions {
   /** Steps of the whole cycle; or give `epochs` and `stepsPerEpoch`. */
@@ -23,6 +31,21 @@ export interface OneCycleLROptions extends SchedulerOptions {
   finalDivFactor?: number
   /** Falls as fast as it rose, and then to the end, instead of from the top to the end at once. Default: false. */
   threePhase?: boolean
+}
+
+const oneCycleOptions: Kinds<OneCycleLROptions> = {
+  ...schedulerOptions,
+  totalSteps: integer(1),
+  epochs: integer(1),
+  stepsPerEpoch: integer(1),
+  pctStart: number,
+  annealStrategy: oneOf('cos', 'linear'),
+  cycleMomentum: boolean,
+  baseMomentum: anything,
+  maxMomentum: anything,
+  divFactor: number,
+  finalDivFactor: number,
+  threePhase: boolean,
 }
 
 type Moment = 'baseMomentum' | 'maxMomentum'
@@ -54,6 +77,7 @@ export class OneCycleLR extends LRScheduler {
   private readonly cycleMomentum: boolean
 
   constructor(optimizer: Optimizer, maxLr: number | readonly number[], options: OneCycleLROptions = {}) {
+    readOptions('OneCycleLR', options, oneCycleOptions)
     const { pctStart = 0.3, annealStrategy = 'cos', cycleMomentum = true, threePhase = false } = options
     const totalSteps = countSteps(options)
     if (!(pctStart >= 0 && pctStart <= 1)) throw argumentError('pctStart', 'a number in [0, 1]', pctStart)

@@ -1,6 +1,7 @@
 import { argumentError } from '../../errors.js'
 import { Tensor } from '../../tensor.js'
 import type { Optimizer } from '../optimizer.js'
+import { anything, notNegative, number, oneOf, readOptions, type Kinds } from '../../options.js'
 import { assign, checkOptimizer, perGroup, pick, type SchedulerStateDict } from './scheduler.js'
 
 export interface ReduceLROnPlateauOptions {
@@ -22,6 +23,17 @@ export interface ReduceLROnPlateauOptions {
   eps?: number
 }
 
+const plateauOptions: Kinds<ReduceLROnPlateauOptions> = {
+  mode: oneOf('min', 'max'),
+  factor: number,
+  patience: notNegative,
+  threshold: number,
+  thresholdMode: oneOf('rel', 'abs'),
+  cooldown: notNegative,
+  minLr: anything,
+  eps: number,
+}
+
 /** Lowers the learning rate when a metric has stopped improving. */
 export class ReduceLROnPlateau {
   lastEpoch = 0
@@ -40,7 +52,9 @@ export class ReduceLROnPlateau {
 
   constructor(
     readonly optimizer: Optimizer,
-    {
+    options: ReduceLROnPlateauOptions = {},
+  ) {
+    const {
       mode = 'min',
       factor = 0.1,
       patience = 10,
@@ -49,8 +63,7 @@ export class ReduceLROnPlateau {
       cooldown = 0,
       minLr = 0,
       eps = 1e-8,
-    }: ReduceLROnPlateauOptions = {},
-  ) {
+    } = readOptions('ReduceLROnPlateau', options, plateauOptions)
     checkOptimizer(optimizer)
     if (!(factor < 1)) throw argumentError('factor', 'a number below 1', factor)
     if (mode !== 'min' && mode !== 'max') throw argumentError('mode', "'min' or 'max'", mode)

@@ -1,4 +1,5 @@
 import { AlambicError, argumentError } from '../../errors.js'
+import { integer, type Kinds } from '../../options.js'
 import { Optimizer, type OptimizerOptions, type ParamGroup } from '../optimizer.js'
 
 export interface SchedulerOptions {
@@ -8,6 +9,8 @@ export interface SchedulerOptions {
    */
   lastEpoch?: number
 }
+
+export const schedulerOptions: Kinds<SchedulerOptions> = { lastEpoch: integer(-1) }
 
 /** Plain values under PyTorch's names. */
 export type SchedulerStateDict = Record<string, unknown>
