@@ -9,6 +9,7 @@ import { isPlainObject, scope } from './memory.js'
 import type { ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
 import { native } from './native/loader.js'
 import type { Module } from './nn/module.js'
+import { boolean, callback, orNull, readOptions, type Kinds } from './options.js'
 import { getRngState, setRngState } from './random.js'
 import { Tensor } from './tensor.js'
 import { torch } from './torch/index.js'
@@ -31,6 +32,8 @@ export interface ExportResult {
   /** What was said through `warn`. */
   warnings: string[]
 }
+
+const exportOptions: Kinds<ExportOptions> = { freeze: boolean, training: boolean, warn: orNull(callback) }
 
 /** What a module may return: a tensor, or arrays and objects of them. */
 type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
@@ -56,8 +59,13 @@ export async function exportTorchScript(
   module: Module<any[], any>,
   exampleInputs: readonly Tensor[],
   path: string,
-  { freeze = false, training = false, warn = console.warn }: ExportOptions = {},
+  options: ExportOptions = {},
 ): Promise<ExportResult> {
+  const {
+    freeze = false,
+    training = false,
+    warn = console.warn,
+  } = readOptions('exportTorchScript', options, exportOptions)
   checkInputs(exampleInputs)
   if (freeze && training)
     throw new AlambicError(

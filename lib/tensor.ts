@@ -5,6 +5,17 @@ import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from './memory.js'
 import type { Handle } from './native/contract.js'
 import { native } from './native/loader.js'
+import {
+  boolean,
+  device,
+  dtype,
+  oneOf,
+  orNull,
+  readOptions,
+  tensor as tensorKind,
+  tensorOptions,
+  type Kinds,
+} from './options.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
 import type { TensorMethods } from './torch/operators.generated.js'
 import type { Device, DType, Layout, MemoryFormat, TensorOptions } from './types.js'
@@ -28,6 +39,24 @@ export interface BackwardOptions {
   /** Make the gradients differentiable themselves. Default: false. */
   createGraph?: boolean
 }
+
+const memoryFormat = oneOf('contiguous', 'preserve', 'channelsLast', 'channelsLast3d')
+
+export const toOptionKinds: Kinds<ToOptions> = {
+  dtype: orNull(dtype),
+  device: orNull(device),
+  memoryFormat: orNull(memoryFormat),
+  nonBlocking: boolean,
+  copy: boolean,
+}
+
+const backwardOptions: Kinds<BackwardOptions> = {
+  gradient: tensorKind,
+  retainGraph: boolean,
+  createGraph: boolean,
+}
+
+const contiguousOptions = { memoryFormat }
 
 export type TypedArray =
   | Float32Array
@@ -116,6 +145,7 @@ export class Tensor {
 
   /** Whether elements are in row-major order without gaps, or in the order of another memory format. */
   isContiguous(options: { memoryFormat?: MemoryFormat } = {}): boolean {
+    readOptions('isContiguous', options, contiguousOptions)
     return native.isContiguous(this.handle, options.memoryFormat ?? 'contiguous')
   }
 
@@ -254,7 +284,12 @@ export class Tensor {
    * @throws AlambicError `ERR_AUTOGRAD` when this depends on no leaf with `requiresGrad`, is not a scalar and has no
    *   `gradient`, or its graph was used up by an earlier backward without `retainGraph`
    */
-  backward({ gradient, createGraph = false, retainGraph = createGraph }: BackwardOptions = {}): void {
+  backward(options: BackwardOptions = {}): void {
+    const {
+      gradient,
+      createGraph = false,
+      retainGraph = createGraph,
+    } = readOptions('backward', options, backwardOptions)
     native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph)
   }
 
@@ -284,6 +319,7 @@ declare global {
  * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers
  */
 export function tensor(data: NestedData | TypedArray, options: TensorOptions = {}): Tensor {
+  readOptions('tensor', options, tensorOptions)
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, [data.length], options)
   const shape = shapeOf(data)
   const flat = flatten(data, shape)
@@ -302,8 +338,13 @@ export type NestedData = number | bigint | boolean | readonly NestedData[]
 export function fromTypedArray(
   data: TypedArray,
   shape: readonly number[],
-  { dtype, device = 'cpu', requiresGrad = false }: TensorOptions = {},
+  options: TensorOptions = {},
 ): Tensor {
+  const {
+    dtype,
+    device = 'cpu',
+    requiresGrad = false,
+  } = readOptions('fromTypedArray', options, tensorOptions)
   const source = dtypeOfArray(data)
   const result = new Tensor(native.tensorFromData(data, source, shape, dtype ?? source, device))
   if (requiresGrad) result.requiresGrad = true
@@ -453,7 +494,7 @@ let dtypeNames: Set<string> | undefined
 
 function toOptions(target: DType | Device | ToOptions | Tensor): ToOptions {
   if (target instanceof Tensor) return { dtype: target.dtype, device: target.device }
-  if (typeof target !== 'string') return target
+  if (typeof target !== 'string') return readOptions('to', target, toOptionKinds)
   dtypeNames ??= new Set(native.dtypes())
   return dtypeNames.has(target) ? { dtype: target as DType } : { device: target }
 }

@@ -1,6 +1,5 @@
 import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { argumentError } from '../errors.js'
 import { scope } from '../memory.js'
 import { boolean, callback, device, integer, readOptions, type Kinds } from '../options.js'
 import type { Device } from '../types.js'

@@ -1,10 +1,10 @@
 import { AlambicError, argumentError, show } from '../errors.js'
-import { nearest } from '../names.js'
 import type { StateDict } from '../nn/module.js'
+import { readOptions, text, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import { requireDType } from './dtypes.js'
 import { readDocument, type FileDocument } from './document.js'
-import { TensorMaker, type MaterializeOptions } from './materialize.js'
+import { materializeOptions, TensorMaker, type MaterializeOptions } from './materialize.js'
 import { dtypeNamed } from './pickle/torch.js'
 import { kindOf, Reference } from './pickle/unpickler.js'
 import { Bytes, Complex128, Dict, PySet, Tuple, type Value } from './pickle/values.js'
@@ -19,6 +19,8 @@ export interface LoadOptions extends MaterializeOptions {
    */
   entry?: string
 }
+
+const loadOptions: Kinds<LoadOptions> = { ...materializeOptions, entry: text }
 
 /**
  * The tensors of a file by their dotted keys: safetensors (also in several files, by their `*.index.json`), or what
@@ -35,7 +37,7 @@ export interface LoadOptions extends MaterializeOptions {
  *   are no tensors, or no such entry
  */
 export async function loadStateDict(file: FileOrBytes, options: LoadOptions = {}): Promise<StateDict> {
-  const { entry, ...rest } = checkOptions('loadStateDict', options, ['entry', 'device', 'dtype', 'mmap'])
+  const { entry, ...rest } = readOptions('loadStateDict', options, loadOptions)
   return withDocument(file, rest, async ({ value }, maker, name) => {
     const records = stateDictRecords(value, entry, name)
     const tensors: [string, Tensor][] = []
@@ -56,7 +58,7 @@ export async function loadCheckpoint<T = unknown>(
   file: FileOrBytes,
   options: MaterializeOptions = {},
 ): Promise<T> {
-  const checked = checkOptions('loadCheckpoint', options, ['device', 'dtype', 'mmap'])
+  const checked = readOptions('loadCheckpoint', options, materializeOptions)
   return withDocument(file, checked, async ({ value }, maker, name) => {
     const converter = new Converter(maker, name)
     return [(await converter.convert(value, '', 0)) as T, converter.tensors]
@@ -87,14 +89,6 @@ async function withDocument<T>(
     maker.finish(new Set(kept))
     for (const source of sources) await source.close()
   }
-}
-
-function checkOptions<T extends object>(name: string, options: T, known: string[]): T {
-  const unknown = Object.keys(options).find(key => !known.includes(key))
-  if (unknown === undefined) return options
-  const near = nearest(unknown, known, 1)[0]
-  const offer = near === undefined ? `one of ${known.join(', ')}` : `did you mean ${near}?`
-  throw new AlambicError('ERR_ARGUMENT', `${name}: no option ${show(unknown)}; ${offer}`)
 }
 
 // ---- Finding the state dict ------------------------------------------------------------------------------------------------

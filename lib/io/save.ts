@@ -4,6 +4,7 @@ import { AlambicError, argumentError, show } from '../errors.js'
 import { isPlainObject } from '../memory.js'
 import { native } from '../native/loader.js'
 import type { StateDict } from '../nn/module.js'
+import { anything, readOptions, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import type { DType } from '../types.js'
 import { writeAtomically } from './atomic-file.js'
@@ -17,6 +18,9 @@ export interface SaveOptions {
   metadata?: Record<string, string>
 }
 
+/** What metadata may hold is checked where it is written. */
+const saveOptions: Kinds<SaveOptions> = { metadata: anything }
+
 /**
  * Writes tensors under their keys: `.safetensors`, or `.pt` and `.pth`, which Python reads with
  * `torch.load(weights_only=True)`. The file is there as a whole or not at all; one that was there before stays until
@@ -29,12 +33,8 @@ export interface SaveOptions {
  * @throws AlambicError `ERR_ARGUMENT` for another ending or values that are not tensors, `ERR_DTYPE` for what the format
  *   cannot hold, `ERR_FILE_NOT_FOUND` when the file cannot be written
  */
-export async function saveStateDict(
-  dict: StateDict,
-  path: string,
-  { metadata, ...others }: SaveOptions = {},
-): Promise<void> {
-  refuseOptions(others)
+export async function saveStateDict(dict: StateDict, path: string, options: SaveOptions = {}): Promise<void> {
+  const { metadata } = readOptions('saveStateDict', options, saveOptions)
   const ending = endingOf('saveStateDict', path, ['.safetensors', '.pt', '.pth'])
   const tensors = checkStateDict(dict)
   if (ending === '.safetensors') {
@@ -66,11 +66,6 @@ export async function saveStateDict(
 export async function saveCheckpoint(value: unknown, path: string): Promise<void> {
   endingOf('saveCheckpoint', path, ['.pt', '.pth'])
   await saveTorch(path, writer => writer.value(value, '', 0))
-}
-
-function refuseOptions(options: object): void {
-  const unknown = Object.keys(options)[0]
-  if (unknown !== undefined) throw argumentError('saveStateDict', 'the option metadata', unknown)
 }
 
 function endingOf(name: string, path: string, known: string[]): string {

@@ -3,7 +3,8 @@ import { AlambicError } from '../errors.js'
 import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
-import { Tensor, type ToOptions } from '../tensor.js'
+import { boolean, callback, readOptions, text, type Kinds } from '../options.js'
+import { Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
 import type { Device, DType } from '../types.js'
 import { Parameter } from './parameter.js'
 
@@ -25,6 +26,10 @@ export interface BufferOptions {
   /** Whether {@link Module.loadStateDict} does without it, keeping the value. Default: false. */
   optional?: boolean
 }
+
+const loadOptions: Kinds<LoadStateDictOptions> = { strict: boolean, prefix: text, rename: callback }
+
+const bufferOptions: Kinds<BufferOptions> = { persistent: boolean, optional: boolean }
 
 /** The keys that did not meet, with `strict: false`. */
 export interface LoadStateDictResult {
@@ -57,6 +62,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not learned. It outlives any scope.
    */
   registerBuffer(name: string, buffer: Tensor | null, options: BufferOptions = {}): void {
+    readOptions('registerBuffer', options, bufferOptions)
     if (buffer !== null) keep(buffer)
     this.#buffers.set(name, options)
     ;(this as Record<string, unknown>)[name] = buffer
@@ -207,6 +213,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device
    */
   to(target: Device | DType | ToOptions): this {
+    if (typeof target !== 'string') readOptions('to', target, toOptionKinds)
     noGrad(() =>
       scope(() => {
         for (const module of this.modules())
@@ -255,10 +262,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected, wrongly shaped and ambiguous keys, and those on
    *   `'meta'`, at once; then nothing was changed
    */
-  loadStateDict(
-    dict: StateDict,
-    { strict = true, prefix = '', rename }: LoadStateDictOptions = {},
-  ): LoadStateDictResult {
+  loadStateDict(dict: StateDict, options: LoadStateDictOptions = {}): LoadStateDictResult {
+    const { strict = true, prefix = '', rename } = readOptions('loadStateDict', options, loadOptions)
     const given = new Map<string, Tensor>()
     const ambiguous: string[] = []
     for (const [key, tensor] of Object.entries(dict)) {
