@@ -1,6 +1,7 @@
 /** TorchScript files of TypeScript modules. */
 import { randomBytes } from 'node:crypto'
-import { rename, rm, stat } from 'node:fs/promises'
+import { statSync } from 'node:fs'
+import { rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { noGrad } from './autograd.js'
 import { asObserved } from './capture.js'
@@ -8,6 +9,7 @@ import { AlambicError, argumentError, show } from './errors.js'
 import { isPlainObject, scope } from './memory.js'
 import type { ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
 import { native } from './native/loader.js'
+import { inMode } from './nn/modes.js'
 import type { Module } from './nn/module.js'
 import { boolean, callback, orNull, readOptions, type Kinds } from './options.js'
 import { getRngState, setRngState } from './random.js'
@@ -24,8 +26,8 @@ export interface ExportOptions {
   freeze?: boolean
   /** Export as it behaves in training: dropout drops, batch norms count. Default: false. */
   training?: boolean
-  /** Takes a line for each choice that the export fixed. Default: `console.warn`; null for silence. */
-  warn?: ((line: string) => void) | null
+  /** Takes a line for each choice that the export fixed; waited for. Default: `console.warn`; null for silence. */
+  warn?: ((line: string) => unknown) | null
 }
 
 export interface ExportResult {
@@ -44,7 +46,7 @@ type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
  * {@link Module.stateDict}. The forward is run once on the examples and what it does is written down; arrays become
  * tuples, objects dicts.
  *
- * Before the file takes its place it is loaded again and must give the module's output. What the forward decided by
+ * The file has the weights of the moment of the call. Before it takes its place it is loaded again and must give the module's output. What the forward decided by
  * looking at values (`item()`, `tolist()`) or sizes is fixed in the file: for values there is always a warning, for
  * sizes where the file does not give the module's output for twice the examples.
  *
@@ -72,7 +74,7 @@ export async function exportTorchScript(
       'ERR_ARGUMENT',
       'freeze: expected training false: what is frozen cannot be trained',
     )
-  await checkDirectory(path)
+  checkDirectory(path)
   const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
   const warnings: string[] = []
   try {
@@ -94,7 +96,7 @@ export async function exportTorchScript(
         )
     })
     await rename(temporary, path)
-    for (const line of warnings) warn?.(`exportTorchScript: ${line}`)
+    for (const line of warnings) await warn?.(`exportTorchScript: ${line}`)
     return { warnings }
   } finally {
     await rm(temporary, { force: true })
@@ -106,11 +108,10 @@ function checkInputs(inputs: readonly Tensor[]): void {
     throw argumentError('exampleInputs', 'an array of tensors', inputs)
 }
 
-async function checkDirectory(path: string): Promise<void> {
+function checkDirectory(path: string): void {
   if (typeof path !== 'string' || path === '') throw argumentError('path', 'a file name', path)
   const directory = dirname(path)
-  const found = await stat(directory).catch(() => undefined)
-  if (found?.isDirectory() !== true)
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new AlambicError('ERR_FILE_NOT_FOUND', `exportTorchScript: there is no folder ${directory}`)
 }
 
@@ -237,16 +238,6 @@ function describe(tensor: Tensor): string {
 }
 
 // ---- Leaving everything as it was ------------------------------------------------------------------------------------
-
-function inMode<T>(module: Module, training: boolean, body: () => T): T {
-  const modes = module.modules().map(each => [each, each.training] as const)
-  module.train(training)
-  try {
-    return body()
-  } finally {
-    for (const [each, mode] of modes) each.training = mode
-  }
-}
 
 /** Runs forwards that may count batches and draw random numbers, and takes that back. */
 function unchanged<T>(module: Module, body: () => T): T {

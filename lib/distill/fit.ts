@@ -1,16 +1,30 @@
 /** The training loop that every method shares: epochs, steps, progress, and stopping for the right reasons. */
 import type { Batch } from '../data/dataset.js'
-import { AlambicError } from '../errors.js'
+import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory.js'
 import type { Module } from '../nn/module.js'
 import { Adam, type Optimizer } from '../optim/index.js'
+import {
+  anything,
+  boolean,
+  callback,
+  device,
+  integer,
+  notNegative,
+  oneOf,
+  orNull,
+  positive,
+  signal,
+  type Kinds,
+} from '../options.js'
 import type { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
-import { nextTurn, prefetch, type Batches } from './batches.js'
+import { batchesOf, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
 import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
-import { trainStep, type LossValues, type StepContext } from './step.js'
+import { completed, trainInParts, type DividedContext, type InParts, type LossValues } from './step.js'
+import { Turns } from './turns.js'
 
 /** The loss to minimise under `total`, and its parts for the log. All scalars. */
 export interface LossParts {
@@ -48,15 +62,16 @@ export interface EpochReport {
   images: number
 }
 
+/** Callbacks may be asynchronous: they are waited for, and what they throw ends the training and is its error. */
 export interface FitOptions {
   /** Default: 50. */
   epochs?: number
   /** Learning rate of the default optimizer, Adam. Default: 1e-3. */
   lr?: number
   /** Makes another optimizer for the parameters that are trained. */
-  optimizer?: (parameters: Tensor[]) => Optimizer
+  optimizer?: (parameters: Tensor[]) => Optimizer | Promise<Optimizer>
   /** Makes a learning rate schedule. */
-  scheduler?: (optimizer: Optimizer) => { step(): void }
+  scheduler?: (optimizer: Optimizer) => Schedule | Promise<Schedule>
   /** When the schedule's `step()` is called. Default: `'epoch'`. */
   schedulerInterval?: 'epoch' | 'step'
   /** Clip the gradients to this L2 norm. Default: no clipping. */
@@ -64,11 +79,13 @@ export interface FitOptions {
   /** Where batches are moved. Default: the student's device. */
   device?: Device
   /** Takes the log lines. Default: `console.log`; null for silence. */
-  log?: ((line: string) => void) | null
-  /** A log line for the first and then every so many epochs. Default: 10. */
+  log?: ((line: string) => unknown) | null
+  /** A log line for the first epoch, then for every so many, and for the last. Default: 10. */
   logEvery?: number
-  onStep?: (progress: StepProgress) => void
-  onEpoch?: (report: EpochReport) => void
+  /** After each step: nothing is under way, models and optimizer may be read, saved and changed. */
+  onStep?: (progress: StepProgress) => unknown
+  /** After each epoch, likewise: the place to save the weights of the best one, for example. */
+  onEpoch?: (report: EpochReport) => unknown
   /** Stops after the current step; the result then covers what was done. */
   signal?: AbortSignal
   /**
@@ -86,6 +103,28 @@ export interface FitOptions {
   compile?: boolean
 }
 
+/** What a learning rate schedule is to the loop. */
+export interface Schedule {
+  step(): void
+}
+
+export const fitOptions: Kinds<FitOptions> = {
+  epochs: integer(1),
+  lr: notNegative,
+  optimizer: callback,
+  scheduler: callback,
+  schedulerInterval: oneOf('epoch', 'step'),
+  clipGradNorm: positive,
+  device,
+  log: orNull(callback),
+  logEvery: integer(1),
+  onStep: callback,
+  onEpoch: callback,
+  signal,
+  speed: anything, // chooseSpeed() looks at it
+  compile: boolean,
+}
+
 export interface TrainingResult {
   history: EpochReport[]
   /** Whether the signal stopped it before the last epoch was done. */
@@ -100,7 +139,8 @@ export interface Method {
   student: Module<[Tensor], Tensor>
   /** Called once with the first batch, before its step: what must see data to be made. Returns what is trained. */
   prepare: (batch: Batch) => Tensor[]
-  loss: (batch: Batch) => LossParts
+  /** In parts of which each takes its time, so that others have their turn between them. */
+  loss: (batch: Batch) => InParts<LossParts>
   /** After {@link prepare}: what was done to the teacher for speed, for the log. */
   describeTeacher?: () => string
   /** Modules whose weights change, and those that the loss uses besides. */
@@ -135,14 +175,14 @@ async function run(
 ): Promise<TrainingResult> {
   const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
   const { signal, onStep, onEpoch, logEvery = 10, compile = false } = options
-  const log = options.log === undefined ? console.log : options.log
+  const lines = new Lines(options.log === undefined ? console.log : options.log)
+  const log = (line: string) => lines.add(line)
+  const turns = new Turns()
   const device = options.device ?? student.parameters()[0]?.device
   const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
-  checkCount('epochs', epochs)
-  checkCount('logEvery', logEvery)
 
-  let context: StepContext | undefined
-  let scheduler: { step(): void } | undefined
+  let context: DividedContext | undefined
+  let scheduler: Schedule | undefined
   let compiled: CompiledSteps | undefined
   const history: EpochReport[] = []
   const result = (stopped: boolean, reports = history): TrainingResult =>
@@ -150,13 +190,14 @@ async function run(
       ? { history: reports, stopped }
       : { history: reports, stopped, compilation: compiled.report }
 
-  const begin = (batch: Batch): StepContext => {
-    const parameters = prepare(batch)
-    const optimizer = makeOptimizer(parameters)
-    scheduler = options.scheduler?.(optimizer)
-    if (plan.isChosen) log?.(describePlan(plan, describeTeacher?.()))
+  const begin = async (batch: Batch): Promise<DividedContext> => {
+    const parameters = scope(() => prepare(batch))
+    const optimizer = checkMade('optimizer', await makeOptimizer(parameters), 'step', 'zeroGrad')
+    scheduler = checkMade('scheduler', await options.scheduler?.(optimizer), 'step')
+    if (plan.isChosen) log(describePlan(plan, describeTeacher?.()))
     const made = {
-      loss: (each: Batch) => inPrecision(plan, () => loss(each)),
+      loss: (each: Batch) => inPrecision(plan, () => completed(loss(each))),
+      lossInParts: (each: Batch) => partsInPrecision(plan, loss(each)),
       parameters,
       optimizer,
       clipGradNorm,
@@ -165,11 +206,11 @@ async function run(
     return made
   }
   const step = async (batch: Batch, where: string): Promise<LossValues> => {
-    const { values } = scope(() => {
-      const moved = moveBatch(batch, device)
-      context ??= begin(moved)
-      return { values: compiled ? compiled.start(moved, where) : trainStep(context, moved, where) }
-    })
+    const ready = (context ??= await withMoved(batch, device, begin))
+    const isCompiled = compiled?.takes(batch)
+    const { values } = isCompiled
+      ? scope(() => ({ values: compiled!.start(moveBatch(batch, device), where) }))
+      : { values: trainInParts(ready, () => moveBatch(batch, device), where, turns) }
     const done = await values
     if (schedulerInterval === 'step') scheduler?.step()
     return done
@@ -183,7 +224,11 @@ async function run(
       let images = 0
       let busy = 0
       let last = performance.now()
-      for await (const batch of compile || plan.prefetch ? prefetch(trainLoader) : trainLoader) {
+      turns.guard([...modules.trained, ...modules.used].flatMap(module => module.modules()))
+      turns.leave()
+      const batches = batchesOf('trainLoader', trainLoader)
+      for await (const batch of compile || plan.prefetch ? prefetch(batches) : batches) {
+        turns.comeBack()
         const size = batch.labels.size(0)
         const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
         batch.data.dispose()
@@ -192,17 +237,24 @@ async function run(
         images += size
         sums.add(values)
         const { total, ...parts } = values as { total: number }
-        onStep?.({ epoch, epochs, step: steps, steps: trainLoader.length, images: size, loss: total, parts })
-        await nextTurn()
+        await lines.write()
+        await onStep?.({
+          epoch,
+          epochs,
+          step: steps,
+          steps: trainLoader.length,
+          images: size,
+          loss: total,
+          parts,
+        })
+        await turns.give()
+        turns.leave()
         busy += performance.now() - last
         last = performance.now()
         if (signal?.aborted) break
       }
-      if (steps === 0)
-        throw new AlambicError(
-          'ERR_ARGUMENT',
-          'trainLoader: expected at least one batch, the loader gave none',
-        )
+      turns.comeBack()
+      if (steps === 0) throw noBatches(epoch)
 
       const accuracy =
         valLoader && !signal?.aborted ? await evaluate(student, valLoader, { device, signal }) : undefined
@@ -211,8 +263,9 @@ async function run(
       if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
       history.push(report)
       if (schedulerInterval === 'epoch') scheduler?.step()
-      onEpoch?.(report)
-      if ((epoch - 1) % logEvery === 0) log?.(formatEpoch(report))
+      await onEpoch?.(report)
+      if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted) log(formatEpoch(report))
+      await lines.write()
     }
     return result(signal?.aborted ?? false)
   } finally {
@@ -230,9 +283,61 @@ function moveBatch({ data, labels }: Batch, device: Device | undefined): Batch {
   return device === undefined ? { data, labels } : { data: data.to(device), labels: labels.to(device) }
 }
 
-function checkCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1)
-    throw new AlambicError('ERR_ARGUMENT', `${name}: expected an integer of at least 1, got ${value}`)
+/** Runs `body` with a batch on the device, whose copy is released when that is over. */
+async function withMoved<T>(
+  batch: Batch,
+  device: Device | undefined,
+  body: (batch: Batch) => Promise<T>,
+): Promise<T> {
+  const moved = moveBatch(batch, device)
+  try {
+    return await body(moved)
+  } finally {
+    if (moved.data !== batch.data) moved.data.dispose()
+    if (moved.labels !== batch.labels) moved.labels.dispose()
+  }
+}
+
+/** Each part in the plan's precision, which is not on between them. */
+function* partsInPrecision<T>(plan: Plan, parts: InParts<T>): InParts<T> {
+  for (;;) {
+    const next = inPrecision(plan, () => parts.next())
+    if (next.done) return next.value
+    yield
+  }
+}
+
+/** What a factory among the options has made: `undefined` is what a forgotten `return` gives. */
+function checkMade<T>(name: string, made: T, ...methods: (keyof NonNullable<T>)[]): T {
+  const isGiven = made !== undefined || name === 'optimizer'
+  if (isGiven && !methods.every(method => typeof made?.[method] === 'function'))
+    throw argumentError(`${name}: the function's result`, `an object with ${methods.join('() and ')}()`, made)
+  return made
+}
+
+function noBatches(epoch: number): AlambicError {
+  return new AlambicError(
+    'ERR_ARGUMENT',
+    epoch === 1
+      ? 'trainLoader: expected at least one batch, the loader gave none'
+      : `trainLoader: expected batches in every epoch, the loader gave none in epoch ${epoch}; each epoch runs through ` +
+          'it anew, which a generator bears once only',
+  )
+}
+
+/** Lines for the log, which may be said anywhere and are written where the loop can wait for it. */
+class Lines {
+  private waiting: string[] = []
+
+  constructor(private readonly log: ((line: string) => unknown) | null) {}
+
+  add(line: string): void {
+    this.waiting.push(line)
+  }
+
+  async write(): Promise<void> {
+    for (const line of this.waiting.splice(0)) await this.log?.(line)
+  }
 }
 
 class Means {

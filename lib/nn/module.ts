@@ -181,15 +181,36 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   // ---- Modes -------------------------------------------------------------------------------------------------------
 
-  /** Training mode for this module and all below. */
+  /**
+   * Training mode for this module and, by their own `train()`, its parts: one that overrides it, such as a batch norm
+   * that stays frozen, decides for itself and for those below. {@link eval} goes the same way.
+   */
   train(mode = true): this {
-    for (const module of this.modules()) module.training = mode
+    if (switching.has(this)) return this // a part that refers to what it is a part of
+    switching.add(this)
+    try {
+      this.training = mode
+      for (const child of this.children()) child.train(mode)
+    } finally {
+      switching.delete(this)
+    }
     return this
   }
 
   /** Evaluation mode: dropout passes everything, batch norm uses its running statistics. */
   eval(): this {
     return this.train(false)
+  }
+
+  /**
+   * Calls `body` with each part, and then with this module; parts by their own `apply()`.
+   *
+   * @example net.apply(module => { if (module instanceof nn.Linear) nn.init.zeros_(module.weight) })
+   */
+  apply(body: (module: Module) => void): this {
+    for (const child of this.children()) child.apply(body)
+    body(this)
+    return this
   }
 
   /** Whether the parameters learn: `false` freezes the module. */
@@ -233,10 +254,14 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /**
    * Parameters and persistent buffers under PyTorch's keys. The tensors share the module's memory; they are detached,
-   * and the caller's to release.
+   * and the caller's to release. Of the parts it is what their own `stateDict()` gives.
    */
   stateDict(): StateDict {
-    return Object.fromEntries(this.namedState().map(([name, tensor]) => [name, tensor.detach()]))
+    const own = [...this.ownParameters(), ...this.ownBuffers({ persistentOnly: true })]
+    return Object.fromEntries([
+      ...own.map(([name, tensor]): [string, Tensor] => [name, tensor.detach()]),
+      ...this.namedChildren().flatMap(([name, child]) => under(name, Object.entries(child.stateDict()))),
+    ])
   }
 
   /** In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each name. */
@@ -331,6 +356,9 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     return `${this.label}(\n  ${children.join('\n  ')}\n)`
   }
 }
+
+/** Modules whose `train()` is running. */
+const switching = new Set<Module>()
 
 function join(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`
