@@ -499,5 +499,4 @@ function toOptions(target: DType | Device | ToOptions | Tensor): ToOptions {
   return dtypeNames.has(target) ? { dtype: target as DType } : { device: target }
 }
 
-native.setErrorClass(AlambicError)
 installMethods(Tensor)
