@@ -77,7 +77,7 @@ export function attachFeatures<Output, const Options extends CaptureOptions = Ca
   paths: readonly string[],
   options?: Options,
 ): FeatureProbe<Output, Options> {
-  return new FeatureProbe(model, paths, options ?? ({} as Options))
+  return new FeatureProbe(model, paths, options === undefined ? ({} as Options) : options)
 }
 
 /** Made by {@link attachFeatures}. */

@@ -69,12 +69,7 @@ export async function exportTorchScript(
     warn = console.warn,
   } = readOptions('exportTorchScript', options, exportOptions)
   checkInputs(exampleInputs)
-  if (freeze && training)
-    throw new AlambicError(
-      'ERR_ARGUMENT',
-      'freeze: expected training false: what is frozen cannot be trained',
-    )
-  checkDirectory(path)
+  checkTarget(path, { freeze, training })
   const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
   const warnings: string[] = []
   try {
@@ -108,7 +103,16 @@ function checkInputs(inputs: readonly Tensor[]): void {
     throw argumentError('exampleInputs', 'an array of tensors', inputs)
 }
 
-function checkDirectory(path: string): void {
+/** What can be said without the module. @internal */
+export function checkTarget(
+  path: string,
+  { freeze = false, training = false }: { freeze?: boolean; training?: boolean },
+): void {
+  if (freeze && training)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      'freeze: expected training false: what is frozen cannot be trained',
+    )
   if (typeof path !== 'string' || path === '') throw argumentError('path', 'a file name', path)
   const directory = dirname(path)
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)

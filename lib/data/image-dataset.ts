@@ -84,6 +84,9 @@ export class ImageDataset implements Dataset {
       augment = {},
     } = readOptions('ImageDataset', init, imageDatasetInit)
     checkShape(shape)
+    if (!ArrayBuffer.isView(pixels)) throw argumentError('ImageDataset: pixels', 'a Uint8Array', pixels)
+    if (!ArrayBuffer.isView(labels))
+      throw argumentError('ImageDataset: labels', 'a Uint8Array or an Int32Array', labels)
     const [channels] = shape
     this.pixels = pixels
     this.labels = labels
@@ -214,7 +217,8 @@ export class ImageDataset implements Dataset {
 }
 
 function checkShape(shape: ImageShape): void {
-  const good = shape.length === 3 && shape.every(size => Number.isInteger(size) && size > 0)
+  const good =
+    Array.isArray(shape) && shape.length === 3 && shape.every(size => Number.isInteger(size) && size > 0)
   if (!good) throw argumentError('shape', '[channels, height, width], positive integers', shape)
 }
 

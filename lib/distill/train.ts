@@ -155,8 +155,8 @@ export async function trainWithLogitsDistillation(
   const who = 'trainWithLogitsDistillation'
   const { loss = new LogitsDistillationLoss(), epochs } = readOptions(who, options, logitsOptions)
   checkArguments(who, { teacher, student }, trainLoader, valLoader, epochs)
-  teacher.eval()
   const plan = planOf(student, options)
+  teacher.eval()
   const fastTeacher = new PreparedTeacher(teacher, plan)
   const teach = ({ data }: Batch) => noGrad(() => releasingEarly(teacher, () => teacher.forward(data)))
   const method = {

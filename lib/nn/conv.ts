@@ -1,5 +1,5 @@
 import { native } from '../native/loader.js'
-import { boolean, either, integer, oneOf, readOptions, size, type Kinds } from '../options.js'
+import { anything, boolean, integer, readOptions, size, type Kinds } from '../options.js'
 import type { NativeLayers } from '../native/contract.js'
 import { Tensor } from '../tensor.js'
 import * as init from './init.js'
@@ -46,11 +46,11 @@ type AllOptions = ConvOptions & Pick<ConvTransposeOptions, 'outputPadding'>
 
 const convOptions: Kinds<ConvOptions> = {
   stride: size,
-  padding: either(size, oneOf('same', 'valid')),
+  padding: anything, // these two the native layer knows
   dilation: size,
   groups: integer(),
   bias: boolean,
-  paddingMode: oneOf('zeros', 'reflect', 'replicate', 'circular'),
+  paddingMode: anything,
   ...placement,
 }
 
