@@ -10,7 +10,7 @@ import type { TensorOptions } from './types.js'
 export interface Kind {
   /** For messages: `a number above 0`. */
   readonly expected: string
-  fits(value: unknown): boolean
+  readonly fits: (value: unknown) => boolean
 }
 
 /** A kind for each member of a type of options: one that is missing, or that the type has not, does not compile. */

@@ -36,7 +36,7 @@ export function checkLoader(name: string, loader: unknown, { epochs = 1 } = {}):
   const isIterable = Symbol.asyncIterator in loader || Symbol.iterator in loader
   if (!isIterable && typeof batch === 'function')
     throw refuse(
-      `a data set (${String(loader)})`,
+      'a data set',
       'new data.DataLoader(dataset, { batchSize: 64 }) makes batches of it',
     )
   if (isBatch(loader)) throw refuse('one batch', 'several are wanted, if only [batch]')
