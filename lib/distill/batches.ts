@@ -35,10 +35,7 @@ export function checkLoader(name: string, loader: unknown, { epochs = 1 } = {}):
   const { next, batch } = loader as { next?: unknown; batch?: unknown }
   const isIterable = Symbol.asyncIterator in loader || Symbol.iterator in loader
   if (!isIterable && typeof batch === 'function')
-    throw refuse(
-      'a data set',
-      'new data.DataLoader(dataset, { batchSize: 64 }) makes batches of it',
-    )
+    throw refuse('a data set', 'new data.DataLoader(dataset, { batchSize: 64 }) makes batches of it')
   if (isBatch(loader)) throw refuse('one batch', 'several are wanted, if only [batch]')
   if (!isIterable || loader instanceof Tensor) throw argumentError(name, expected, loader)
   if (typeof next === 'function' && epochs > 1)
