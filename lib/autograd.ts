@@ -2,6 +2,7 @@ import { AlambicError } from './errors.js'
 import { refusePromise } from './memory.js'
 import { native } from './native/loader.js'
 import { boolean, listOf, orNull, readOptions, tensor, type Kinds } from './options.js'
+import { withHooks } from './tensor-hooks.js'
 import { Tensor } from './tensor.js'
 
 /**
@@ -79,13 +80,15 @@ export function grad(
     retainGraph = createGraph,
     allowUnused = false,
   } = readOptions('grad', options, gradOptions)
-  const results = native.grad(
-    handles('outputs', outputs),
-    handles('inputs', inputs),
-    gradOutputs?.map(each => each?.handle ?? 0),
-    retainGraph,
-    createGraph,
-    allowUnused,
+  const results = withHooks(() =>
+    native.grad(
+      handles('outputs', outputs),
+      handles('inputs', inputs),
+      gradOutputs?.map(each => each?.handle ?? 0),
+      retainGraph,
+      createGraph,
+      allowUnused,
+    ),
   )
   return results.map(handle => (handle === 0 ? null : new Tensor(handle)))
 }

@@ -13,6 +13,14 @@ export class AlambicError extends Error {
   ) {
     super(message, options)
   }
+
+  /** Also of another copy of this package, as test runners load one per file. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== AlambicError) return Function.prototype[Symbol.hasInstance].call(this, value)
+    if (typeof value !== 'object' || value === null) return false
+    const { name, code } = value as Partial<AlambicError>
+    return name === 'AlambicError' && typeof code === 'string' && code.startsWith('ERR_')
+  }
 }
 
 /** What each code means is in `docs/errors.md`. */
@@ -45,6 +53,7 @@ export type ErrorCode =
   | 'ERR_SHAPE_MISMATCH'
   | 'ERR_STATE_DICT'
   | 'ERR_TENSOR_RELEASED'
+  | 'ERR_THREAD'
   | 'ERR_UNKNOWN_LAYER'
   | 'ERR_UNKNOWN_OPERATOR'
   | 'ERR_UNSAFE_PICKLE'

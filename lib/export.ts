@@ -1,18 +1,18 @@
 /** TorchScript files of TypeScript modules. */
-import { randomBytes } from 'node:crypto'
 import { statSync } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { noGrad } from './autograd.js'
 import { asObserved } from './capture.js'
 import { AlambicError, argumentError, show } from './errors.js'
-import { isPlainObject, scope } from './memory.js'
-import type { ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
+import { makeAtomically } from './io/atomic-file.js'
+import { scope } from './memory.js'
+import type { Handle, ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
 import { native } from './native/loader.js'
 import { inMode } from './nn/modes.js'
 import type { Module } from './nn/module.js'
 import { boolean, callback, orNull, readOptions, type Kinds } from './options.js'
 import { getRngState, setRngState } from './random.js'
+import { isError, isPlainObject } from './realms.js'
 import { Tensor } from './tensor.js'
 import { torch } from './torch/index.js'
 import { describeRead, ReadLog } from './trace/reads.js'
@@ -52,8 +52,8 @@ type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
  *
  * @param exampleInputs the tensors that forward is called with
  * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are no tensors; `ERR_NOT_IMPLEMENTED` for a forward that
- *   TorchScript cannot express; `ERR_EXPORT` when the saved file gives another output than the module;
- *   `ERR_FILE_NOT_FOUND` for a folder that is not there
+ *   TorchScript cannot express; `ERR_EXPORT` for a field with a name that TorchScript cannot have, and when the saved
+ *   file cannot be read or gives another output than the module; `ERR_FILE_NOT_FOUND` for a folder that is not there
  * @example await exportTorchScript(student, [x], 'student.pt')
  */
 export async function exportTorchScript(
@@ -70,9 +70,9 @@ export async function exportTorchScript(
   } = readOptions('exportTorchScript', options, exportOptions)
   checkInputs(exampleInputs)
   checkTarget(path, { freeze, training })
-  const temporary = `${path}.${randomBytes(4).toString('hex')}.part`
+  checkNames(module, freeze)
   const warnings: string[] = []
-  try {
+  await makeAtomically(path, temporary => {
     inMode(module, training, () => {
       const { traced, reads } = unchanged(module, () =>
         // A frozen file has no layers left whose outputs could be captured.
@@ -90,12 +90,9 @@ export async function exportTorchScript(
             'the forward reads sizes, and they are fixed',
         )
     })
-    await rename(temporary, path)
-    for (const line of warnings) await warn?.(`exportTorchScript: ${line}`)
-    return { warnings }
-  } finally {
-    await rm(temporary, { force: true })
-  }
+  })
+  for (const line of warnings) await warn?.(`exportTorchScript: ${line}`)
+  return { warnings }
 }
 
 function checkInputs(inputs: readonly Tensor[]): void {
@@ -117,6 +114,60 @@ export function checkTarget(
   const directory = dirname(path)
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new AlambicError('ERR_FILE_NOT_FOUND', `exportTorchScript: there is no folder ${directory}`)
+}
+
+// ---- Names -----------------------------------------------------------------------------------------------------------
+
+/** Words of TorchScript's grammar (`torch/csrc/jit/frontend/lexer.h`), which a file cannot have as names. */
+const WORDS = new Set(
+  (
+    'False None True and as assert break class continue def del elif else for global if import in is not or pass ' +
+    'raise return while with'
+  ).split(' '),
+)
+
+/** What classes in a file say about their fields. */
+const CLASS_FIELDS = new Set(['__annotations__', '__parameters__', '__buffers__'])
+
+/**
+ * Names that the grammar does not take matter only where the file has them: what is frozen has none.
+ *
+ * @throws AlambicError `ERR_EXPORT` for the first field with a name that TorchScript cannot have
+ */
+function checkNames(root: Module, frozen: boolean): void {
+  for (const [path, module] of root.namedModules()) {
+    const { parameters, buffers } = module.ownTensors()
+    const fields = [
+      ...parameters.map(({ name }) => [name, 'parameter'] as const),
+      ...buffers.map(({ name }) => [name, 'buffer'] as const),
+      ...module.namedChildren().map(([name]) => [name, 'layer'] as const),
+    ]
+    for (const [name, kind] of fields) {
+      const problem = problemInModules(name) ?? (frozen ? undefined : problemInFiles(name, kind))
+      if (problem === undefined) continue
+      const where = path === '' ? '' : ` at ${show(path)}`
+      throw new AlambicError(
+        'ERR_EXPORT',
+        `exportTorchScript: the ${kind} ${show(name)} of ${module.constructor.name}${where}: expected a name that ` +
+          `TorchScript can have, got ${problem}; give the field another name`,
+      )
+    }
+  }
+}
+
+function problemInModules(name: string): string | undefined {
+  if (name === '') return 'an empty one'
+  if (name === 'forward' || name === 'training') return 'one that its modules have themselves'
+  return name.includes('.') ? 'one with "."' : undefined
+}
+
+function problemInFiles(name: string, kind: 'parameter' | 'buffer' | 'layer'): string | undefined {
+  if (WORDS.has(name)) return "a word of TorchScript's grammar"
+  if (CLASS_FIELDS.has(name)) return 'one that its classes have themselves'
+  if (name === 'torch' && kind !== 'layer') return 'that of the namespace of its operators'
+  // eslint-disable-next-line no-control-regex -- these are what is asked for
+  const [character] = /[^\x00-\x7f]|["\\\n\r]/u.exec(name) ?? []
+  return character === undefined ? undefined : `one with ${show(character)}`
 }
 
 // ---- Tracing ---------------------------------------------------------------------------------------------------------
@@ -153,7 +204,8 @@ function describeModules(root: Module): ModuleDescription[] {
   return modules.map(module => {
     const { parameters, buffers } = module.ownTensors()
     return {
-      className: module.constructor.name,
+      // Short names, as minifiers give them, may be words.
+      className: WORDS.has(module.constructor.name) ? `${module.constructor.name}_` : module.constructor.name,
       training: module.training,
       parameters: withHandles(parameters),
       buffers: withHandles(buffers),
@@ -208,13 +260,27 @@ function compareOutputs(
   const expected = flatten('output', toStructure('output', module.forward(...inputs) as Output))
   restore()
   const handles = inputs.map(({ handle }) => handle)
-  const actual = flatten('output', native.runSavedModule(path, handles), true)
+  const actual = flatten('output', runSaved(path, handles), true)
   if (expected.length !== actual.length) return `${expected.length} tensors became ${actual.length}`
   for (const [i, [name, tensor]] of expected.entries()) {
     const difference = compareTensors(tensor, actual[i]![1], roughly)
     if (difference !== undefined) return `${name}: ${difference}`
   }
   return undefined
+}
+
+/** What libtorch cannot read or run again is no file for anyone. */
+function runSaved(path: string, inputs: Handle[]): TensorStructure {
+  try {
+    return native.runSavedModule(path, inputs)
+  } catch (error) {
+    if (!isError(error)) throw error
+    throw new AlambicError(
+      'ERR_EXPORT',
+      `exportTorchScript: libtorch cannot run the file that it saved: ${error.message.trim()}`,
+      { cause: error },
+    )
+  }
 }
 
 function compareTensors(expected: Tensor, actual: Tensor, roughly: boolean): string | undefined {

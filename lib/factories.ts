@@ -1,9 +1,11 @@
 /** Tensors from nothing. Shapes are arrays; options as in PyTorch. */
+import { realFor, requireFits } from './elements.js'
+import { scope } from './memory.js'
 import { generator, integer, readOptions, tensorOptions, type Kinds } from './options.js'
 import type { Generator } from './random.js'
-import type { Tensor } from './tensor.js'
+import { tensor, type Tensor } from './tensor.js'
 import { torch } from './torch/index.js'
-import type { TensorOptions } from './types.js'
+import type { DType, Scalar, TensorOptions } from './types.js'
 
 export interface RandomOptions extends TensorOptions {
   /** Default: the device's default generator, seeded by `manualSeed`. */
@@ -31,14 +33,35 @@ export function ones(shape: readonly number[], options: TensorOptions = {}): Ten
   return finish(torch.ones(shape, others), requiresGrad)
 }
 
-/** All elements `value`; float32 unless a dtype is given. */
-export function full(shape: readonly number[], value: number | boolean, options: TensorOptions = {}): Tensor {
+/**
+ * All elements `value`; of the dtype that {@link tensor} gives the value unless one is given: a number float32, a bigint
+ * int64, a boolean bool, `{ re, im }` complex64.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for a number that the dtype does not hold
+ */
+export function full(shape: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
   const {
     requiresGrad,
-    dtype = typeof value === 'boolean' ? 'bool' : 'float32',
+    dtype = dtypeOfScalar(value),
     ...others
   } = readOptions('full', options, tensorOptions)
-  return finish(torch.full(shape, value, { dtype, ...others }), requiresGrad)
+  requireFits('full: value', value, dtype)
+  // libtorch's numbers of 64 bits are signed.
+  const filled =
+    dtype === 'uint64'
+      ? scope(() =>
+          tensor(value, { dtype, ...others })
+            .expand(shape)
+            .clone(),
+        )
+      : torch.full(shape, realFor(dtype, value), { dtype, ...others })
+  return finish(filled, requiresGrad)
+}
+
+function dtypeOfScalar(value: Scalar): DType {
+  if (typeof value === 'boolean') return 'bool'
+  if (typeof value === 'bigint') return 'int64'
+  return typeof value === 'object' ? 'complex64' : 'float32'
 }
 
 /** Whatever the memory holds. */

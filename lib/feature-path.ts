@@ -1,6 +1,6 @@
 /** Where a feature is: a layer's dotted path, and for a layer that gives several tensors which one, in brackets. */
 import { AlambicError } from './errors.js'
-import { isPlainObject } from './memory.js'
+import { isMap, isPlainObject } from './realms.js'
 
 export interface FeaturePath {
   /** As it was written: `encoder.lstm[1][0]`. */
@@ -38,7 +38,7 @@ export function valueAt(value: unknown, steps: readonly string[]): unknown {
 
 function elementOf(value: unknown, step: string): unknown {
   if (Array.isArray(value)) return value[Number(step)] as unknown
-  if (value instanceof Map) return (value as Map<unknown, unknown>).get(keyOf(value, step))
+  if (isMap(value)) return value.get(keyOf(value, step))
   if (isPlainObject(value)) return Object.hasOwn(value, step) ? value[step] : undefined
   return undefined
 }
@@ -53,6 +53,6 @@ export function withValueAt(value: unknown, steps: readonly string[], replacemen
   if (step === undefined) return replacement
   const inner = withValueAt(elementOf(value, step), rest, replacement)
   if (Array.isArray(value)) return (value as unknown[]).with(Number(step), inner)
-  if (value instanceof Map) return new Map(value as Map<unknown, unknown>).set(keyOf(value, step), inner)
+  if (isMap(value)) return new Map(value).set(keyOf(value, step), inner)
   return { ...(value as object), [step]: inner }
 }

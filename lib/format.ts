@@ -1,8 +1,14 @@
-/** Tensors as text, in PyTorch's layout: at most four decimals, aligned columns, the middle of long dimensions left out. */
+/**
+ * Tensors as text, laid out as PyTorch does: at most four decimals, aligned columns, the middle of long dimensions left
+ * out, lines of 80 characters. The words are JavaScript's: `true`, `gradFn=`, `requiresGrad=true`, dtypes without
+ * `torch.`; lines break where Python's do.
+ */
 import { noGrad } from './autograd.js'
+import { readElements } from './elements.js'
 import { scope } from './memory.js'
 import type { Tensor } from './tensor.js'
 import { torch } from './torch/index.js'
+import type { Complex, DType } from './types.js'
 
 const precision = 4
 /** Tensors with more elements are summarized. */
@@ -10,36 +16,219 @@ const threshold = 1000
 /** Elements shown at either end of a summarized dimension. */
 const edge = 3
 const lineWidth = 80
-const prefix = 'tensor('
 
+/** Never throws: a tensor whose elements cannot be read says why. */
 export function formatTensor(tensor: Tensor): string {
   if (tensor.isDisposed) return 'tensor(<released>)'
-  return noGrad(() => scope(() => prefix + formatElements(tensor) + formatSuffix(tensor) + ')'))
+  try {
+    return noGrad(() => scope(() => format(tensor)))
+  } catch (error) {
+    return `tensor(<${error instanceof Error ? error.message : String(error)}>)`
+  }
 }
 
-function formatElements(tensor: Tensor): string {
-  if (tensor.device === 'meta') return '...'
+function format(tensor: Tensor): string {
+  if (tensor.isNested) return formatNested(tensor)
+  if (tensor.layout === 'sparse') return formatSparse(tensor)
+  if (tensor.layout.startsWith('sparse')) return formatCompressed(tensor)
+  if (tensor.dtype.startsWith('q')) return formatQuantized(tensor)
+  return formatDense(tensor)
+}
+
+// ---- What stands behind the elements -----------------------------------------------------------------------------------
+
+/** Something behind the elements: as we write it, and how long it is in Python, which decides where lines break. */
+interface Suffix {
+  text: string
+  length: number
+}
+
+function suffix(text: string, python = text): Suffix {
+  return { text, length: python.length }
+}
+
+function sizeOf(shape: readonly number[]): string {
+  return shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(', ')})`
+}
+
+function sizeSuffix(tensor: Tensor): Suffix {
+  return suffix(`size=${sizeOf(tensor.shape)}`)
+}
+
+function deviceSuffixes(tensor: Tensor): Suffix[] {
+  return tensor.device === 'cpu' ? [] : [suffix(`device='${tensor.device}'`)]
+}
+
+function dtypeSuffixes({ dtype }: Tensor, known: readonly DType[] = inferred): Suffix[] {
+  return known.includes(dtype) ? [] : [suffix(`dtype=${dtype}`, `dtype=torch.${dtype}`)]
+}
+
+/** What elements show without being told. */
+const inferred: readonly DType[] = ['float32', 'int64', 'bool', 'complex64']
+
+const layoutNames: Record<string, string> = {
+  sparse: 'sparse_coo',
+  sparseCsr: 'sparse_csr',
+  sparseCsc: 'sparse_csc',
+  sparseBsr: 'sparse_bsr',
+  sparseBsc: 'sparse_bsc',
+  mkldnn: '_mkldnn',
+}
+
+function lastSuffixes(tensor: Tensor): Suffix[] {
+  const suffixes: Suffix[] = []
+  const layout = layoutNames[tensor.layout]
+  if (layout !== undefined) suffixes.push(suffix(`layout=${layout}`, `layout=torch.${layout}`))
+  const { gradFn } = tensor
+  if (gradFn !== null) suffixes.push(suffix(`gradFn=<${gradFn}>`, `grad_fn=<${gradFn}>`))
+  else if (tensor.requiresGrad) suffixes.push(suffix('requiresGrad=true', 'requires_grad=True'))
+  return suffixes
+}
+
+function join(text: string, suffixes: readonly Suffix[], indent: number, breakFirst = false): string {
+  let result = text
+  // As Python counts: without a line break lastIndexOf gives -1 on both sides.
+  let length = text.length - text.lastIndexOf('\n') + 1
+  for (const [i, { text: part, length: partLength }] of suffixes.entries()) {
+    if ((breakFirst && i === 0) || length + partLength + 2 > lineWidth) {
+      result += `,\n${' '.repeat(indent)}${part}`
+      length = indent + partLength
+    } else {
+      result += `, ${part}`
+      length += partLength + 2
+    }
+  }
+  return `${result})`
+}
+
+// ---- Kinds of tensors ----------------------------------------------------------------------------------------------
+
+const prefix = 'tensor('
+const indent = prefix.length
+
+function formatDense(tensor: Tensor): string {
+  const suffixes = deviceSuffixes(tensor)
+  if (tensor.device.startsWith('meta')) {
+    suffixes.push(sizeSuffix(tensor), ...dtypeSuffixes(tensor, ['float32']))
+    return join(`${prefix}...`, [...suffixes, ...lastSuffixes(tensor)], indent)
+  }
+  if (tensor.numel() === 0) {
+    if (tensor.ndim !== 1) suffixes.push(sizeSuffix(tensor))
+    suffixes.push(...dtypeSuffixes(tensor, ['float32']))
+  } else suffixes.push(...dtypeSuffixes(tensor))
+  return join(prefix + formatElements(tensor, indent), [...suffixes, ...lastSuffixes(tensor)], indent)
+}
+
+function formatNested(tensor: Tensor): string {
+  const parts = tensor.unbind().map(each => formatTensor(each).replace(/^/gm, '  '))
+  return join(`nested_tensor([\n${parts.join(',\n')}\n]`, lastSuffixes(tensor), 'nested_tensor('.length)
+}
+
+function formatSparse(tensor: Tensor): string {
+  const isMeta = tensor.device.startsWith('meta')
+  const suffixes = [...deviceSuffixes(tensor), sizeSuffix(tensor)]
+  if (!isMeta) suffixes.push(suffix(`nnz=${tensor._nnz()}`))
+  suffixes.push(...dtypeSuffixes(tensor))
+  const parts = [part('indices', tensor._indices()), part('values', tensor._values())]
+  return join(prefix + joinParts(parts), [...suffixes, ...lastSuffixes(tensor)], indent, true)
+}
+
+function formatCompressed(tensor: Tensor): string {
+  const suffixes = [...deviceSuffixes(tensor), sizeSuffix(tensor)]
+  if (!tensor.device.startsWith('meta')) suffixes.push(suffix(`nnz=${tensor._nnz()}`))
+  suffixes.push(...dtypeSuffixes(tensor))
+  const byRow = tensor.layout === 'sparseCsr' || tensor.layout === 'sparseBsr'
+  const parts = [
+    byRow ? part('crow_indices', tensor.crowIndices()) : part('ccol_indices', tensor.ccolIndices()),
+    byRow ? part('col_indices', tensor.colIndices()) : part('row_indices', tensor.rowIndices()),
+    part('values', tensor.values()),
+  ]
+  return join(prefix + joinParts(parts), [...suffixes, ...lastSuffixes(tensor)], indent)
+}
+
+function part(name: string, tensor: Tensor): string {
+  const start = `${name}=tensor(`
+  const isMeta = tensor.device.startsWith('meta')
+  const elements = isMeta ? '...' : formatElements(tensor, indent + start.length)
+  const size = isMeta || tensor.numel() === 0 ? `, size=${sizeOf(tensor.shape)}` : ''
+  return `${start}${elements}${size})`
+}
+
+function joinParts(parts: readonly string[]): string {
+  return parts.join(`,\n${' '.repeat(indent)}`)
+}
+
+function formatQuantized(tensor: Tensor): string {
+  const suffixes = [...deviceSuffixes(tensor), sizeSuffix(tensor), ...dtypeSuffixes(tensor)]
+  const plain = tensor.dequantize()
+  suffixes.push(...quantizationSuffixes(tensor))
+  return join(prefix + formatElements(plain, indent), [...suffixes, ...lastSuffixes(tensor)], indent)
+}
+
+function quantizationSuffixes(tensor: Tensor): Suffix[] {
+  const scheme = tensor.qscheme()
+  const name = suffix(`quantization_scheme=${scheme}`, `quantization_scheme=torch.${scheme}`)
+  if (scheme.startsWith('per_tensor'))
+    return [name, suffix(`scale=${asPython(tensor.qScale())}`), suffix(`zero_point=${tensor.qZeroPoint()}`)]
+  return [
+    name,
+    tensorSuffix('scale', tensor.qPerChannelScales()),
+    tensorSuffix('zero_point', tensor.qPerChannelZeroPoints()),
+    suffix(`axis=${tensor.qPerChannelAxis()}`),
+  ]
+}
+
+/** A number as Python writes it: 1.0, 1e-05. */
+function asPython(value: number): string {
+  if (Number.isInteger(value) && Math.abs(value) < 1e16) return `${value}.0`
+  if (Math.abs(value) >= 1e-4 && Math.abs(value) < 1e16) return String(value)
+  return value.toExponential().replace(/e([+-])(\d)$/, 'e$10$2')
+}
+
+function tensorSuffix(name: string, tensor: Tensor): Suffix {
+  const text = `${name}=${formatTensor(tensor)}`
+  return suffix(text, text.replace('dtype=', 'dtype=torch.'))
+}
+
+// ---- Elements ------------------------------------------------------------------------------------------------------
+
+type Value = number | bigint | boolean | Complex
+
+/** How one element is written, decided by all that are shown: the same width, point and exponent for each. */
+interface Writer {
+  write(value: Value): string
+  /** Of a column; what is longer stands out. */
+  width: number
+}
+
+function formatElements(tensor: Tensor, indentation: number): string {
   if (tensor.numel() === 0) return '[]'
   const { shape } = tensor
   const summarize = tensor.numel() > threshold
-  const shown = summarize ? withoutMiddle(tensor) : tensor
-  const values = [shown.tolist()].flat(Infinity as 1) as Value[]
-  const write = makeWriter(values, tensor.dtype)
+  const shown = summarize ? withoutMiddle(plain(tensor)) : tensor
+  const values = readElements(shown.toTypedArray(), shown.dtype)
+  const writer = makeWriter(values, tensor.dtype)
   let position = 0
   const build = (depth: number): string => {
-    if (depth === shape.length) return write(values[position++]!)
+    if (depth === shape.length) return writer.write(values[position++]!)
     const size = shape[depth]!
     const cut = summarize && size > 2 * edge
     const count = cut ? 2 * edge : size
     const parts = Array.from({ length: count }, () => build(depth + 1))
     const isRow = depth === shape.length - 1
     if (cut) parts.splice(edge, 0, isRow ? ' ...' : '...')
-    return isRow ? joinRow(parts, depth) : joinBlocks(parts, depth, shape.length)
+    return isRow
+      ? joinRow(parts, writer.width, indentation + depth)
+      : joinBlocks(parts, shape.length - depth - 1, indentation + depth)
   }
   return build(0)
 }
 
-type Value = number | boolean | { re: number; im: number }
+/** In a layout and a dtype that pieces can be cut and joined in. */
+function plain(tensor: Tensor): Tensor {
+  const dense = tensor.layout === 'strided' ? tensor : tensor.toDense()
+  return dense.dtype.startsWith('float8') ? dense.to('float32') : dense
+}
 
 function withoutMiddle(tensor: Tensor): Tensor {
   let result = tensor
@@ -52,69 +241,71 @@ function withoutMiddle(tensor: Tensor): Tensor {
   return result
 }
 
-function joinRow(parts: string[], depth: number): string {
-  const indent = ' '.repeat(prefix.length + depth + 1)
-  const perLine = Math.max(1, Math.floor((lineWidth - indent.length + 1) / ((parts[0]?.length ?? 0) + 2)))
+function joinRow(parts: readonly string[], width: number, indentation: number): string {
+  const perLine = Math.max(1, Math.floor((lineWidth - indentation) / (width + 2)))
   const lines: string[] = []
   for (let i = 0; i < parts.length; i += perLine) lines.push(parts.slice(i, i + perLine).join(', '))
-  return `[${lines.join(`,\n${indent}`)}]`
+  return `[${lines.join(`,\n${' '.repeat(indentation + 1)}`)}]`
 }
 
-function joinBlocks(parts: string[], depth: number, dimensions: number): string {
-  const separator = ',' + '\n'.repeat(dimensions - depth - 1) + ' '.repeat(prefix.length + depth + 1)
-  return `[${parts.join(separator)}]`
+function joinBlocks(parts: readonly string[], lines: number, indentation: number): string {
+  return `[${parts.join(`,${'\n'.repeat(lines)}${' '.repeat(indentation + 1)}`)}]`
 }
 
-function formatSuffix(tensor: Tensor): string {
-  const parts: string[] = []
-  if (tensor.numel() === 0 && tensor.ndim !== 1) parts.push(`size=(${tensor.shape.join(', ')})`)
-  if (tensor.device !== 'cpu') parts.push(`device='${tensor.device}'`)
-  if (!['float32', 'int64', 'bool', 'complex64'].includes(tensor.dtype)) parts.push(`dtype=${tensor.dtype}`)
-  const { gradFn } = tensor
-  if (gradFn !== null) parts.push(`gradFn=<${gradFn}>`)
-  else if (tensor.requiresGrad) parts.push('requiresGrad=true')
-  return parts.map(part => `, ${part}`).join('')
+function makeWriter(values: readonly Value[], dtype: DType): Writer {
+  if (dtype.startsWith('complex')) return makeComplexWriter(values as readonly Complex[])
+  if (/^b?float/.test(dtype)) return makeFloatWriter(values as readonly number[])
+  const plain = values as readonly (number | bigint | boolean)[]
+  const width = plain.reduce<number>((most, value) => Math.max(most, String(value).length), 1)
+  return { write: value => String(value).padStart(width), width }
 }
 
-/** How one element is written, decided by all that are shown: the same width, point and exponent for each. */
-function makeWriter(values: Value[], dtype: string): (value: Value) => string {
-  const write = dtype.startsWith('complex')
-    ? writeComplex(values as { re: number; im: number }[])
-    : dtype.startsWith('float') || dtype.startsWith('bfloat')
-      ? makeFloatWriter(values as number[])
-      : String
-  const width = Math.max(...values.map(value => write(value as never).length))
-  return value => write(value as never).padStart(width)
-}
-
-function writeComplex(values: { re: number; im: number }[]): (value: { re: number; im: number }) => string {
+function makeComplexWriter(values: readonly Complex[]): Writer {
   const re = makeFloatWriter(values.map(value => value.re))
-  const im = makeFloatWriter(values.map(value => Math.abs(value.im)))
-  return value =>
-    `${re(value.re)}${value.im < 0 || Object.is(value.im, -0) ? '-' : '+'}${im(Math.abs(value.im))}j`
+  const im = makeFloatWriter(values.map(value => value.im))
+  return {
+    write: value => {
+      const imaginary = im.write((value as Complex).im).trimStart()
+      return `${re.write((value as Complex).re)}${imaginary.startsWith('-') ? '' : '+'}${imaginary}j`
+    },
+    width: re.width + im.width + 1,
+  }
 }
 
-function makeFloatWriter(values: number[]): (value: number) => string {
-  const magnitudes = values.filter(value => Number.isFinite(value) && value !== 0).map(Math.abs)
-  const largest = Math.max(...magnitudes, 0)
-  const smallest = Math.min(...magnitudes, Infinity)
-  const whole = values.every(value => !Number.isFinite(value) || Number.isInteger(value))
-  const wide = largest / smallest > 1000 && magnitudes.length > 0
-  const scientific = largest > 1e8 || (!whole && (smallest < 1e-4 || wide))
-  return value => {
-    if (Number.isNaN(value)) return 'nan'
-    if (!Number.isFinite(value)) return value > 0 ? 'inf' : '-inf'
+function makeFloatWriter(values: readonly number[]): Writer {
+  const finite = values.filter(value => Number.isFinite(value) && value !== 0)
+  let largest = 0
+  let smallest = Infinity
+  for (const value of finite) {
+    largest = Math.max(largest, Math.abs(value))
+    smallest = Math.min(smallest, Math.abs(value))
+  }
+  const whole = finite.every(Number.isInteger)
+  const scientific = finite.length > 0 && (largest / smallest > 1000 || largest > 1e8 || smallest < 1e-4)
+  const text = (value: number): string => {
+    if (!Number.isFinite(value)) return Number.isNaN(value) ? 'nan' : value > 0 ? 'inf' : '-inf'
     if (scientific) return toScientific(value)
     if (whole) return `${Object.is(value, -0) ? '-0' : value}.`
-    return halfToEven(value.toFixed(precision), value.toFixed(60))
+    return toFixed(value)
   }
+  // As in Python, zeros and what is not finite have no say in the width.
+  const width = finite.reduce((most, value) => Math.max(most, text(value).length), 1)
+  return { write: value => text(value as number).padStart(width), width }
+}
+
+function toFixed(value: number): string {
+  const sign = value < 0 || Object.is(value, -0) ? '-' : ''
+  const magnitude = Math.abs(value)
+  return sign + halfToEven(magnitude.toFixed(precision), magnitude.toFixed(60))
 }
 
 /** JavaScript's `1.5e+0` as `1.5000e+00`. */
 function toScientific(value: number): string {
-  const [digits, exponent] = value.toExponential(precision).split('e') as [string, string]
-  const exact = value.toExponential(60).split('e')[0]!
-  return `${halfToEven(digits, exact)}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`
+  const sign = value < 0 || Object.is(value, -0) ? '-' : ''
+  const magnitude = Math.abs(value)
+  const [digits, exponent] = magnitude.toExponential(precision).split('e') as [string, string]
+  const exact = magnitude.toExponential(60).split('e')[0]!
+  return `${sign}${halfToEven(digits, exact)}e${exponent[0]}${exponent.slice(1).padStart(2, '0')}`
 }
 
 /** JavaScript rounds a tie away from zero, Python to the even digit: 0.78125 is 0.7812. */

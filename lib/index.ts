@@ -1,9 +1,26 @@
 export { AlambicError, type ErrorCode } from './errors.js'
 export * from './types.js'
 export { Tensor, tensor, fromTypedArray } from './tensor.js'
-export type { BackwardOptions, NestedData, ToOptions, TypedArray } from './tensor.js'
+export type {
+  BackwardOptions,
+  ConversionOptions,
+  Float16ArrayLike,
+  NestedData,
+  NumberArray,
+  ToOptions,
+  TypedArray,
+} from './tensor.js'
+export type { HookHandle, TensorHook } from './tensor-hooks.js'
 export * from './factories.js'
-export { slice, Slice, type Index } from './indexing.js'
+export { slice, Slice, type Index, type IndexArray } from './indexing.js'
+export {
+  backends,
+  getFloat32MatmulPrecision,
+  isWarnAlwaysEnabled,
+  setFloat32MatmulPrecision,
+  setWarnAlways,
+  type Float32MatmulPrecision,
+} from './backends.js'
 export { autocast, type AutocastOptions } from './autocast.js'
 export { enableGrad, grad, isGradEnabled, noGrad, type GradOptions } from './autograd.js'
 export {

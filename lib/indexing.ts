@@ -1,108 +1,247 @@
+import { realFor, requireFits, type NestedData } from './elements.js'
 import { AlambicError, argumentError } from './errors.js'
 import { scope } from './memory.js'
 import { tensor, Tensor } from './tensor.js'
+import type { DType, Scalar } from './types.js'
 
 /** A range of indices, as Python's `start:stop:step`. Made by {@link slice}. */
 export class Slice {
-  constructor(
-    readonly start?: number,
-    readonly stop?: number,
-    readonly step: number = 1,
-  ) {
-    if (!Number.isInteger(step) || step < 1)
+  readonly start: number | undefined
+  readonly stop: number | undefined
+  readonly step: number
+
+  constructor(start?: number | null, stop?: number | null, step: number | null = 1) {
+    this.start = bound('start', start)
+    this.stop = bound('stop', stop)
+    this.step = step ?? 1
+    if (!Number.isSafeInteger(this.step) || this.step < 1)
       throw argumentError('slice: step', 'an integer of at least 1', step)
   }
 }
 
+function bound(name: string, value: number | null | undefined): number | undefined {
+  if (value === null || value === undefined) return undefined
+  if (!Number.isSafeInteger(value)) throw argumentError(`slice: ${name}`, 'an integer', value)
+  return value
+}
+
 /** `slice(2)` is Python's `:2`, `slice(1, 3)` `1:3`, `slice(0, 10, 2)` `0:10:2`, `slice()` `:`. */
 export function slice(): Slice
-export function slice(stop: number): Slice
-export function slice(start: number | undefined, stop: number | undefined, step?: number): Slice
-export function slice(...bounds: (number | undefined)[]): Slice {
+export function slice(stop: number | null | undefined): Slice
+export function slice(
+  start: number | null | undefined,
+  stop: number | null | undefined,
+  step?: number | null,
+): Slice
+export function slice(...bounds: (number | null | undefined)[]): Slice {
   if (bounds.length === 1) return new Slice(undefined, bounds[0])
   return new Slice(bounds[0], bounds[1], bounds[2])
 }
 
-/** What {@link Tensor.at} takes for a dimension. */
-export type Index = number | Slice | null | '...' | ':' | Tensor | readonly number[] | readonly boolean[]
+/** Integers or booleans in arrays, nested for more dimensions. */
+export type IndexArray = readonly (number | bigint | boolean | IndexArray)[]
 
-/** The tensor seen through the indices that are views, and the ones that pick elements, by dimension of that view. */
+/** What {@link Tensor.at} takes for a dimension. */
+export type Index =
+  number | bigint | boolean | Slice | null | '...' | ':' | Tensor | IndexArray | IntegerArray
+
+type IntegerArray =
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array
+
+/** What an index comes to: views are taken at once, picks all together at the end. */
+type Step = { kind: 'select'; index: number } | Slice | null | '...' | ':' | Pick | boolean
+
+/** A tensor of indices, or a mask. */
+interface Pick {
+  kind: 'pick'
+  tensor: Tensor
+  isMask: boolean
+}
+
+/** The tensor seen through the indices that are views, and what picks elements of it. */
 interface Resolved {
   view: Tensor
-  /** Null where the dimension is taken whole. */
+  /** As `aten::index` takes them: null where a dimension is taken whole, one mask for all of its dimensions. */
   picks: (Tensor | null)[]
 }
 
 export function indexTensor(source: Tensor, indices: readonly Index[]): Tensor {
   return scope(() => {
-    const { view, picks } = resolve(source, indices)
+    const { view, picks } = resolve('at', source, indices)
     if (picks.length > 0) return view.index(picks)
     return view === source ? view.alias() : view
   })
 }
 
-export function setIndexed(
-  source: Tensor,
-  indices: readonly Index[],
-  value: Tensor | number | boolean,
-): void {
+export function setIndexed(source: Tensor, indices: readonly Index[], value: Tensor | Scalar): void {
   scope(() => {
-    const { view, picks } = resolve(source, indices)
-    const filling =
-      value instanceof Tensor ? value : tensor(value, { dtype: source.dtype, device: source.device })
+    const { view, picks } = resolve('setAt', source, indices)
+    const filling = toFilling(source, value)
     if (picks.length > 0) view.indexPut_(picks, filling)
-    else view.copy_(filling)
+    else view.copy_(broadcastable(filling, view))
   })
 }
 
-function resolve(source: Tensor, indices: readonly Index[]): Resolved {
-  const expanded = expandEllipsis(indices, source.ndim)
-  const picks: (Tensor | null)[] = []
-  let view = source
-  let dimension = 0
-  for (const index of expanded) {
-    if (typeof index === 'number') {
-      view = select(view, dimension, index)
-      continue
-    }
-    if (index === null) view = view.unsqueeze(dimension)
-    else if (index instanceof Slice) view = range(view, dimension, index)
-    else if (index !== ':') {
-      const pick = toPick(index, view)
-      picks[dimension] = pick
-      dimension += pick.dtype === 'bool' ? pick.ndim : 1 // a mask covers as many dimensions as it has
-      continue
-    }
-    dimension++
+/** The value as a tensor of the destination's dtype, without leading dimensions of size 1, which count for nothing. */
+function toFilling(source: Tensor, value: Tensor | Scalar): Tensor {
+  const { dtype, device } = source
+  if (!(value instanceof Tensor)) {
+    requireFits('setAt: value', value, dtype)
+    return tensor(realFor(dtype, value), { dtype, device })
   }
-  return { view, picks: Array.from(picks, pick => pick ?? null) }
+  const { shape } = value
+  const leading = shape.findIndex(size => size !== 1)
+  const kept = leading < 0 ? [] : shape.slice(leading)
+  const trimmed = kept.length === shape.length ? value : value.reshape(kept)
+  return trimmed.to({ dtype, device })
 }
 
-function expandEllipsis(indices: readonly Index[], dimensions: number): Index[] {
-  const position = indices.indexOf('...')
-  const named = indices.reduce<number>((count, index) => count + dimensionsOf(index), 0)
+function broadcastable(value: Tensor, view: Tensor): Tensor {
+  const from = value.shape
+  const to = view.shape
+  const offset = to.length - from.length
+  if (offset < 0 || from.some((size, i) => size !== 1 && size !== to[offset + i]))
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `setAt: expected a value that broadcasts to (${to.join(', ')}), got (${from.join(', ')})`,
+    )
+  return value
+}
+
+function resolve(what: string, source: Tensor, indices: readonly Index[]): Resolved {
+  const steps = expandEllipsis(
+    what,
+    indices.map(index => toStep(what, index, source)),
+    source.ndim,
+  )
+  const picks: (Tensor | null)[] = []
+  let hasPicks = false
+  let view = source
+  /** Of `view`; the dimension of `source` that it is, is another one behind selections and added dimensions. */
+  let dimension = 0
+  let sourceDimension = 0
+  const pick = (index: Tensor, dimensions: number) => {
+    picks.push(index)
+    hasPicks = true
+    dimension += dimensions
+  }
+  for (const step of steps) {
+    if (typeof step === 'boolean') {
+      view = view.unsqueeze(dimension)
+      pick(tensor(step ? [0n] : [], { dtype: 'int64', device: view.device }), 1)
+    } else if (step === null) {
+      view = view.unsqueeze(dimension++)
+      picks.push(null)
+    } else if (step instanceof Slice) {
+      view = range(view, dimension++, step)
+      sourceDimension++
+      picks.push(null)
+    } else if (typeof step === 'string') {
+      dimension++
+      sourceDimension++
+      picks.push(null)
+    } else if (step.kind === 'select') {
+      view = select(what, view, dimension, sourceDimension++, step.index)
+    } else {
+      if (step.isMask) requireMaskShape(what, view, dimension, sourceDimension, step.tensor)
+      const dimensions = step.isMask ? step.tensor.ndim : 1
+      pick(step.tensor, dimensions)
+      sourceDimension += dimensions
+    }
+  }
+  return { view, picks: hasPicks ? picks : [] }
+}
+
+const integerDtypes = new Set<DType>(['int8', 'int16', 'int32', 'int64', 'uint16', 'uint32', 'uint64'])
+
+function toStep(what: string, index: Index, source: Tensor): Step {
+  if (typeof index === 'number' || typeof index === 'bigint') return { kind: 'select', index: Number(index) }
+  if (index === null || typeof index === 'boolean' || index instanceof Slice) return index
+  if (index === '...' || index === ':') return index
+  if (index instanceof Tensor) return tensorStep(what, index)
+  const pick = toIndices(what, index, source)
+  return { kind: 'pick', tensor: pick, isMask: pick.dtype === 'bool' }
+}
+
+function tensorStep(what: string, index: Tensor): Step {
+  const { dtype } = index
+  const isMask = dtype === 'bool' || dtype === 'uint8'
+  if (!isMask && !integerDtypes.has(dtype))
+    throw new AlambicError(
+      'ERR_INDEX',
+      `${what}: expected a tensor of integers or of booleans as index, got ${dtype}`,
+    )
+  if (index.ndim > 0) return { kind: 'pick', tensor: index, isMask }
+  return isMask ? Boolean(index.item()) : { kind: 'select', index: index.item() }
+}
+
+/** An array or typed array as indices or a mask. */
+function toIndices(what: string, index: unknown, source: Tensor): Tensor {
+  const { device } = source
+  if (ArrayBuffer.isView(index) && !(index instanceof DataView)) {
+    const made = tensor(index as unknown as Int32Array)
+    if (integerDtypes.has(made.dtype) || made.dtype === 'uint8') return made.to({ dtype: 'int64', device })
+    throw argumentError(`${what}: index`, 'a typed array of integers', index)
+  }
+  if (!Array.isArray(index))
+    throw argumentError(
+      what,
+      "an integer, a boolean, slice(), null, '...', ':', a tensor or an array as index",
+      index,
+    )
+  const elements = index.flat(Infinity) as unknown[]
+  const isMask = elements.length > 0 && elements.every(each => typeof each === 'boolean')
+  const wrong = elements.find(
+    each => typeof each !== 'boolean' && typeof each !== 'bigint' && !Number.isSafeInteger(each),
+  )
+  if (wrong !== undefined || elements.includes(undefined))
+    throw typeof wrong === 'number'
+      ? new AlambicError('ERR_INDEX', `${what}: expected integers in an array of indices, got ${wrong}`)
+      : argumentError(`${what}: index`, 'an array of integers or booleans', index)
+  return tensor(index as NestedData, { dtype: isMask ? 'bool' : 'int64', device })
+}
+
+function expandEllipsis(what: string, steps: readonly Step[], dimensions: number): Step[] {
+  const position = steps.indexOf('...')
+  const named = steps.reduce<number>((count, step) => count + dimensionsOf(step), 0)
   if (named > dimensions)
     throw new AlambicError(
       'ERR_INDEX',
-      `at: expected at most ${dimensions} indices for a tensor of that many dimensions, got ${named}`,
+      `${what}: expected at most ${dimensions} indices for a tensor of that many dimensions, got ${named}`,
     )
-  if (position < 0) return [...indices]
-  if (indices.indexOf('...', position + 1) >= 0) throw argumentError('at', "one '...' at most", indices)
-  const whole = Array<Index>(dimensions - named).fill(':')
-  return [...indices.slice(0, position), ...whole, ...indices.slice(position + 1)]
+  if (position < 0) return [...steps]
+  if (steps.indexOf('...', position + 1) >= 0) throw argumentError(what, "one '...' at most", steps)
+  const whole = Array<Step>(dimensions - named).fill(':')
+  return [...steps.slice(0, position), ...whole, ...steps.slice(position + 1)]
 }
 
-function dimensionsOf(index: Index): number {
-  if (index === null || index === '...') return 0
-  return index instanceof Tensor && index.dtype === 'bool' ? index.ndim : 1
+/** Of the indexed tensor. */
+function dimensionsOf(step: Step): number {
+  if (step === null || step === '...' || typeof step === 'boolean') return 0
+  return typeof step === 'object' && 'kind' in step && step.kind === 'pick' && step.isMask
+    ? step.tensor.ndim
+    : 1
 }
 
-function select(view: Tensor, dimension: number, index: number): Tensor {
+function select(
+  what: string,
+  view: Tensor,
+  dimension: number,
+  sourceDimension: number,
+  index: number,
+): Tensor {
   const size = view.size(dimension)
   if (!Number.isInteger(index) || index < -size || index >= size)
     throw new AlambicError(
       'ERR_INDEX',
-      `at: expected an integer from ${-size} to ${size - 1} for dimension ${dimension} of size ${size}, got ${index}`,
+      `${what}: expected an integer from ${-size} to ${size - 1} for dimension ${sourceDimension} of size ${size}, got ${index}`,
     )
   return view.select(dimension, index)
 }
@@ -111,10 +250,19 @@ function range(view: Tensor, dimension: number, { start, stop, step }: Slice): T
   return view.slice({ dim: dimension, start: start ?? null, end: stop ?? null, step })
 }
 
-function toPick(index: Tensor | readonly number[] | readonly boolean[] | string, view: Tensor): Tensor {
-  if (index instanceof Tensor) return index
-  if (!Array.isArray(index))
-    throw argumentError('at', "an integer, slice(), null, '...', ':', a tensor or an array", index)
-  const dtype = typeof index[0] === 'boolean' ? 'bool' : 'int64'
-  return tensor(index as number[], { dtype, device: view.device })
+function requireMaskShape(
+  what: string,
+  view: Tensor,
+  dimension: number,
+  sourceDimension: number,
+  mask: Tensor,
+): void {
+  mask.shape.forEach((size, i) => {
+    const expected = view.size(dimension + i)
+    if (size !== expected)
+      throw new AlambicError(
+        'ERR_INDEX',
+        `${what}: expected a mask of size ${expected} for dimension ${sourceDimension + i}, got a mask of (${mask.shape.join(', ')})`,
+      )
+  })
 }

@@ -3,10 +3,11 @@
  * the backstop, which runs only when the event loop turns: a synchronous loop must not depend on it.
  */
 import { AlambicError, argumentError } from './errors.js'
-import { callBuffer, reserve } from './native/call-buffer.js'
+import { callBuffer, claim } from './native/call-buffer.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
+import { isMap, isPlainObject, isSet } from './realms.js'
 import type { Device } from './types.js'
 
 /** What was made in a scope, to be released at its end. @internal */
@@ -116,9 +117,10 @@ export function deviceMemory(device: Device = 'cuda'): DeviceMemory {
 
 /**
  * How much freed CPU memory is kept for later tensors, in bytes: a training step asks for the same sizes again and
- * again, and memory fresh from the system costs more than many an operator. What has been idle longest goes first; 0
- * keeps nothing. For all threads. Default: an eighth of the machine's (or container's) memory, at most 4 GiB; or the
- * environment variable `ALAMBIC_IDLE_MEMORY`, in MiB.
+ * again, and memory fresh from the system costs more than many an operator. What has been idle longest goes first; with
+ * 0 nothing is kept, and libtorch's own allocator does the work. For all threads. Default: the environment variable
+ * `ALAMBIC_IDLE_MEMORY`, in MiB; without it an eighth of the machine's (or container's) memory, at most 4 GiB, and 0
+ * under sanitizers and valgrind. Where the application has set an allocator of its own, nothing is kept.
  *
  * @throws AlambicError `ERR_ARGUMENT` for anything but an integer of at least 0
  */
@@ -135,8 +137,9 @@ export function releaseIdleMemory(): void {
 
 /**
  * Runs `body` and releases every tensor made in it, except those in its result: a tensor, or tensors inside arrays,
- * plain objects, maps and sets. Parameters and buffers of modules made inside live on, and so does what
- * {@link keep} was called with. Scopes nest: what leaves the inner one belongs to the outer.
+ * plain objects, maps (keys and values) and sets, nested as they may be. Instances of other classes are not looked into.
+ * Parameters and buffers of modules made inside live on, and so does what {@link keep} was called with. Scopes nest:
+ * what leaves the inner one belongs to the outer.
  *
  * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: tensors made later would escape the scope
  */
@@ -148,7 +151,7 @@ export function scope<T>(body: () => T): T {
   try {
     const result = body()
     refusePromise('scope', result)
-    collectTensors(result, tensor => leaving.add(tensor))
+    if (made.length > 0) collectTensors(result, tensor => leaving.add(tensor))
     return result
   } finally {
     enter(outer)
@@ -186,7 +189,7 @@ export class DividedScope {
 
 /** Releases tensors in one native call, and hands those that leave to the scope around. */
 function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>): void {
-  reserve(made.length)
+  claim(made.length)
   let count = 0
   for (const tensor of made) {
     if (tensor.handle === 0) continue
@@ -253,28 +256,31 @@ export function refusePromise(what: string, result: unknown): void {
 }
 
 /** Calls `visit` for the tensors in a value: where {@link scope} looks for them. @internal */
-export function collectTensors(
-  value: unknown,
-  visit: (tensor: Tensor) => void,
-  seen = new Set<object>(),
-): void {
-  if (typeof value !== 'object' || value === null || seen.has(value)) return
-  seen.add(value)
-  if (isTensor(value)) visit(value)
-  else if (Array.isArray(value) || value instanceof Set)
-    for (const each of value as Iterable<unknown>) collectTensors(each, visit, seen)
-  else if (value instanceof Map)
-    for (const each of (value as Map<unknown, unknown>).values()) collectTensors(each, visit, seen)
-  else if (isPlainObject(value)) for (const each of Object.values(value)) collectTensors(each, visit, seen)
+export function collectTensors(value: unknown, visit: (tensor: Tensor) => void): void {
+  if (typeof value !== 'object' || value === null) return
+  if (isTensor(value)) {
+    visit(value)
+    return
+  }
+  // A set goes on to what is added while it is run through, and has nothing twice.
+  const found = new Set<object>([value])
+  for (const object of found)
+    if (isTensor(object)) visit(object)
+    else for (const part of partsOf(object)) if (typeof part === 'object' && part !== null) found.add(part)
 }
+
+/** Elements, keys and values. Instances of classes are not looked into: what they hold may be anything. */
+function partsOf(object: object): Iterable<unknown> {
+  if (Array.isArray(object)) return object as unknown[]
+  if (isPlainObject(object)) return Object.values(object)
+  const parts: unknown[] = []
+  if (isSet(object)) object.forEach(each => parts.push(each))
+  else if (isMap(object)) object.forEach((value, key) => parts.push(key, value))
+  return parts
+}
+
+export { isPlainObject }
 
 function isTensor(value: object): value is Tensor {
   return typeof (value as Tensor).handle === 'number' && typeof (value as Tensor).dispose === 'function'
-}
-
-/** `{ … }`, as opposed to an instance of a class. */
-export function isPlainObject(value: unknown): value is Record<string, unknown> {
-  if (typeof value !== 'object' || value === null) return false
-  const prototype: unknown = Object.getPrototypeOf(value)
-  return prototype === Object.prototype || prototype === null
 }

@@ -4,8 +4,8 @@ import type { NativeGenerator } from './native/contract.js'
 import type { Device } from './types.js'
 
 /**
- * Seeds the default generators of all devices. The same seed, the same operations and the same number of threads give
- * the same bits on the CPU.
+ * Seeds the default generators of all devices; that of CPU tensors belongs to this thread alone. The same seed, the same
+ * operations and the same number of threads give the same bits on the CPU.
  *
  * @param seed an integer; a bigint beyond 2^53
  */
@@ -23,7 +23,7 @@ export class Generator {
   }
 }
 
-/** The state of a device's default generator, to come back to with {@link setRngState}. */
+/** The state of a device's default generator (of the CPU, this thread's), to come back to with {@link setRngState}. */
 export function getRngState(device: Device = 'cpu'): Tensor {
   return new Tensor(native.rngState(device))
 }

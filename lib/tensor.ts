@@ -1,4 +1,17 @@
 import { inspect } from 'node:util'
+import {
+  dtypeOfArray,
+  flatten,
+  nest,
+  readElements,
+  shapeOf,
+  storageOf,
+  toSource,
+  type NestedData,
+  type NumberArray,
+  type Source,
+  type TypedArray,
+} from './elements.js'
 import { AlambicError, argumentError } from './errors.js'
 import { formatTensor } from './format.js'
 import { indexTensor, setIndexed, type Index } from './indexing.js'
@@ -16,9 +29,12 @@ import {
   tensorOptions,
   type Kinds,
 } from './options.js'
+import { bytesOf } from './realms.js'
+import { registerHook, withHooks, type HookHandle, type TensorHook } from './tensor-hooks.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
 import type { TensorMethods } from './torch/operators.generated.js'
-import type { Device, DType, Layout, MemoryFormat, TensorOptions } from './types.js'
+import { unique, type PlainUniqueOptions, type UniqueOptions } from './torch/unique.js'
+import type { Device, DType, Layout, MemoryFormat, Scalar, TensorOptions } from './types.js'
 
 /** What {@link Tensor.to} can change. */
 export interface ToOptions {
@@ -29,6 +45,13 @@ export interface ToOptions {
   nonBlocking?: boolean
   /** Copy even when nothing changes. Default: false. */
   copy?: boolean
+}
+
+export type { Float16ArrayLike, NestedData, NumberArray, TypedArray } from './elements.js'
+
+/** Of conversions to a dtype. */
+export interface ConversionOptions {
+  memoryFormat?: MemoryFormat
 }
 
 export interface BackwardOptions {
@@ -57,18 +80,6 @@ const backwardOptions: Kinds<BackwardOptions> = {
 }
 
 const contiguousOptions = { memoryFormat }
-
-export type TypedArray =
-  | Float32Array
-  | Float64Array
-  | Int8Array
-  | Uint8Array
-  | Int16Array
-  | Uint16Array
-  | Int32Array
-  | Uint32Array
-  | BigInt64Array
-  | BigUint64Array
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type -- operators are methods
 export interface Tensor extends TensorMethods {}
@@ -100,13 +111,31 @@ export class Tensor {
     return native.strides(this.handle)
   }
 
+  /** All {@link strides}, or the one of a dimension. */
+  stride(): number[]
+  stride(dim: number): number
+  stride(dim?: number): number | number[] {
+    const { strides } = this
+    return dim === undefined ? strides : strides[dimensionOf('stride', dim, strides.length)]!
+  }
+
   /** Number of dimensions. */
   get ndim(): number {
     return this.shape.length
   }
 
+  /** Size of the first dimension, as Python's `len(x)`; 0 for a tensor without dimensions. */
+  get length(): number {
+    return this.shape[0] ?? 0
+  }
+
   /** Number of dimensions, as in PyTorch. */
   dim(): number {
+    return this.ndim
+  }
+
+  /** Number of dimensions: {@link dim}. */
+  ndimension(): number {
     return this.ndim
   }
 
@@ -115,19 +144,32 @@ export class Tensor {
   size(dim: number): number
   size(dim?: number): number | number[] {
     const { shape } = this
-    if (dim === undefined) return shape
-    const size = shape.at(dim)
-    if (size === undefined || dim < -shape.length)
-      throw new AlambicError(
-        'ERR_INDEX',
-        `size: expected a dimension from ${-shape.length} to ${shape.length - 1}, got ${dim}`,
-      )
-    return size
+    return dim === undefined ? shape : shape[dimensionOf('size', dim, shape.length)]!
   }
 
   /** Number of elements. */
   numel(): number {
     return native.numel(this.handle)
+  }
+
+  /** Number of elements: {@link numel}. */
+  nelement(): number {
+    return this.numel()
+  }
+
+  /** Bytes of an element. */
+  elementSize(): number {
+    return native.elementSize(this.handle)
+  }
+
+  /** Bytes of an element: {@link elementSize}. */
+  get itemsize(): number {
+    return this.elementSize()
+  }
+
+  /** Bytes of all elements. */
+  get nbytes(): number {
+    return this.numel() * this.elementSize()
   }
 
   get dtype(): DType {
@@ -141,6 +183,42 @@ export class Tensor {
 
   get layout(): Layout {
     return native.layout(this.handle) as Layout
+  }
+
+  get isCpu(): boolean {
+    return this.device === 'cpu'
+  }
+
+  get isCuda(): boolean {
+    return this.device.startsWith('cuda')
+  }
+
+  /** Shapes only, no data. */
+  get isMeta(): boolean {
+    return this.device.startsWith('meta')
+  }
+
+  /** Of the layout `'sparse'`. */
+  get isSparse(): boolean {
+    return this.layout === 'sparse'
+  }
+
+  /** Of the layout `'sparseCsr'`. */
+  get isSparseCsr(): boolean {
+    return this.layout === 'sparseCsr'
+  }
+
+  get isMkldnn(): boolean {
+    return this.layout === 'mkldnn'
+  }
+
+  get isQuantized(): boolean {
+    return /^qu?int/.test(this.dtype)
+  }
+
+  /** Several tensors of different sizes in one. */
+  get isNested(): boolean {
+    return native.isNested(this.handle)
   }
 
   /** Whether elements are in row-major order without gaps, or in the order of another memory format. */
@@ -164,11 +242,7 @@ export class Tensor {
    */
   item<T extends number | boolean | { re: number; im: number } = number>(): T {
     const value = native.item(this.handle)
-    if (typeof value === 'bigint')
-      throw new AlambicError(
-        'ERR_PRECISION',
-        `item: ${value} does not fit into a JavaScript number; read it with toTypedArray()`,
-      )
+    if (typeof value === 'bigint') throw tooLarge('item', value)
     return value as T
   }
 
@@ -178,7 +252,10 @@ export class Tensor {
    * @throws AlambicError `ERR_PRECISION` for an int64 beyond 2^53
    */
   tolist(): unknown {
-    return nest(flatValues(this), this.shape)
+    const values = readElements(this.toTypedArray(), this.dtype)
+    const large = values.find(each => typeof each === 'bigint')
+    if (large !== undefined) throw tooLarge('tolist', large)
+    return nest(values, this.shape)
   }
 
   /**
@@ -197,6 +274,22 @@ export class Tensor {
     }
   }
 
+  /** For `JSON.stringify`: {@link tolist}. JSON has no word for NaN and infinities, and writes null. */
+  toJSON(): unknown {
+    return this.tolist()
+  }
+
+  /**
+   * Over the first dimension: views.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` for a tensor without dimensions
+   */
+  [Symbol.iterator](): ArrayIterator<Tensor> {
+    if (this.ndim === 0)
+      throw new AlambicError('ERR_SHAPE_MISMATCH', 'a tensor without dimensions cannot be iterated over')
+    return this.unbind()[Symbol.iterator]()
+  }
+
   /** As PyTorch prints it. */
   toString(): string {
     return formatTensor(this)
@@ -209,18 +302,28 @@ export class Tensor {
   // ---- Indexing ----------------------------------------------------------------------------------------------------
 
   /**
-   * As Python's `x[...]`: integers select, {@link slice} takes a range, `null` adds a dimension, `'...'` stands for
-   * all dimensions not named, tensors and arrays pick elements, boolean tensors mask. All but the last two are views.
+   * As Python's `x[...]`: integers and integer tensors without dimensions select, {@link slice} takes a range, `null`
+   * adds a dimension, `'...'` stands for all dimensions not named, integer tensors and arrays pick elements, boolean
+   * ones mask as many dimensions as they have. A boolean adds a dimension, of size 1 where true and 0 where false.
+   * All but picks, masks and booleans give views.
    *
-   * @example x.at(0), x.at('...', slice(0, 2)), x.at(mask)
-   * @throws AlambicError `ERR_INDEX` for an index out of range or too many indices
+   * @example x.at(0), x.at('...', slice(0, 2)), x.at(mask), x.at(mask, [0, 1])
+   * @throws AlambicError `ERR_INDEX` for an index out of range, too many indices, or a mask of another shape than the
+   *   dimensions that it stands for
    */
   at(...indices: Index[]): Tensor {
     return indexTensor(this, indices)
   }
 
-  /** As Python's `x[...] = value`, in place. Returns this tensor. */
-  setAt(indices: Index | readonly Index[], value: Tensor | number | boolean): this {
+  /**
+   * As Python's `x[...] = value`, in place: the value is broadcast, and converted to this tensor's dtype and device. An
+   * array is a list of indices, one per dimension: `x.setAt([[0, 2]], 5)` writes to the rows 0 and 2.
+   *
+   * @returns this tensor
+   * @throws AlambicError as {@link at}; `ERR_ARGUMENT` for a number that the dtype does not hold, `ERR_SHAPE_MISMATCH`
+   *   for a value that does not broadcast
+   */
+  setAt(indices: Index | readonly Index[], value: Tensor | Scalar): this {
     setIndexed(this, Array.isArray(indices) ? (indices as Index[]) : [indices as Index], value)
     return this
   }
@@ -242,9 +345,142 @@ export class Tensor {
     return this.to('cpu')
   }
 
+  /** `to('float32')`. */
+  float(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'float32' })
+  }
+
+  /** `to('float64')`. */
+  double(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'float64' })
+  }
+
+  /** `to('float16')`. */
+  half(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'float16' })
+  }
+
+  /** `to('bfloat16')`. */
+  bfloat16(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'bfloat16' })
+  }
+
+  /** `to('int64')`. */
+  long(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int64' })
+  }
+
+  /** `to('int32')`. */
+  int(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int32' })
+  }
+
+  /** `to('int16')`. */
+  short(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int16' })
+  }
+
+  /** `to('int8')`. */
+  char(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'int8' })
+  }
+
+  /** `to('uint8')`. */
+  byte(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'uint8' })
+  }
+
+  /** `to('bool')`. */
+  bool(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'bool' })
+  }
+
+  /** `to('complex64')`. */
+  cfloat(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'complex64' })
+  }
+
+  /** `to('complex128')`. */
+  cdouble(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'complex128' })
+  }
+
+  /** `to('complex32')`. */
+  chalf(options: ConversionOptions = {}): Tensor {
+    return this.to({ ...options, dtype: 'complex32' })
+  }
+
   /** On the current GPU, or the one given. */
   cuda(index?: number): Tensor {
     return this.to(index === undefined ? 'cuda' : `cuda:${index}`)
+  }
+
+  /** A tensor of other data, of this one's dtype and device unless told otherwise. */
+  newTensor(data: NestedData | TypedArray, options: TensorOptions = {}): Tensor {
+    return tensor(data, { dtype: this.dtype, device: this.device, ...options })
+  }
+
+  /** In the layout `'sparse'`: `toSparse()`. */
+  toSparseCoo(): Tensor {
+    return this.toSparse()
+  }
+
+  /** The values that occur, each once; with `returnInverse` and `returnCounts` an array. As in Python. */
+  unique(options?: PlainUniqueOptions): Tensor
+  unique(options: UniqueOptions): Tensor | Tensor[]
+  unique(options: UniqueOptions = {}): Tensor | Tensor[] {
+    return unique(this, options)
+  }
+
+  /** The `n`-th derivative of the digamma function. */
+  polygamma(n: number): Tensor {
+    return polygamma(n, this) as Tensor
+  }
+
+  /** How a quantized tensor is quantized: `'per_tensor_affine'`, `'per_channel_affine'` … */
+  qscheme(): string {
+    return quantizationSchemes[native.quantizationScheme(this.handle)]!
+  }
+
+  // ---- Views -------------------------------------------------------------------------------------------------------
+
+  /** With all dimensions in reverse order, a view. */
+  get T(): Tensor {
+    return this.permute(this.shape.map((_, i, { length }) => length - 1 - i))
+  }
+
+  /**
+   * With the last two dimensions swapped, a view.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` below two dimensions
+   */
+  get mT(): Tensor {
+    requireMatrix('mT', this)
+    return this.transpose(-2, -1)
+  }
+
+  /**
+   * A matrix transposed and conjugated, a view.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` for other than two dimensions, or none
+   */
+  get H(): Tensor {
+    if (this.ndim !== 2 && this.ndim !== 0)
+      throw new AlambicError(
+        'ERR_SHAPE_MISMATCH',
+        `H: expected two dimensions, got (${this.shape.join(', ')}); use mH for matrices in a batch`,
+      )
+    return this.ndim === 0 ? this.conj() : adjoint(this)
+  }
+
+  /**
+   * With the last two dimensions swapped, and conjugated, a view.
+   *
+   * @throws AlambicError `ERR_SHAPE_MISMATCH` below two dimensions
+   */
+  get mH(): Tensor {
+    requireMatrix('mH', this)
+    return adjoint(this)
   }
 
   // ---- Gradients ---------------------------------------------------------------------------------------------------
@@ -258,14 +494,28 @@ export class Tensor {
     native.setRequiresGrad(this.handle, value)
   }
 
-  /** The gradient accumulated by {@link backward}, or null. Every read makes a new tensor object. */
+  /** Sets {@link requiresGrad}, and returns this tensor. */
+  requiresGrad_(value: boolean | { requiresGrad?: boolean } = true): this {
+    this.requiresGrad = typeof value === 'boolean' ? value : (value.requiresGrad ?? true)
+    return this
+  }
+
+  /**
+   * The gradient accumulated by {@link backward}, or null. Every read makes a new tensor object. Setting it takes a
+   * tensor of the same shape, dtype and device, or null to clear it.
+   *
+   * @throws AlambicError when set: `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_DEVICE`; `ERR_ARGUMENT` for this tensor itself,
+   *   another layout (a sparse gradient may be set), and what is no tensor; `ERR_TENSOR_RELEASED`
+   */
   get grad(): Tensor | null {
     const handle = native.gradient(this.handle)
     return handle === 0 ? null : new Tensor(handle)
   }
 
   set grad(gradient: Tensor | null) {
-    native.setGradient(this.handle, gradient?.handle ?? 0)
+    const given: unknown = gradient ?? null
+    if (given !== null && !(given instanceof Tensor)) throw argumentError('grad', 'a tensor or null', given)
+    native.setGradient(this.handle, given === null ? null : given.handle)
   }
 
   /** Whether this was made by the user rather than by a recorded operation. */
@@ -290,7 +540,20 @@ export class Tensor {
       createGraph = false,
       retainGraph = createGraph,
     } = readOptions('backward', options, backwardOptions)
-    native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph)
+    withHooks(() => native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph))
+  }
+
+  /**
+   * Calls `hook` with the gradient of this tensor whenever one is computed, in {@link backward} and `grad()`, before it
+   * goes on. What the hook throws ends them, and is thrown by them. The gradient is the hook's: it may keep it.
+   *
+   * @example const handle = x.registerHook(gradient => gradient.mul(2)); …; handle.remove()
+   * @throws AlambicError `ERR_AUTOGRAD` for a tensor that requires no gradient, `ERR_NOT_IMPLEMENTED` while a step is
+   *   compiled. In a compiled step and on GPUs, whose gradients are computed in other threads, a hook is an error,
+   *   `ERR_OTHER_THREAD`.
+   */
+  registerHook(hook: TensorHook): HookHandle {
+    return registerHook(this, hook)
   }
 
   // ---- Lifetime ----------------------------------------------------------------------------------------------------
@@ -305,6 +568,31 @@ export class Tensor {
   }
 }
 
+function dimensionOf(what: string, dim: number, dimensions: number): number {
+  if (!Number.isInteger(dim) || dim < -dimensions || dim >= dimensions)
+    throw new AlambicError(
+      'ERR_INDEX',
+      `${what}: expected a dimension from ${-dimensions} to ${dimensions - 1}, got ${dim}`,
+    )
+  return dim < 0 ? dim + dimensions : dim
+}
+
+function requireMatrix(what: string, tensor: Tensor): void {
+  if (tensor.ndim < 2)
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `${what}: expected at least two dimensions, got (${tensor.shape.join(', ')})`,
+    )
+}
+
+function adjoint(tensor: Tensor): Tensor {
+  const transposed = tensor.transpose(-2, -1)
+  if (!tensor.dtype.startsWith('complex')) return transposed
+  const conjugated = transposed.conj()
+  transposed.dispose()
+  return conjugated
+}
+
 // Node 20 has no Symbol.dispose of its own everywhere; compilers that lower `using` look it up under this name.
 declare global {
   interface SymbolConstructor {
@@ -313,180 +601,65 @@ declare global {
 }
 
 /**
- * A tensor from numbers, nested arrays or a typed array, which is copied.
+ * A tensor from numbers, nested arrays or a typed array, which is copied. Numbers become float32, bigints int64, booleans
+ * bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off.
  *
  * @example tensor([[1, 2], [3, 4]]), tensor(0.5, { requiresGrad: true }), tensor([1n, 2n]) // int64
- * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for a mix
+ *   of bigints and numbers without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for uint8,
+ *   NaN for int64
  */
-export function tensor(data: NestedData | TypedArray, options: TensorOptions = {}): Tensor {
+export function tensor(data: NestedData | NumberArray, options: TensorOptions = {}): Tensor {
   readOptions('tensor', options, tensorOptions)
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, [data.length], options)
+  const { dtype, ...others } = options
   const shape = shapeOf(data)
-  const flat = flatten(data, shape)
-  const values = toTypedArray(flat, options.dtype)
-  return fromTypedArray(values.data, shape, { ...options, dtype: options.dtype ?? values.dtype })
+  return make(toSource(flatten(data, shape), dtype, shape), shape, others)
 }
-
-export type NestedData = number | bigint | boolean | readonly NestedData[]
 
 /**
  * A tensor of the given shape from a typed array in row-major order, which is copied. The dtype is the array's unless
- * given.
+ * given; another one converts as {@link Tensor.to} does, where integers that do not fit wrap around.
  *
  * @throws AlambicError `ERR_SHAPE_MISMATCH` when the sizes do not multiply to the array's length
  */
 export function fromTypedArray(
-  data: TypedArray,
+  data: NumberArray,
   shape: readonly number[],
   options: TensorOptions = {},
 ): Tensor {
-  const {
-    dtype,
-    device = 'cpu',
-    requiresGrad = false,
-  } = readOptions('fromTypedArray', options, tensorOptions)
-  const source = dtypeOfArray(data)
-  const result = new Tensor(native.tensorFromData(data, source, shape, dtype ?? source, device))
+  const { dtype, ...others } = readOptions('fromTypedArray', options, tensorOptions)
+  const from = dtypeOfArray(data)
+  return make({ data, from, dtype: dtype ?? from }, shape, others)
+}
+
+function make(
+  { data, from, dtype }: Source,
+  shape: readonly number[],
+  { device, requiresGrad = false }: TensorOptions,
+): Tensor {
+  const result = new Tensor(native.tensorFromData(bytesOf(data), from, shape, dtype, device ?? 'cpu'))
   if (requiresGrad) result.requiresGrad = true
   return result
 }
 
-// ---- Between JavaScript's arrays and dtypes ------------------------------------------------------------------------
-
-type ArrayConstructor = new (buffer: ArrayBuffer) => TypedArray
-
-const arrayTypes: Partial<Record<DType, ArrayConstructor>> = {
-  float32: Float32Array,
-  float64: Float64Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  int16: Int16Array,
-  uint16: Uint16Array,
-  int32: Int32Array,
-  uint32: Uint32Array,
-  int64: BigInt64Array,
-  uint64: BigUint64Array,
-  bool: Uint8Array,
-  complex64: Float32Array,
-  complex128: Float64Array,
-  qint8: Int8Array,
-  quint8: Uint8Array,
-  qint32: Int32Array,
-}
-
-/** The typed array for a dtype, and the dtype that its elements have: half precisions are widened. */
-function storageOf(dtype: DType): [ArrayConstructor, DType] {
-  const direct = arrayTypes[dtype]
-  if (direct) return [direct, dtype]
-  return dtype === 'complex32' ? [Float32Array, 'complex64'] : [Float32Array, 'float32']
-}
-
-function dtypeOfArray(array: TypedArray): DType {
-  switch (array.constructor) {
-    case Float32Array:
-      return 'float32'
-    case Float64Array:
-      return 'float64'
-    case Int8Array:
-      return 'int8'
-    case Uint8Array:
-    case Uint8ClampedArray:
-    case Buffer:
-      return 'uint8'
-    case Int16Array:
-      return 'int16'
-    case Uint16Array:
-      return 'uint16'
-    case Int32Array:
-      return 'int32'
-    case Uint32Array:
-      return 'uint32'
-    case BigInt64Array:
-      return 'int64'
-    case BigUint64Array:
-      return 'uint64'
-    default:
-      throw argumentError('data', 'a typed array of numbers', array)
-  }
-}
-
-function shapeOf(data: NestedData): number[] {
-  const shape: number[] = []
-  for (let level: unknown = data; Array.isArray(level); level = (level as unknown[])[0])
-    shape.push(level.length)
-  return shape
-}
-
-function flatten(data: NestedData, shape: number[]): (number | bigint | boolean)[] {
-  const flat: (number | bigint | boolean)[] = []
-  const visit = (value: NestedData, depth: number, path: string) => {
-    if (depth < shape.length) {
-      const expected = shape[depth]!
-      if (!Array.isArray(value) || value.length !== expected) {
-        const got = Array.isArray(value) ? `${value.length}` : 'a single value'
-        throw new AlambicError(
-          'ERR_SHAPE_MISMATCH',
-          `tensor: expected ${expected} elements at data${path} as at its first neighbour, got ${got}`,
-        )
-      }
-      value.forEach((each: NestedData, i) => visit(each, depth + 1, `${path}[${i}]`))
-    } else if (typeof value === 'number' || typeof value === 'bigint' || typeof value === 'boolean') {
-      flat.push(value)
-    } else throw argumentError(`tensor: data${path}`, 'a number, bigint or boolean', value)
-  }
-  visit(data, 0, '')
-  return flat
-}
-
-function toTypedArray(
-  flat: (number | bigint | boolean)[],
-  dtype?: DType,
-): { data: TypedArray; dtype: DType } {
-  const bigints = flat.filter(value => typeof value === 'bigint').length
-  if (bigints > 0) {
-    if (bigints < flat.length && dtype === undefined)
-      throw argumentError('tensor: data', 'either bigints or numbers, or a dtype', 'both')
-    return { data: BigInt64Array.from(flat, value => BigInt(value)), dtype: 'int64' }
-  }
-  if (flat.length > 0 && flat.every(value => typeof value === 'boolean'))
-    return { data: Uint8Array.from(flat, Number), dtype: 'bool' }
-  // float64 holds every integer up to 2^53 and every float32 exactly; the native side converts.
-  const exact = dtype !== undefined && dtype !== 'float32'
-  return { data: exact ? Float64Array.from(flat, Number) : Float32Array.from(flat, Number), dtype: 'float32' }
-}
-
-function flatValues(tensor: Tensor): unknown[] {
-  const { dtype } = tensor
-  const array = tensor.toTypedArray()
-  if (dtype === 'bool') return Array.from(array as Uint8Array, value => value !== 0)
-  if (dtype.startsWith('complex')) {
-    const parts = array as Float64Array
-    return Array.from({ length: parts.length / 2 }, (_, i) => ({ re: parts[2 * i]!, im: parts[2 * i + 1]! }))
-  }
-  if (array instanceof BigInt64Array || array instanceof BigUint64Array)
-    return Array.from(array, toSafeNumber)
-  return Array.from(array as Float64Array)
-}
-
-function toSafeNumber(value: bigint): number {
-  const number = Number(value)
-  if (Number.isSafeInteger(number)) return number
-  throw new AlambicError(
+function tooLarge(what: string, value: bigint): AlambicError {
+  return new AlambicError(
     'ERR_PRECISION',
-    `tolist: ${value} does not fit into a JavaScript number; read it with toTypedArray()`,
+    `${what}: ${value} does not fit into a JavaScript number; read it with toTypedArray()`,
   )
 }
 
-function nest(flat: unknown[], shape: number[]): unknown {
-  if (shape.length === 0) return flat[0]
-  let offset = 0
-  const build = (depth: number): unknown[] => {
-    const size = shape[depth]!
-    if (depth === shape.length - 1) return flat.slice(offset, (offset += size))
-    return Array.from({ length: size }, () => build(depth + 1))
-  }
-  return build(0)
-}
+const polygamma = toFunction(new Operator('aten::polygamma', ''))
+
+/** By their number in libtorch. */
+const quantizationSchemes = [
+  'per_tensor_affine',
+  'per_channel_affine',
+  'per_tensor_symmetric',
+  'per_channel_symmetric',
+  'per_channel_affine_float_qparams',
+]
 
 const convert = toFunction(new Operator('aten::to', 'dtype_layout'))
 

@@ -1,35 +1,44 @@
 // The addon's entry: one environment per thread, and everything that `lib/native/contract.ts` declares.
 #include <napi.h>
 
+#include <memory>
+
 #include "autocast.h"
 #include "autograd.h"
+#include "backends.h"
 #include "call_buffer.h"
 #include "cpu_memory.h"
 #include "cuda_library.h"
 #include "dispatch.h"
 #include "environment.h"
+#include "errors.h"
 #include "generator.h"
 #include "labels.h"
 #include "layers/layers.h"
 #include "losses/distillation.h"
 #include "optim/optimizers.h"
 #include "script/script_module.h"
-#include "spinning.h"
 #include "step/compiled_step.h"
 #include "storages.h"
 #include "system.h"
+#include "tensor_hooks.h"
 #include "tensors.h"
 #include "trace/module_export.h"
 #include "trace/recording.h"
+#include "warnings.h"
 
-static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+static Napi::Object export_all(Napi::Env env, Napi::Object exports) {
   using namespace alambic;
-  env.SetInstanceData(new Environment(env));
+  auto environment = std::make_unique<Environment>(env);
+  env.SetInstanceData(environment.get());
+  environment.release();  // Node's from now on
   export_system(env, exports);
   export_tensors(env, exports);
   export_storages(env, exports);
   export_autocast(env, exports);
   export_autograd(env, exports);
+  export_backends(env, exports);
+  export_tensor_hooks(env, exports);
   export_cpu_memory(env, exports);
   cuda::export_cuda_library(env, exports);
   export_dispatch(env, exports);
@@ -43,8 +52,12 @@ static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   export_module_export(env, exports);
   export_recording(env, exports);
   export_compiled_step(env, exports);
-  export_spinning(env, exports);
+  export_warnings(env, exports);
   return exports;
+}
+
+static Napi::Object initialize(Napi::Env env, Napi::Object exports) {
+  return alambic::guard(env, [&] { return export_all(env, exports); });
 }
 
 NODE_API_MODULE(alambic, initialize)

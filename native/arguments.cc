@@ -14,15 +14,7 @@ namespace {
 
 bool is_integer(double number) { return std::trunc(number) == number && std::abs(number) <= 9.2e18; }
 
-napi_valuetype type_of(napi_env env, napi_value value) {
-  napi_valuetype type = napi_undefined;
-  napi_typeof(env, value, &type);
-  return type;
-}
-
 [[noreturn]] void not_a_call() { fail("ERR_ARGUMENT", "call: expected the values of a planned call"); }
-
-bool is_empty_value(const Argument& argument) { return argument.tag == Tag::Null; }
 
 // JavaScript has one kind of number: whole ones are integers, so that integer tensors stay integer. -0 is not
 // whole.
@@ -42,48 +34,169 @@ std::string show_list(const Argument& argument, size_t most, Show show_element) 
   return list.str();
 }
 
-}  // namespace
+std::string show_plain(const Plain& value) {
+  switch (value.type) {
+    case Plain::Type::Boolean:
+      return value.number != 0 ? "true" : "false";
+    case Plain::Type::Number:
+      return c10::str(value.number);
+    case Plain::Type::BigInt:
+      return value.is_lossless ? c10::str(value.integer, "n") : "a bigint of more than 64 bits";
+    case Plain::Type::String:
+      return '"' + value.text + '"';
+    case Plain::Type::Complex:
+      return c10::str("{ re: ", value.number, ", im: ", value.imaginary, " }");
+    case Plain::Type::List: {
+      constexpr size_t most = 16;
+      const auto& list = value.elements;
+      std::ostringstream text;
+      for (size_t i = 0; i < std::min(list.size(), most); i++) text << (i ? ", " : "") << show_plain(list[i]);
+      if (list.size() > most) text << ", … " << list.size() << " in all";
+      return "[" + text.str() + "]";
+    }
+    case Plain::Type::Unknown:
+      break;
+  }
+  return value.text;
+}
 
-void read_arguments(Environment& environment, Others others, Argument* arguments, size_t count) {
-  const double* at = environment.buffer.data() + 1;  // behind the plan
-  const double* end = environment.buffer.data() + environment.buffer.size();
-  size_t used_others = 0;
+Plain unknown(const char* name) {
+  Plain plain;
+  plain.text = name;
+  return plain;
+}
+
+Plain number_of(Plain::Type type, double number) {
+  Plain plain;
+  plain.type = type;
+  plain.number = number;
+  return plain;
+}
+
+Plain copy_bigint(const Napi::Value& value) {
+  Plain plain;
+  plain.type = Plain::Type::BigInt;
+  plain.integer = value.As<Napi::BigInt>().Int64Value(&plain.is_lossless);
+  return plain;
+}
+
+Plain copy_object(const Napi::Object& object) {
+  auto re = object.Get("re"), im = object.Get("im");
+  if (!re.IsNumber() || !im.IsNumber()) return unknown("an object");
+  auto plain = number_of(Plain::Type::Complex, re.As<Napi::Number>().DoubleValue());
+  plain.imaginary = im.As<Napi::Number>().DoubleValue();
+  return plain;
+}
+
+// Runs JavaScript where the value is an object or a list.
+Plain copy_value(const Napi::Value& value, bool is_element) {
+  switch (value.Type()) {
+    case napi_boolean:
+      return number_of(Plain::Type::Boolean, value.As<Napi::Boolean>().Value());
+    case napi_number:
+      return number_of(Plain::Type::Number, value.As<Napi::Number>().DoubleValue());
+    case napi_bigint:
+      return copy_bigint(value);
+    case napi_string: {
+      Plain plain;
+      plain.type = Plain::Type::String;
+      plain.text = value.As<Napi::String>().Utf8Value();
+      return plain;
+    }
+    case napi_object:
+      break;
+    case napi_undefined:
+      return unknown("undefined");
+    case napi_null:
+      return unknown("null");
+    case napi_symbol:
+      return unknown("a symbol");
+    case napi_function:
+      return unknown("a function");
+    default:
+      return unknown("a value of no known type");
+  }
+  if (!value.IsArray()) return copy_object(value.As<Napi::Object>());
+  if (is_element) return unknown("a list");
+  auto array = value.As<Napi::Array>();
+  Plain plain;
+  plain.type = Plain::Type::List;
+  for (uint32_t i = 0; i < array.Length(); i++) {
+    Napi::HandleScope scope(array.Env());
+    plain.elements.push_back(copy_value(array.Get(i), true));
+  }
+  return plain;
+}
+
+// What the numbers of a call say, without looking anything up. Returns their end.
+const double* read_numbers(const double* at, const double* end, Argument* arguments, size_t count) {
   for (size_t i = 0; i < count; i++) {
     if (end - at < 2 || !(at[0] >= 0 && at[0] <= static_cast<double>(Tag::Generator))) not_a_call();
     auto& argument = arguments[i];
     argument.tag = static_cast<Tag>(at[0]);
     argument.number = at[1];
     at += 2;
-    switch (argument.tag) {
-      case Tag::Number:
-      case Tag::Boolean:
-      case Tag::Null:
-        break;
-      case Tag::Tensor:
-        argument.tensor = &environment.tensors.get(static_cast<Handle>(argument.number));
-        break;
-      case Tag::Word:
-        if (!(argument.number >= 0 && argument.number < static_cast<double>(environment.words.size())))
-          not_a_call();
-        argument.word = &environment.words[static_cast<size_t>(argument.number)];
-        break;
-      case Tag::TensorList:
-      case Tag::NumberList:
-        if (!(argument.number >= 0 && argument.number <= static_cast<double>(end - at))) not_a_call();
-        argument.list = at;
-        argument.length = static_cast<size_t>(argument.number);
-        at += argument.length;
-        break;
-      case Tag::Other:
-      case Tag::Generator:
-        if (used_others == others.count) not_a_call();
-        argument.value = others.values[used_others++];
-        argument.type = type_of(environment.env, argument.value);
-        break;
-      default:
+    if (argument.tag != Tag::TensorList && argument.tag != Tag::NumberList) continue;
+    if (!(argument.number >= 0 && argument.number <= static_cast<double>(end - at))) not_a_call();
+    argument.list = at;
+    argument.length = static_cast<size_t>(argument.number);
+    at += argument.length;
+  }
+  return at;
+}
+
+// What they refer to in the environment.
+void look_up(Environment& environment, Argument* arguments, size_t count) {
+  for (size_t i = 0; i < count; i++) {
+    auto& argument = arguments[i];
+    if (argument.tag == Tag::Tensor) {
+      argument.tensor = &environment.tensors.get(handle_of(argument.number));
+    } else if (argument.tag == Tag::Word) {
+      if (!(argument.number >= 0 && argument.number < static_cast<double>(environment.words.size())))
         not_a_call();
+      argument.word = &environment.words[static_cast<size_t>(argument.number)];
     }
   }
+}
+
+// The values that travel outside of the buffer; the Others among them into `copies`, in their order.
+void read_others(Environment& environment, Others others, Argument* arguments, size_t count, Copies& copies) {
+  size_t used = 0;
+  copies.values.reserve(others.count);
+  for (size_t i = 0; i < count; i++) {
+    auto& argument = arguments[i];
+    if (argument.tag != Tag::Other && argument.tag != Tag::Generator) continue;
+    if (used == others.count) not_a_call();
+    argument.value = others.values[used++];
+    if (argument.tag == Tag::Generator) continue;
+    copies.values.push_back(copy_value(Napi::Value(environment.env, argument.value), false));
+    argument.plain = &copies.values.back();
+  }
+}
+
+}  // namespace
+
+int64_t to_integer(const Plain& value) {
+  if (value.type == Plain::Type::Number) return static_cast<int64_t>(value.number);
+  if (!value.is_lossless) fail("ERR_ARGUMENT", "the bigint does not fit into 64 bits");
+  return value.integer;
+}
+
+void read_arguments(Environment& environment, Others others, Argument* arguments, size_t count,
+                    Copies& copies) {
+  const double* begin = environment.buffer.data() + 1;  // behind the plan
+  const double* end = environment.buffer.data() + environment.buffer.size();
+  const double* used_end = read_numbers(begin, end, arguments, count);
+  if (others.count > 0) {
+    copies.numbers.assign(begin, used_end);
+    read_numbers(copies.numbers.data(), copies.numbers.data() + copies.numbers.size(), arguments, count);
+    read_others(environment, others, arguments, count, copies);
+  } else if (std::any_of(arguments, arguments + count, [](const Argument& each) {
+               return each.tag == Tag::Other || each.tag == Tag::Generator;
+             })) {
+    not_a_call();
+  }
+  look_up(environment, arguments, count);
 }
 
 bool Reader::value_matches(const Parameter& parameter, const Argument& argument, bool lenient) const {
@@ -96,7 +209,7 @@ bool Reader::value_matches(const Parameter& parameter, const Argument& argument,
       return parameter.kind == Kind::Bool || parameter.kind == Kind::Scalar ||
              (lenient && parameter.kind == Kind::Tensor);
     case Tag::Null:
-      return parameter.nullable || parameter.kind == Kind::Tensor;
+      return parameter.nullable;
     case Tag::Word:
       return string_matches(parameter, argument.word->dtype.has_value());
     case Tag::TensorList:
@@ -108,7 +221,7 @@ bool Reader::value_matches(const Parameter& parameter, const Argument& argument,
     case Tag::Generator:
       return parameter.kind == Kind::Generator;
     case Tag::Other:
-      return other_matches(parameter, argument);
+      return plain_matches(parameter, *argument.plain);
   }
   return false;
 }
@@ -147,86 +260,50 @@ bool Reader::string_matches(const Parameter& parameter, bool is_dtype) const {
   }
 }
 
-bool Reader::other_matches(const Parameter& parameter, const Argument& argument) const {
-  switch (argument.type) {
-    case napi_bigint:
+bool Reader::plain_matches(const Parameter& parameter, const Plain& value) const {
+  switch (value.type) {
+    case Plain::Type::BigInt:
       return parameter.kind == Kind::Int || parameter.kind == Kind::Scalar;
-    case napi_string:
-      return string_matches(parameter, find_dtype(text(argument)).has_value());
-    case napi_object: {
-      bool is_array = false;
-      napi_is_array(env_, argument.value, &is_array);
-      if (is_array) return list_matches(parameter, argument.value);
+    case Plain::Type::String:
+      return string_matches(parameter, find_dtype(value.text).has_value());
+    case Plain::Type::List:
+      return list_matches(parameter, value.elements);
+    case Plain::Type::Complex:
       return parameter.kind == Kind::Scalar || parameter.kind == Kind::Complex;
-    }
     default:
       return false;
   }
 }
 
-bool Reader::list_matches(const Parameter& parameter, napi_value array) const {
+bool Reader::list_matches(const Parameter& parameter, const std::vector<Plain>& elements) const {
+  using Type = Plain::Type;
+  auto all = [&](auto predicate) { return std::all_of(elements.begin(), elements.end(), predicate); };
   switch (parameter.kind) {
     case Kind::TensorList:
     case Kind::OptionalTensorList:
-      return array_length(array) == 0;
+      return elements.empty();
     case Kind::IntList:
-      return all_elements(array, [&](const Argument& each) {
-        return each.tag == Tag::Number ? is_integer(each.number) : each.type == napi_bigint;
+      return all([](const Plain& each) {
+        return each.type == Type::Number ? is_integer(each.number) : each.type == Type::BigInt;
       });
     case Kind::FloatList:
-      return all_elements(array, [](const Argument& each) { return each.tag == Tag::Number; });
+      return all([](const Plain& each) { return each.type == Type::Number; });
     case Kind::BoolList:
-      return all_elements(array, [](const Argument& each) { return each.tag == Tag::Boolean; });
+      return all([](const Plain& each) { return each.type == Type::Boolean; });
     case Kind::StringList:
-      return all_elements(array, [](const Argument& each) { return each.type == napi_string; });
+      return all([](const Plain& each) { return each.type == Type::String; });
     case Kind::ScalarList:
-      return all_elements(array, [](const Argument& each) {
-        return each.tag != Tag::Other || each.type == napi_bigint || each.type == napi_object;
+      return all([](const Plain& each) {
+        return each.type == Type::Number || each.type == Type::Boolean || each.type == Type::BigInt ||
+               each.type == Type::Complex;
       });
     default:
       return false;
   }
 }
 
-template <typename Predicate>
-bool Reader::all_elements(napi_value array, Predicate predicate) const {
-  auto length = array_length(array);
-  for (uint32_t i = 0; i < length; i++)
-    if (!predicate(element_argument(array, i))) return false;
-  return true;
-}
-
-napi_value Reader::element(napi_value array, uint32_t index) const {
-  napi_value value;
-  if (napi_get_element(env_, array, index, &value) != napi_ok) throw Napi::Error::New(env_);
-  return value;
-}
-
-uint32_t Reader::array_length(napi_value array) const {
-  uint32_t length = 0;
-  napi_get_array_length(env_, array, &length);
-  return length;
-}
-
-Argument Reader::element_argument(napi_value array, uint32_t index) const {
-  Argument argument{};
-  argument.value = element(array, index);
-  argument.type = type_of(env_, argument.value);
-  if (argument.type == napi_number) {
-    argument.tag = Tag::Number;
-    napi_get_value_double(env_, argument.value, &argument.number);
-  } else if (argument.type == napi_boolean) {
-    bool value = false;
-    napi_get_value_bool(env_, argument.value, &value);
-    argument.tag = Tag::Boolean;
-    argument.number = value;
-  }
-  return argument;
-}
-
 at::IValue Reader::convert(const Parameter& parameter, const Argument& argument) const {
-  if (is_empty_value(argument))
-    return parameter.kind == Kind::Tensor && !parameter.nullable ? at::IValue(at::Tensor()) : at::IValue();
+  if (argument.tag == Tag::Null) return {};
   switch (parameter.kind) {
     case Kind::Tensor:
       return tensor(argument);
@@ -286,7 +363,7 @@ std::string Reader::show(const Argument& argument) const {
       return '"' + argument.word->text + '"';
     case Tag::TensorList:
       return show_list(argument, 4, [&](double each) {
-        auto handle = static_cast<Handle>(each);
+        auto handle = handle_of(each);
         return handle ? describe(environment_.tensors.get(handle)) : "null";
       });
     case Tag::NumberList:
@@ -294,17 +371,13 @@ std::string Reader::show(const Argument& argument) const {
     case Tag::Generator:
       return "a Generator";
     case Tag::Other:
-      break;
+      return show_plain(*argument.plain);
   }
-  Napi::Value value(env_, argument.value);
-  auto shown = value.ToString().Utf8Value();
-  if (value.IsArray()) return "[" + shown + "]";
-  return value.IsString() ? '"' + shown + '"' : shown;
+  return "";
 }
 
 at::Tensor Reader::tensor(const Argument& argument) const {
   if (argument.tag == Tag::Tensor) return *argument.tensor;
-  if (is_empty_value(argument)) return at::Tensor();
   // As in Python, a number next to a tensor does not decide the result's dtype.
   auto number = scalar(argument);
   auto wrapped = at::scalar_tensor(number, at::TensorOptions().dtype(number.type()));
@@ -312,14 +385,19 @@ at::Tensor Reader::tensor(const Argument& argument) const {
   return wrapped;
 }
 
+at::Tensor Reader::listed(const Argument& list, size_t index) const {
+  auto handle = handle_of(list.list[index]);
+  return handle == 0 ? at::Tensor() : environment_.tensors.get(handle);
+}
+
 std::vector<at::Tensor> Reader::tensors(const Argument& argument) const {
   std::vector<at::Tensor> list;
   if (argument.tag != Tag::TensorList) return list;  // an empty array
   list.reserve(argument.length);
   for (size_t i = 0; i < argument.length; i++) {
-    auto handle = static_cast<Handle>(argument.list[i]);
-    if (handle == 0) fail("ERR_ARGUMENT", "a list of tensors holds null at index ", i);
-    list.push_back(environment_.tensors.get(handle));
+    auto tensor = listed(argument, i);
+    if (!tensor.defined()) fail("ERR_ARGUMENT", "a list of tensors holds null at index ", i);
+    list.push_back(std::move(tensor));
   }
   return list;
 }
@@ -327,23 +405,28 @@ std::vector<at::Tensor> Reader::tensors(const Argument& argument) const {
 at::Scalar Reader::scalar(const Argument& argument) const {
   if (argument.tag == Tag::Number) return to_scalar(argument.number);
   if (argument.tag == Tag::Boolean) return argument.number != 0;
-  if (argument.tag == Tag::Other && argument.type == napi_bigint) return integer(argument);
-  if (argument.tag == Tag::Other && argument.type == napi_object) {
-    Napi::Object object(env_, argument.value);
-    auto re = object.Get("re"), im = object.Get("im");
-    if (re.IsNumber() && im.IsNumber())
-      return c10::complex<double>(re.As<Napi::Number>().DoubleValue(), im.As<Napi::Number>().DoubleValue());
-  }
+  if (argument.tag == Tag::Other) return scalar(*argument.plain);
   fail("ERR_ARGUMENT", "expected a scalar (number, bigint, boolean or { re, im }), got ", show(argument));
 }
 
+at::Scalar Reader::scalar(const Plain& value) const {
+  switch (value.type) {
+    case Plain::Type::Number:
+      return to_scalar(value.number);
+    case Plain::Type::Boolean:
+      return value.number != 0;
+    case Plain::Type::BigInt:
+      return to_integer(value);
+    case Plain::Type::Complex:
+      return c10::complex<double>(value.number, value.imaginary);
+    default:
+      fail("ERR_ARGUMENT", "expected a scalar (number, bigint, boolean or { re, im }), got ",
+           show_plain(value));
+  }
+}
+
 int64_t Reader::integer(const Argument& argument) const {
-  if (argument.tag == Tag::Number) return static_cast<int64_t>(argument.number);
-  int64_t integer = 0;
-  bool lossless = false;
-  napi_get_value_bigint_int64(env_, argument.value, &integer, &lossless);
-  if (!lossless) fail("ERR_ARGUMENT", "the bigint does not fit into 64 bits");
-  return integer;
+  return argument.tag == Tag::Number ? static_cast<int64_t>(argument.number) : to_integer(*argument.plain);
 }
 
 double Reader::number(const Argument& argument) const { return argument.number; }
@@ -351,7 +434,7 @@ double Reader::number(const Argument& argument) const { return argument.number; 
 bool Reader::boolean(const Argument& argument) const { return argument.number != 0; }
 
 std::string Reader::text(const Argument& argument) const {
-  return argument.tag == Tag::Word ? argument.word->text : Napi::String(env_, argument.value).Utf8Value();
+  return argument.tag == Tag::Word ? argument.word->text : argument.plain->text;
 }
 
 at::ScalarType Reader::dtype(const Argument& argument) const {
@@ -375,13 +458,6 @@ at::Generator Reader::generator(const Argument& argument) const {
   return unwrap_generator(env_, argument.value);
 }
 
-std::vector<int64_t> Reader::other_integers(const Argument& argument) const {
-  auto length = array_length(argument.value);
-  std::vector<int64_t> list(length);
-  for (uint32_t i = 0; i < length; i++) list[i] = integer(element_argument(argument.value, i));
-  return list;
-}
-
 c10::List<at::Tensor> Reader::tensor_list(const Argument& argument) const {
   return c10::List<at::Tensor>(tensors(argument));
 }
@@ -390,9 +466,8 @@ c10::List<optional<at::Tensor>> Reader::optional_tensor_list(const Argument& arg
   c10::List<optional<at::Tensor>> list;
   if (argument.tag != Tag::TensorList) return list;  // an empty array
   for (size_t i = 0; i < argument.length; i++) {
-    auto handle = static_cast<Handle>(argument.list[i]);
-    list.push_back(handle == 0 ? optional<at::Tensor>()
-                               : optional<at::Tensor>(environment_.tensors.get(handle)));
+    auto tensor = listed(argument, i);
+    list.push_back(tensor.defined() ? optional<at::Tensor>(std::move(tensor)) : nullopt);
   }
   return list;
 }
@@ -403,8 +478,7 @@ c10::List<at::Scalar> Reader::scalar_list(const Argument& argument) const {
     for (size_t i = 0; i < argument.length; i++) list.push_back(to_scalar(argument.list[i]));
     return list;
   }
-  for (uint32_t i = 0, length = array_length(argument.value); i < length; i++)
-    list.push_back(scalar(element_argument(argument.value, i)));
+  for (const auto& each : argument.plain->elements) list.push_back(scalar(each));
   return list;
 }
 
@@ -418,23 +492,20 @@ std::vector<double> Reader::float_list(const Parameter& parameter, const Argumen
   if (argument.tag == Tag::Number) return std::vector<double>(parameter.broadcast, argument.number);
   if (argument.tag == Tag::NumberList)
     return std::vector<double>(argument.list, argument.list + argument.length);
-  auto length = array_length(argument.value);
-  std::vector<double> list(length);
-  for (uint32_t i = 0; i < length; i++) list[i] = element_argument(argument.value, i).number;
+  std::vector<double> list;
+  for (const auto& each : argument.plain->elements) list.push_back(each.number);
   return list;
 }
 
 c10::List<bool> Reader::bool_list(const Argument& argument) const {
   c10::List<bool> list;
-  for (uint32_t i = 0, length = array_length(argument.value); i < length; i++)
-    list.push_back(boolean(element_argument(argument.value, i)));
+  for (const auto& each : argument.plain->elements) list.push_back(each.number != 0);
   return list;
 }
 
 c10::List<std::string> Reader::string_list(const Argument& argument) const {
   c10::List<std::string> list;
-  for (uint32_t i = 0, length = array_length(argument.value); i < length; i++)
-    list.push_back(Napi::String(env_, element(argument.value, i)).Utf8Value());
+  for (const auto& each : argument.plain->elements) list.push_back(each.text);
   return list;
 }
 

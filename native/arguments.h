@@ -24,15 +24,35 @@ enum class Tag : uint8_t {
   Generator,
 };
 
+// A JavaScript value that is no number, copied: nothing of JavaScript runs when it is looked at.
+struct Plain {
+  enum class Type : uint8_t {
+    Boolean,
+    Number,
+    BigInt,
+    String,
+    Complex,  // { re, im }
+    List,
+    Unknown,
+  };
+  Type type = Type::Unknown;
+  double number = 0;            // a Number, a Boolean as 0 or 1, or the real part of a Complex
+  double imaginary = 0;         // of a Complex
+  int64_t integer = 0;          // a BigInt
+  bool is_lossless = true;      // whether the BigInt fits into 64 bits
+  std::string text;             // a String; of an Unknown what messages call it
+  std::vector<Plain> elements;  // of a List, none of which is a List
+};
+
 struct Argument {
   Tag tag;
-  napi_valuetype type;       // of an Other
   double number;             // a Number, or a Boolean as 0 or 1
   const at::Tensor* tensor;  // a Tensor
   const double* list;        // the elements of a list: numbers, or handles with 0 for null
   size_t length;
   Word* word;
-  napi_value value;  // an Other or a Generator
+  const Plain* plain;  // an Other
+  napi_value value;    // a Generator
 };
 
 // What travels outside of the call buffer.
@@ -41,9 +61,29 @@ struct Others {
   size_t count;
 };
 
+// What the arguments of a call refer to where some of it is JavaScript's.
+struct Copies {
+  std::vector<double> numbers;  // of the call buffer
+  std::vector<Plain> values;
+};
+
 // Reads `count` values from the call buffer. Throws ERR_TENSOR_RELEASED and the like for a handle,
 // ERR_ARGUMENT for what no call of `lib/torch/call.ts` would write.
-void read_arguments(Environment& environment, Others others, Argument* arguments, size_t count);
+//
+// To read a JavaScript object can run JavaScript (getters, proxies), which may release tensors, and make
+// calls of its own in the same buffer. Such objects are copied first, with the buffer as it was before; what
+// an argument points to in the handle table, among the words and in the buffer is looked up afterwards, and
+// from then on no JavaScript runs until the operator has returned.
+void read_arguments(Environment& environment, Others others, Argument* arguments, size_t count,
+                    Copies& copies);
+
+// 0, which names no tensor, for a number that is no handle.
+inline Handle handle_of(double number) {
+  return number >= 0 && number < 9007199254740992.0 ? static_cast<Handle>(number) : Handle{0};
+}
+
+// Of a whole Number or a BigInt. Throws ERR_ARGUMENT for one that does not fit into 64 bits.
+int64_t to_integer(const Plain& value);
 
 class Reader {
  public:
@@ -63,6 +103,8 @@ class Reader {
   // As the types of C++, of values that match.
   at::Tensor tensor(const Argument& argument) const;
   std::vector<at::Tensor> tensors(const Argument& argument) const;
+  // Of a list of tensors, the one at an index; undefined for null.
+  at::Tensor listed(const Argument& list, size_t index) const;
   at::Scalar scalar(const Argument& argument) const;
   int64_t integer(const Argument& argument) const;
   double number(const Argument& argument) const;
@@ -83,7 +125,7 @@ class Reader {
     } else if (argument.tag == Tag::Number) {
       for (int32_t i = 0; i < parameter.broadcast; i++) add(static_cast<int64_t>(argument.number));
     } else {
-      for (auto each : other_integers(argument)) add(each);
+      for (const auto& each : argument.plain->elements) add(to_integer(each));
     }
   }
 
@@ -91,17 +133,10 @@ class Reader {
   bool value_matches(const Parameter& parameter, const Argument& argument, bool lenient) const;
   bool number_matches(const Parameter& parameter, double number, bool lenient) const;
   bool string_matches(const Parameter& parameter, bool is_dtype) const;
-  bool other_matches(const Parameter& parameter, const Argument& argument) const;
-  bool list_matches(const Parameter& parameter, napi_value array) const;
-  template <typename Predicate>
-  bool all_elements(napi_value array, Predicate predicate) const;
+  bool plain_matches(const Parameter& parameter, const Plain& value) const;
+  bool list_matches(const Parameter& parameter, const std::vector<Plain>& elements) const;
 
-  napi_value element(napi_value array, uint32_t index) const;
-  uint32_t array_length(napi_value array) const;
-  // An element of a list that travelled as a JavaScript array.
-  Argument element_argument(napi_value array, uint32_t index) const;
-  std::vector<int64_t> other_integers(const Argument& argument) const;
-
+  at::Scalar scalar(const Plain& value) const;
   c10::List<at::Tensor> tensor_list(const Argument& argument) const;
   c10::List<optional<at::Tensor>> optional_tensor_list(const Argument& argument) const;
   c10::List<at::Scalar> scalar_list(const Argument& argument) const;

@@ -2,10 +2,16 @@
 
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/accumulate_grad.h>
 #include <torch/csrc/autograd/variable.h>
+
+#include <algorithm>
+#include <unordered_set>
 
 #include "environment.h"
 #include "errors.h"
+#include "tensor_hooks.h"
 #include "trace/recorder.h"
 #include "values.h"
 
@@ -13,6 +19,8 @@ namespace alambic {
 
 namespace {
 
+using torch::autograd::Edge;
+using torch::autograd::Node;
 using torch::autograd::variable_list;
 
 // Gradients given by the caller; 0 stands for the implicit gradient 1 of a scalar.
@@ -54,12 +62,61 @@ auto with_autograd_code(const char* what, Run run) {
   }
 }
 
+// Calls `visit` for each edge that leads from the outputs towards the leaves, once.
+template <typename Visit>
+void for_each_edge(const variable_list& outputs, Visit visit) {
+  struct Hash {
+    size_t operator()(const Edge& edge) const {
+      return std::hash<const void*>()(edge.function.get()) ^ (size_t{edge.input_nr} * 0x9e3779b9u);
+    }
+  };
+  std::unordered_set<Edge, Hash> visited;
+  std::unordered_set<const Node*> expanded;
+  std::vector<Edge> pending;
+  for (const auto& output : outputs) pending.push_back(torch::autograd::impl::gradient_edge(output));
+  while (!pending.empty()) {
+    auto edge = std::move(pending.back());
+    pending.pop_back();
+    if (!edge.is_valid() || !visited.insert(edge).second) continue;
+    visit(edge);
+    if (!expanded.insert(edge.function.get()).second) continue;
+    for (const auto& next : edge.function->next_edges()) pending.push_back(next);
+  }
+}
+
+// Zeros without memory cannot be added to, clipped or read: a gradient that is kept has memory.
+void give_memory_to_gradient(const at::Tensor& tensor) {
+  const auto& gradient = tensor.grad();
+  if (gradient.defined() && gradient._is_zerotensor()) tensor.mutable_grad() = with_memory(gradient);
+}
+
+void give_memory_to_gradients(const variable_list& outputs) {
+  for_each_edge(outputs, [](const Edge& edge) {
+    if (edge.function->num_outputs() > 0) return;
+    if (auto* leaf = dynamic_cast<torch::autograd::AccumulateGrad*>(edge.function.get()))
+      if (leaf->variable.defined()) give_memory_to_gradient(leaf->variable);
+  });
+}
+
+// An undefined gradient stands for zeros where the outputs depend on the input.
+void give_zeros_for_undefined(const variable_list& outputs, const variable_list& inputs,
+                              variable_list& results) {
+  if (std::all_of(results.begin(), results.end(), [](const auto& each) { return each.defined(); })) return;
+  for_each_edge(outputs, [&](const Edge& edge) {
+    for (size_t i = 0; i < inputs.size(); i++)
+      if (!results[i].defined() && torch::autograd::impl::gradient_edge(inputs[i]) == edge)
+        results[i] = at::zeros_like(inputs[i]);
+  });
+}
+
 void run_backward(const variable_list& outputs, const variable_list& gradients, bool retain_graph,
                   bool create_graph) {
   trace::refuse_while_recording("backward");
   check_outputs("backward", outputs, gradients);
+  HooksMayRun hooks_may_run;
   with_autograd_code("backward", [&] {
     torch::autograd::backward(outputs, gradients, retain_graph, create_graph);
+    give_memory_to_gradients(outputs);
     return 0;
   });
 }
@@ -84,22 +141,50 @@ Napi::Value grad(const Napi::CallbackInfo& info) {
       fail("ERR_AUTOGRAD", "grad: an input does not require a gradient (", describe(input), ")");
   bool retain_graph = to_bool(info[3], "retainGraph"), create_graph = to_bool(info[4], "createGraph");
   bool allow_unused = to_bool(info[5], "allowUnused");
+  HooksMayRun hooks_may_run;
   auto results = with_autograd_code("grad", [&] {
-    return torch::autograd::grad(outputs, inputs, gradients, retain_graph, create_graph, allow_unused);
+    auto results = torch::autograd::grad(outputs, inputs, gradients, retain_graph, create_graph,
+                                         /*allow_unused=*/true);
+    give_zeros_for_undefined(outputs, inputs, results);
+    return results;
   });
+  for (size_t i = 0; i < results.size(); i++)
+    if (!results[i].defined() && !allow_unused)
+      fail("ERR_AUTOGRAD", "grad: the outputs do not depend on the input at index ", i, " (",
+           describe(inputs[i]), "); allowUnused: true gives null for it");
   return from_tensors(info.Env(), results);
 }
 
 Napi::Value gradient(const Napi::CallbackInfo& info) {
-  return from_optional_tensor(info.Env(), to_tensor(info[0]).grad());
+  auto tensor = to_tensor(info[0]);
+  give_memory_to_gradient(tensor);
+  return from_optional_tensor(info.Env(), tensor.grad());
 }
 
+// As PyTorch, which takes sparse gradients of dense tensors.
+void check_gradient_of(const at::Tensor& tensor, const at::Tensor& value) {
+  if (value.is_same(tensor)) fail("ERR_ARGUMENT", "grad: a tensor cannot be its own gradient; use a clone()");
+  if (value.sizes() != tensor.sizes())
+    fail("ERR_SHAPE_MISMATCH", "grad: expected the tensor's shape ", describe(tensor), ", got ",
+         describe(value));
+  if (value.scalar_type() != tensor.scalar_type())
+    fail("ERR_DTYPE", "grad: expected the tensor's dtype ", describe(tensor), ", got ", describe(value));
+  if (value.device() != tensor.device())
+    fail("ERR_DEVICE", "grad: expected the tensor's device ", tensor.device().str(), ", got ",
+         describe(value), " on ", value.device().str());
+  if (value.layout() != tensor.layout() && value.layout() != at::kSparse)
+    fail("ERR_ARGUMENT", "grad: expected the layout ", layout_name(tensor.layout()), " or sparse, got ",
+         layout_name(value.layout()));
+}
+
+// setGradient(handle, handle | null)
 Napi::Value set_gradient(const Napi::CallbackInfo& info) {
   auto tensor = to_tensor(info[0]);
-  auto value = to_optional_tensor(info[1]);
-  if (value.defined() && (value.sizes() != tensor.sizes() || value.device() != tensor.device()))
-    fail("ERR_SHAPE_MISMATCH", "grad: expected the tensor's shape and device ", describe(tensor), ", got ",
-         describe(value));
+  at::Tensor value;
+  if (!info[1].IsNull()) {
+    value = to_tensor(info[1]);
+    check_gradient_of(tensor, value);
+  }
   tensor.mutable_grad() = value;
   return info.Env().Undefined();
 }
@@ -109,7 +194,7 @@ Napi::Value requires_grad(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value set_requires_grad(const Napi::CallbackInfo& info) {
-  const auto& tensor = to_tensor(info[0]);
+  auto tensor = to_tensor(info[0]);
   bool value = to_bool(info[1], "requiresGrad");
   if (value && !at::isFloatingType(tensor.scalar_type()) && !at::isComplexType(tensor.scalar_type()))
     fail("ERR_DTYPE", "requiresGrad: expected a floating point or complex tensor, got ", describe(tensor));
@@ -124,11 +209,28 @@ Napi::Value is_leaf(const Napi::CallbackInfo& info) {
   return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_leaf());
 }
 
-// The name of the node that made the tensor, "AddBackward0", or null.
+// "AddBackward0" is libtorch's own name. Others are names of C++ classes: of those the last, without
+// namespaces; "torch::autograd::CppNode<alambic::Fused<alambic::MeanSquares>>" is MeanSquaresBackward.
+std::string readable_node_name(const std::string& name) {
+  auto end = name.find_last_not_of("> ");
+  if (end == std::string::npos) return name;
+  auto colon = name.rfind("::", end);
+  auto start = colon == std::string::npos ? 0 : colon + 2;
+  auto last = name.substr(start, end + 1 - start);
+  bool is_template = name.find('<') != std::string::npos;
+  return is_template && last.find("Backward") == std::string::npos ? last + "Backward" : last;
+}
+
+// The name of the node that made the tensor, as Python shows it, or null. A view that was made without
+// recording and then changed has none that can be asked for: "Invalid", as in Python.
 Napi::Value grad_fn(const Napi::CallbackInfo& info) {
-  const auto& node = to_tensor(info[0]).grad_fn();
-  if (!node) return info.Env().Null();
-  return Napi::String::New(info.Env(), node->name());
+  try {
+    auto node = to_tensor(info[0]).grad_fn();
+    if (!node) return info.Env().Null();
+    return Napi::String::New(info.Env(), readable_node_name(node->name()));
+  } catch (const c10::Error&) {
+    return Napi::String::New(info.Env(), "Invalid");
+  }
 }
 
 // Replaces a tensor's data in place, its identity staying, for those who hold it as well: what Module.to()
@@ -136,7 +238,7 @@ Napi::Value grad_fn(const Napi::CallbackInfo& info) {
 // data, and who else held the tensor keeps the one that was.
 Napi::Value set_data(const Napi::CallbackInfo& info) {
   auto tensor = to_tensor(info[0]);
-  const auto& data = to_tensor(info[1]);
+  auto data = to_tensor(info[1]);
   // A gradient of another dtype or device than its tensor would be an error later on.
   bool is_other_kind = tensor.device() != data.device() || tensor.scalar_type() != data.scalar_type();
   auto grad = tensor.grad();
@@ -167,6 +269,10 @@ Napi::Value is_grad_enabled(const Napi::CallbackInfo& info) {
 }
 
 }  // namespace
+
+at::Tensor with_memory(at::Tensor tensor) {
+  return tensor.defined() && tensor._is_zerotensor() ? tensor.clone() : tensor;
+}
 
 void backward(const at::Tensor& loss) {
   run_backward({loss}, {at::Tensor()}, /*retain_graph=*/false, /*create_graph=*/false);

@@ -1,5 +1,6 @@
 #include "call_buffer.h"
 
+#include "array_buffers.h"
 #include "environment.h"
 #include "errors.h"
 #include "values.h"
@@ -7,7 +8,8 @@
 namespace alambic {
 
 Napi::Value CallBuffer::resize(Napi::Env env, size_t length) {
-  auto array = Napi::Float64Array::New(env, length);
+  auto memory = make_array_buffer(env, length * sizeof(double));
+  auto array = Napi::Float64Array::New(env, length, memory, 0);
   array_ = Napi::Persistent(array);
   data_ = array.Data();
   size_ = length;
@@ -40,7 +42,10 @@ Napi::Value release_all(const Napi::CallbackInfo& info) {
   auto count = to_integer(info[0], "count");
   if (count < 0 || static_cast<size_t>(count) > buffer.size())
     fail("ERR_ARGUMENT", "releaseAll: expected a number of handles in the buffer, got ", count);
-  for (int64_t i = 0; i < count; i++) environment.release(static_cast<Handle>(buffer.data()[i]));
+  for (int64_t i = 0; i < count; i++) {
+    double number = buffer.data()[i];
+    if (number > 0 && number < 9007199254740992.0) environment.release(static_cast<Handle>(number));
+  }
   return info.Env().Undefined();
 }
 

@@ -1,9 +1,11 @@
 // What differs between the supported versions of libtorch (1.13 and later), and only that.
 #pragma once
+#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/ivalue.h>
 #include <ATen/core/jit_type.h>
 #include <c10/core/SymIntArrayRef.h>
+#include <c10/util/Logging.h>
 #if __has_include(<torch/headeronly/version.h>)
 #include <torch/headeronly/version.h>
 #else
@@ -93,6 +95,43 @@ inline c10::SymIntArrayRef to_symbolic(at::IntArrayRef integers) {
   return c10::fromIntArrayRefSlow(integers);
 #else
   return c10::fromIntArrayRef(integers);
+#endif
+}
+
+// Warnings: of the thread since 2.0, of the process before.
+#if ALAMBIC_TORCH_AT_LEAST(2, 0)
+namespace warning_functions = c10::WarningUtils;
+#else
+namespace warning_functions = c10::Warning;
+#endif
+inline void set_warning_handler(c10::WarningHandler* handler) {
+  warning_functions::set_warning_handler(handler);
+}
+inline bool warns_always() { return warning_functions::get_warnAlways(); }
+inline void set_warns_always(bool always) { warning_functions::set_warnAlways(always); }
+
+// While it lives libtorch logs errors only. Not where its log is Google's, which Debian's package uses.
+class QuietLog {
+#ifndef C10_USE_GLOG
+ public:
+  QuietLog() : level_(FLAGS_caffe2_log_level) { FLAGS_caffe2_log_level = c10::GLOG_ERROR; }
+  ~QuietLog() { FLAGS_caffe2_log_level = level_; }
+  QuietLog(const QuietLog&) = delete;
+  QuietLog& operator=(const QuietLog&) = delete;
+
+ private:
+  int level_;
+#else
+ public:
+  ~QuietLog() {}  // used for its scope
+#endif
+};
+
+inline bool allows_fp16_reduction(const at::Context& context) {
+#if ALAMBIC_TORCH_AT_LEAST(2, 9)
+  return context.allowFP16ReductionCuBLAS() == at::CuBLASReductionOption::AllowReducedPrecisionWithSplitK;
+#else
+  return context.allowFP16ReductionCuBLAS();
 #endif
 }
 

@@ -5,8 +5,10 @@
 #include <sstream>
 
 #include "arguments.h"
+#include "autograd.h"
 #include "environment.h"
 #include "errors.h"
+#include "given.h"
 #include "scalars.h"
 #include "trace/recorder.h"
 #include "values.h"
@@ -70,7 +72,7 @@ const Candidate& choose(const Plan& plan, const Argument* arguments, size_t coun
 // returns the object that it has.
 double encode_tensor(Environment& environment, at::Tensor tensor, int returned_value) {
   if (returned_value >= 0) return -(returned_value + 1);
-  return tensor.defined() ? static_cast<double>(environment.adopt(std::move(tensor))) : 0;
+  return tensor.defined() ? static_cast<double>(environment.adopt(with_memory(std::move(tensor)))) : 0;
 }
 
 template <typename List, typename Encode>
@@ -157,9 +159,11 @@ void note_plain_results(const Plan& plan, const Overload& overload, const Argume
   });
   if (!is_plain || !trace::is_recording()) return;
   auto read = tells_shape(plan.op->js_name) ? trace::Read::Shape : trace::Read::Value;
+  // Who is told may release tensors: all are held before the first is shown.
+  std::vector<at::Tensor> tensors;
   for (size_t i = 0; i < count; i++)
-    if (arguments[i].tag == Tag::Tensor)
-      trace::note_read(read, plan.op->js_name.c_str(), *arguments[i].tensor);
+    if (arguments[i].tag == Tag::Tensor) tensors.push_back(*arguments[i].tensor);
+  for (const auto& tensor : tensors) trace::note_read(read, plan.op->js_name.c_str(), tensor);
 }
 
 // ---- The call
@@ -274,14 +278,16 @@ napi_value with_call(napi_env env, napi_callback_info info) {
   const size_t count = plan.value_names.size();
   if (count > most_arguments) fail("ERR_ARGUMENT", "call: more than ", most_arguments, " values");
   Argument arguments[most_arguments];
+  Copies copies;
   size_t read = 0;  // as many can be shown in an error
   Reader reader(environment);
   try {
-    read_arguments(environment, others, arguments, count);
+    read_arguments(environment, others, arguments, count, copies);
     read = count;
     const auto* number = number_tensor(environment, plan, arguments);
     if (number == nullptr) {
       const auto& candidate = choose(plan, arguments, count, reader);
+      if (plan.op->refusal != nullptr) plan.op->refusal->check(Given(plan, candidate, arguments, reader));
       return act(environment, {plan, candidate, candidate.unboxed.get(), arguments, count}, reader);
     }
     Argument tensors[] = {arguments[0], arguments[1]};
@@ -314,8 +320,11 @@ Napi::Value make_plan(const Napi::CallbackInfo& info) {
   std::vector<std::string> options;
   auto array = info[3].As<Napi::Array>();
   for (uint32_t i = 0; i < array.Length(); i++) options.push_back(to_text(array.Get(i), "option name"));
-  auto positional = static_cast<int>(to_integer(info[2], "positional"));
-  auto id = Environment::of(info.Env()).operators.plan(name, any ? nullptr : &overload, positional, options);
+  auto positional = to_integer(info[2], "positional");
+  if (positional < 0 || positional > 1000000)
+    fail("ERR_ARGUMENT", "plan: expected a number of positional arguments, got ", positional);
+  auto id = Environment::of(info.Env())
+                .operators.plan(name, any ? nullptr : &overload, static_cast<int>(positional), options);
   return Napi::Number::New(info.Env(), id);
 }
 

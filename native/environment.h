@@ -3,12 +3,15 @@
 #pragma once
 #include <napi.h>
 
+#include <memory>
 #include <vector>
 
 #include "call_buffer.h"
 #include "handle_table.h"
+#include "jobs.h"
 #include "number_tensors.h"
 #include "operators.h"
+#include "random.h"
 #include "scope_flag.h"
 
 namespace alambic {
@@ -16,10 +19,12 @@ namespace alambic {
 struct Environment {
   explicit Environment(napi_env env) : env(env) {}
 
-  static Environment& of(napi_env env) {
+  static Environment& of(napi_env env) { return *find(env); }
+  // Null until the addon is initialized.
+  static Environment* find(napi_env env) {
     void* data = nullptr;
     napi_get_instance_data(env, &data);
-    return *static_cast<Environment*>(data);
+    return static_cast<Environment*>(data);
   }
 
   // A handle for a new result. Tells the engine about memory it can't see, so that it collects in time.
@@ -42,6 +47,8 @@ struct Environment {
   std::vector<Word> words;
   Napi::FunctionReference error_class;
   ScopeFlag scope;
+  std::shared_ptr<Random> random = Random::of_this_thread();
+  Jobs jobs{env, random};
 
  private:
   // Told in steps: the call costs more than a small tensor is worth. Not told while a scope is open: its

@@ -33,6 +33,7 @@ const char* code_of(const c10::Error& error, const std::string& message) {
       message.find("DefaultCPUAllocator") != std::string::npos)
     return "ERR_OUT_OF_MEMORY";
   if (message.find("leaf Variable that requires grad") != std::string::npos) return "ERR_AUTOGRAD";
+  if (message.find("shape mismatch: value tensor") != std::string::npos) return "ERR_SHAPE_MISMATCH";
   return "ERR_OPERATOR";
 }
 
@@ -49,7 +50,10 @@ static CodedError describe_plainly(std::exception_ptr exception) {
   } catch (const std::bad_alloc&) {
     return CodedError("ERR_OUT_OF_MEMORY", "out of memory");
   } catch (const std::exception& error) {
-    return CodedError("ERR_NATIVE", without_backtrace(error.what()));
+    auto message = without_backtrace(error.what());
+    // A number that a dtype does not hold is the one error that libtorch throws without a class of its own.
+    bool is_overflow = message.find("cannot be converted to type") != std::string::npos;
+    return CodedError(is_overflow ? "ERR_ARGUMENT" : "ERR_NATIVE", message);
   } catch (...) {
     return CodedError("ERR_NATIVE", "an unknown C++ exception");
   }
@@ -66,13 +70,31 @@ CodedError describe_exception(std::exception_ptr exception) {
 
 Napi::Value to_js_error(Napi::Env env, std::exception_ptr exception) {
   auto error = describe_exception(exception);
-  auto& constructor = Environment::of(env).error_class;
-  if (constructor.IsEmpty()) {
+  auto* environment = Environment::find(env);  // none while the addon is being initialized
+  if (environment == nullptr || environment->error_class.IsEmpty()) {
     auto plain = Napi::Error::New(env, error.what()).Value();
     plain.Set("code", error.code());
     return plain;
   }
-  return constructor.New({Napi::String::New(env, error.code()), Napi::String::New(env, error.what())});
+  return environment->error_class.New(
+      {Napi::String::New(env, error.code()), Napi::String::New(env, error.what())});
+}
+
+void throw_to_js(napi_env env) noexcept {
+  napi_value error = nullptr;
+  try {
+    try {
+      throw;
+    } catch (const Napi::Error& thrown) {
+      error = thrown.Value();
+    } catch (...) {
+      error = to_js_error(env, std::current_exception());
+    }
+  } catch (...) {  // below
+  }
+  // Refused where the environment ends, and where JavaScript has thrown already: then that is the error.
+  if (error == nullptr || napi_throw(env, error) != napi_ok)
+    napi_throw_error(env, "ERR_NATIVE", "an error could not be described");
 }
 
 }  // namespace alambic

@@ -5,6 +5,7 @@
 
 #include <mutex>
 
+#include "environment.h"
 #include "errors.h"
 #include "values.h"
 
@@ -28,7 +29,11 @@ class GeneratorObject : public Napi::ObjectWrap<GeneratorObject> {
   explicit GeneratorObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<GeneratorObject>(info) {
     guard(info.Env(), [&] {
       auto device = parse_device(to_text(info[1], "device"));
-      generator = at::globalContext().defaultGenerator(device).clone();
+      auto like = at::globalContext().defaultGenerator(device);
+      {
+        std::lock_guard<std::mutex> lock(like.mutex());  // another thread may draw from it
+        generator = like.clone();
+      }
       std::lock_guard<std::mutex> lock(generator.mutex());
       generator.set_current_seed(to_seed(info[0]));
     });
@@ -36,14 +41,14 @@ class GeneratorObject : public Napi::ObjectWrap<GeneratorObject> {
   at::Generator generator;
 };
 
-// Seeds the default generators of all devices.
+// Seeds the thread's default generators of all devices.
 Napi::Value manual_seed(const Napi::CallbackInfo& info) {
-  at::manual_seed(to_seed(info[0]));
+  Environment::of(info.Env()).random->seed(to_seed(info[0]));
   return info.Env().Undefined();
 }
 
 at::Generator default_generator(const Napi::Value& device) {
-  return at::globalContext().defaultGenerator(parse_device(to_text(device, "device")));
+  return Environment::of(device.Env()).random->generator(parse_device(to_text(device, "device")));
 }
 
 Napi::Value rng_state(const Napi::CallbackInfo& info) {

@@ -1,7 +1,9 @@
 #include "handle_table.h"
 
+#include <algorithm>
 #include <array>
 #include <mutex>
+#include <new>
 
 #include "errors.h"
 
@@ -9,61 +11,82 @@ namespace alambic {
 
 namespace {
 
-// Numbers of environments. One that ended leaves its number to a later one together with the generation to
-// start from, so that a handle kept from the dead environment never names a tensor of the new one.
+// Numbers of environments. One that ended leaves its number to a later one, together with the generation of
+// each slot to go on from: a handle kept from the dead environment never names a tensor of the new one. A
+// slot that is worn out stays so under this number, the other two million go on: with a million tensors a
+// second a number lasts for a year.
 class EnvironmentNumbers {
  public:
-  std::pair<uint32_t, uint32_t> take() {
+  uint32_t take(size_t slots) {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (uint32_t number = 0; number < used_.size(); number++) {
-      if (used_[number] || generation_[number] >= exhausted) continue;
-      used_[number] = true;
-      return {number, generation_[number]};
+    for (uint32_t number = 0; number < numbers_.size(); number++) {
+      auto& each = numbers_[number];
+      if (each.is_used || each.worn_out > slots / 2) continue;
+      each.is_used = true;
+      return number;
     }
-    fail("ERR_NATIVE", "more than ", used_.size(), " threads hold tensors at once");
+    fail("ERR_THREAD", "more than ", numbers_.size(),
+         " threads use Alambic at once: let workers end, or share them");
   }
-  void give_back(uint32_t number, uint32_t next_generation) {
+  // That a slot begins with under this number.
+  uint32_t generation(uint32_t number, size_t slot) {
     std::lock_guard<std::mutex> lock(mutex_);
-    used_[number] = false;
-    generation_[number] = next_generation;
+    const auto& generations = numbers_[number].generations;
+    return slot < generations.size() ? generations[slot] : 0;
+  }
+  // With the generations of the slots that were used.
+  template <typename Slots, typename IsWornOut>
+  void give_back(uint32_t number, const Slots& slots, IsWornOut is_worn_out) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    auto& each = numbers_[number];
+    each.generations.resize(std::max(each.generations.size(), slots.size()));
+    for (size_t i = 0; i < slots.size(); i++) each.generations[i] = slots[i].generation;
+    each.worn_out = std::count_if(each.generations.begin(), each.generations.end(), is_worn_out);
+    each.is_used = false;
   }
 
  private:
-  static constexpr uint32_t exhausted = (1u << 24) - 1;
+  struct Number {
+    bool is_used = false;
+    std::vector<uint32_t> generations;
+    size_t worn_out = 0;
+  };
   std::mutex mutex_;
-  std::array<bool, 256> used_{};
-  std::array<uint32_t, 256> generation_{};
+  std::array<Number, 256> numbers_;
 };
 
+// Never destroyed: environments end while the process does.
 EnvironmentNumbers& environment_numbers() {
-  static EnvironmentNumbers numbers;
+  static auto& numbers = *new EnvironmentNumbers;
   return numbers;
 }
 
 }  // namespace
 
-HandleTable::HandleTable() : slots_(1) {
-  std::tie(environment_, first_generation_) = environment_numbers().take();
-}
+HandleTable::HandleTable() : environment_(environment_numbers().take(slot_mask)), slots_(1) {}
 
 HandleTable::~HandleTable() {
-  uint32_t next = first_generation_;
-  for (auto& slot : slots_) next = std::max(next, slot.generation);
-  environment_numbers().give_back(environment_, next);
+  try {
+    environment_numbers().give_back(environment_, slots_,
+                                    [](uint32_t generation) { return generation >= generation_limit; });
+  } catch (const std::bad_alloc&) {  // better to lose the number than to use a handle twice
+  }
+}
+
+// One that no tensor has, with a generation left.
+uint32_t HandleTable::take_slot() {
+  if (free_ != 0) return std::exchange(free_, slots_[free_].next_free);
+  while (slots_.size() <= slot_mask) {
+    auto index = static_cast<uint32_t>(slots_.size());
+    slots_.emplace_back().generation = environment_numbers().generation(environment_, index);
+    if (slots_[index].generation < generation_limit) return index;
+  }
+  fail("ERR_OUT_OF_MEMORY", "more than ", live_, " tensors are alive at once: dispose of what is not needed");
 }
 
 Handle HandleTable::insert(at::Tensor tensor) {
   TORCH_INTERNAL_ASSERT(tensor.defined());
-  uint32_t index = free_;
-  if (index != 0) {
-    free_ = slots_[index].next_free;
-  } else {
-    if (slots_.size() > slot_mask)
-      fail("ERR_OUT_OF_MEMORY", "more than ", slot_mask,
-           " tensors are alive at once: dispose of what is not needed");
-    index = static_cast<uint32_t>(slots_.size());
-    slots_.emplace_back().generation = first_generation_;
-  }
+  auto index = take_slot();
   auto& slot = slots_[index];
   slot.tensor = std::move(tensor);
   count_storage(slot);
@@ -104,6 +127,16 @@ void HandleTable::unlock(Handle handle) {
   locks_.erase(entry);
   slots_[handle & slot_mask].handle = handle;
   if (is_released) release(handle);
+}
+
+void HandleTable::recount() {
+  auto before = static_cast<int64_t>(bytes_);
+  auto change = change_;
+  storages_.clear();
+  bytes_ = 0;
+  for (auto& slot : slots_)
+    if (slot.tensor.defined()) count_storage(slot);
+  change_ = change + static_cast<int64_t>(bytes_) - before;
 }
 
 bool HandleTable::release(Handle handle) {

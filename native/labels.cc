@@ -4,6 +4,7 @@
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
 #include "errors.h"
+#include "readable.h"
 #include "trace/recorder.h"
 #include "values.h"
 
@@ -19,7 +20,7 @@ std::vector<int64_t> position_of(int64_t offset, at::IntArrayRef sizes) {
 
 template <typename Index>
 optional<IndexOutOfRange> scan(const at::Tensor& indices, int64_t end, optional<int64_t> ignored) {
-  auto contiguous = indices.contiguous();
+  auto contiguous = readable(indices).contiguous();
   const auto* values = contiguous.data_ptr<Index>();
   for (int64_t i = 0; i < contiguous.numel(); i++) {
     auto value = static_cast<int64_t>(values[i]);

@@ -14,6 +14,18 @@ static char* string_argument(napi_env env, napi_callback_info info) {
   return text;
 }
 
+// GNU OpenMP reads how long its threads wait for the next operator by spinning when it is loaded, here with
+// libtorch, and from nowhere else. What the environment says holds; where it says nothing, threads spin for
+// so many turns, some microseconds: docs/performance.md has what that is measured against. In C, because what
+// a worker thread writes into process.env does not reach the environment.
+static const char* const spin_count = "5000";
+
+// Whether it was set, to be unset again: child processes decide for themselves.
+static int limit_spinning(void) {
+  if (getenv("GOMP_SPINCOUNT") != NULL || getenv("OMP_WAIT_POLICY") != NULL) return 0;
+  return setenv("GOMP_SPINCOUNT", spin_count, 0) == 0;
+}
+
 // open(path): the handle is kept for the life of the process, because libtorch cannot be unloaded.
 static napi_value open_library(napi_env env, napi_callback_info info) {
   char* path = string_argument(env, info);
@@ -21,7 +33,10 @@ static napi_value open_library(napi_env env, napi_callback_info info) {
     napi_throw_type_error(env, "ERR_ARGUMENT", "open: expected the path of a library");
     return NULL;
   }
-  if (dlopen(path, RTLD_NOW | RTLD_GLOBAL) == NULL) napi_throw_error(env, "ERR_LIBTORCH_LOAD", dlerror());
+  int was_set = limit_spinning();
+  void* library = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
+  if (was_set) unsetenv("GOMP_SPINCOUNT");
+  if (library == NULL) napi_throw_error(env, "ERR_LIBTORCH_LOAD", dlerror());
   free(path);
   return NULL;
 }

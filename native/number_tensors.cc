@@ -15,8 +15,11 @@ bool is_same_number(double a, double b) { return std::memcmp(&a, &b, sizeof a) =
 
 bool takes_numbers_as_tensors(const std::string& qualified_name) {
   static const std::set<std::string> names = {
-      "aten::add",  "aten::add_", "aten::sub", "aten::sub_", "aten::mul", "aten::mul_", "aten::div",
-      "aten::div_", "aten::eq",   "aten::ne",  "aten::lt",   "aten::le",  "aten::gt",   "aten::ge",
+      "aten::add",          "aten::add_",      "aten::sub",    "aten::sub_",     "aten::mul",
+      "aten::mul_",         "aten::div",       "aten::div_",   "aten::subtract", "aten::subtract_",
+      "aten::multiply",     "aten::multiply_", "aten::divide", "aten::divide_",  "aten::true_divide",
+      "aten::true_divide_", "aten::eq",        "aten::ne",     "aten::lt",       "aten::le",
+      "aten::gt",           "aten::ge",
   };
   return names.count(qualified_name) > 0;
 }
@@ -24,12 +27,15 @@ bool takes_numbers_as_tensors(const std::string& qualified_name) {
 const at::Tensor* NumberTensors::get(double value, at::ScalarType beside) {
   bool fits =
       beside == at::kDouble || (beside == at::kFloat && std::abs(value) <= std::numeric_limits<float>::max());
-  if (!fits) return nullptr;
+  // Kernels for half precisions compute in float32: in its neighbour's dtype the number would lose digits.
+  bool is_half = beside == at::kHalf || beside == at::kBFloat16;
+  if (!fits && !is_half) return nullptr;
+  auto dtype = is_half ? at::kDouble : beside;
   auto& entry = entries_[(std::hash<double>()(value) ^ static_cast<size_t>(beside)) % entries_.size()];
   bool is_known =
-      entry.tensor.defined() && is_same_number(entry.value, value) && entry.tensor.scalar_type() == beside;
+      entry.tensor.defined() && is_same_number(entry.value, value) && entry.tensor.scalar_type() == dtype;
   if (!is_known) {
-    entry = {value, at::scalar_tensor(value, at::TensorOptions().dtype(beside))};
+    entry = {value, at::scalar_tensor(value, at::TensorOptions().dtype(dtype))};
     entry.tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
   }
   return &entry.tensor;

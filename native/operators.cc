@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <set>
 #include <sstream>
+#include <string_view>
+#include <tuple>
 
 #include "errors.h"
 #include "number_tensors.h"
@@ -212,14 +214,44 @@ std::unique_ptr<UnboxedCall> call_with_number_tensor(const Plan& plan) {
   return nullptr;
 }
 
+// Overloads that take the same calls as another one of their operator, and that Python's functions mean.
+bool is_first_in_python(const std::string& qualified_name, const std::string& overload) {
+  static const std::map<std::string, std::string> first = {
+      {"aten::bernoulli", "out"},  // and not float_out, whose p has a default
+      {"aten::stft", "center"},    // and not the one of old models, which does not pad
+  };
+  auto found = first.find(qualified_name);
+  return found != first.end() && found->second == overload;
+}
+
 std::string join(const std::vector<std::string>& parts, const char* separator) {
   std::ostringstream text;
   for (size_t i = 0; i < parts.size(); i++) text << (i ? separator : "") << parts[i];
   return text.str();
 }
 
+// An option that no overload has is a slip of the pen.
+void refuse_unknown_option(const Operator& op, const std::string& option) {
+  std::vector<std::string> known;
+  for (const auto& overload : op.overloads)
+    for (const auto& parameter : overload.parameters) {
+      if (option == parameter.js_name || option == parameter.name) return;
+      if (parameter.has_default || parameter.keyword_only) known.push_back(parameter.js_name);
+    }
+  std::sort(known.begin(), known.end());
+  known.erase(std::unique(known.begin(), known.end()), known.end());
+  auto near = nearest(option, known, 1);
+  std::string offer = "it takes none";
+  if (!near.empty())
+    offer = "did you mean \"" + near.front() + "\"?";
+  else if (!known.empty())
+    offer = "there are: " + join(known, ", ");
+  fail("ERR_NO_OVERLOAD", op.js_name, ": there is no option \"", option, "\"; ", offer);
+}
+
 [[noreturn]] void no_overload(const Operator& op, const std::string* overload, int positional,
                               const std::vector<std::string>& options) {
+  for (const auto& option : options) refuse_unknown_option(op, option);
   std::ostringstream message;
   message << op.js_name << ": no overload takes " << positional << " positional argument"
           << (positional == 1 ? "" : "s");
@@ -283,14 +315,18 @@ const Operator& OperatorTable::find(const std::string& qualified_name) {
   auto op = std::make_unique<Operator>();
   op->qualified_name = qualified_name;
   op->js_name = js_name_of(qualified_name);
+  op->refusal = find_refusal(qualified_name);
   if (const auto* names = overload_names(qualified_name))
     for (const auto& name : *names)
       if (auto handle = c10::Dispatcher::singleton().findSchema(name))
         op->overloads.push_back(read_overload(*handle));
   if (op->overloads.empty()) unknown_operator(qualified_name);
-  std::sort(op->overloads.begin(), op->overloads.end(), [](const Overload& a, const Overload& b) {
-    return std::tie(a.uses_names, a.name) < std::tie(b.uses_names, b.name);
-  });
+  auto rank = [&](const Overload& overload) {
+    return std::make_tuple(overload.uses_names, !is_first_in_python(qualified_name, overload.name),
+                           std::string_view(overload.name));
+  };
+  std::sort(op->overloads.begin(), op->overloads.end(),
+            [&](const Overload& a, const Overload& b) { return rank(a) < rank(b); });
   return *operators_.emplace(qualified_name, std::move(op)).first->second;
 }
 

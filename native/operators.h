@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compat.h"
+#include "refusals.h"
 #include "unboxed.h"
 
 namespace alambic {
@@ -67,6 +68,7 @@ struct Operator {
   std::string qualified_name;  // aten::conv2d
   std::string js_name;         // conv2d, or quantized.linear outside aten
   std::vector<Overload> overloads;
+  const Refusal* refusal;  // of what its kernels cannot take; null where there is none
 };
 
 // An overload seen from a call's form: for each schema argument the index of the value that fills it, or -1.

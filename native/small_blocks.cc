@@ -5,6 +5,8 @@
 #include <array>
 #include <vector>
 
+#include "large_blocks.h"
+
 namespace alambic {
 
 namespace {
@@ -42,7 +44,7 @@ FreeLists* lists_of_this_thread() {
 // Every block comes from alloc_cpu by itself, so that whoever does not know this file can free it.
 template <size_t index>
 void give_back(void* block) {
-  auto* lists = lists_of_this_thread();
+  auto* lists = idle_block_limit() > 0 ? lists_of_this_thread() : nullptr;
   if (lists == nullptr || (*lists)[index].size() == kept_bytes / block_sizes[index])
     return c10::free_cpu(block);
   (*lists)[index].push_back(block);

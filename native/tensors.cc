@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <cstring>
+#include <string_view>
 
+#include "array_buffers.h"
 #include "environment.h"
 #include "errors.h"
 #include "large_blocks.h"
@@ -23,7 +25,7 @@ Handle handle_argument(napi_env env, napi_callback_info info, Environment*& envi
   environment = static_cast<Environment*>(data);
   double number = 0;
   napi_get_value_double(env, value, &number);
-  return number > 0 ? static_cast<Handle>(number) : 0;
+  return number > 0 && number < 9007199254740992.0 ? static_cast<Handle>(number) : 0;
 }
 
 // release(handle) -> was it alive?
@@ -35,23 +37,34 @@ napi_value release(napi_env env, napi_callback_info info) {
   return result;
 }
 
-// tensorFromData(view, dtype of the view, shape, dtype, device) copies.
-Napi::Value tensor_from_data(const Napi::CallbackInfo& info) {
-  if (!info[0].IsTypedArray()) fail("ERR_ARGUMENT", "data: expected a typed array");
-  auto view = info[0].As<Napi::TypedArray>();
-  auto view_dtype = parse_dtype(to_text(info[1], "dtype of the data"));
-  auto shape = to_integers(info[2], "shape");
-  auto dtype = parse_dtype(to_text(info[3], "dtype"));
-  auto device = parse_device(to_text(info[4], "device"));
-
-  size_t bytes = c10::elementSize(view_dtype);
+// None where there are too many to be counted.
+optional<size_t> count_elements(const std::vector<int64_t>& shape) {
+  size_t elements = 1;
+  bool overflow = false, is_empty = false;
   for (auto size : shape) {
     if (size < 0) fail("ERR_ARGUMENT", "shape: sizes are not negative, got ", size);
-    bytes *= static_cast<size_t>(size);
+    is_empty = is_empty || size == 0;
+    overflow = __builtin_mul_overflow(elements, static_cast<size_t>(size), &elements) || overflow;
   }
-  if (bytes != view.ByteLength())
+  if (is_empty) return 0;
+  return overflow ? nullopt : optional<size_t>(elements);
+}
+
+// tensorFromData(view, dtype of the view, shape, dtype, device) copies.
+Napi::Value tensor_from_data(const Napi::CallbackInfo& info) {
+  auto view_dtype = parse_dtype(to_text(info[1], "dtype of the data"));
+  auto shape = to_integers(info[2], "shape");  // runs JavaScript: the data is looked at afterwards
+  auto dtype = parse_dtype(to_text(info[3], "dtype"));
+  auto device = parse_device(to_text(info[4], "device"));
+  if (!info[0].IsTypedArray()) fail("ERR_ARGUMENT", "data: expected a typed array");
+  auto view = info[0].As<Napi::TypedArray>();
+
+  auto elements = count_elements(shape);
+  size_t bytes = 0;
+  bool overflow = !elements || __builtin_mul_overflow(*elements, c10::elementSize(view_dtype), &bytes);
+  if (overflow || bytes != view.ByteLength())
     fail("ERR_SHAPE_MISMATCH", "shape (", c10::Join(", ", shape), ") needs ",
-         bytes / c10::elementSize(view_dtype), " elements, the data has ",
+         elements ? c10::str(*elements) : "more than 2^64", " elements, the data has ",
          view.ByteLength() / c10::elementSize(view_dtype));
 
   trace::Paused paused;
@@ -64,33 +77,45 @@ Napi::Value tensor_from_data(const Napi::CallbackInfo& info) {
 
 // The elements in row-major order as a new ArrayBuffer, whatever the device, layout or strides.
 Napi::Value tensor_to_data(const Napi::CallbackInfo& info) {
-  trace::note_read(trace::Read::Value, "toTypedArray", to_tensor(info[0]));
+  auto tensor = to_tensor(info[0]);
+  trace::note_read(trace::Read::Value, "toTypedArray", tensor);
+  if (tensor.is_nested())
+    fail("ERR_NOT_IMPLEMENTED", "the elements of a nested tensor have no shape to be read in; unbind() it");
   trace::Paused paused;
-  auto tensor = to_tensor(info[0]).detach();
+  tensor = tensor.detach();
   if (tensor.is_quantized()) tensor = tensor.int_repr();
   if (tensor.layout() != at::kStrided) tensor = tensor.to_dense();
   tensor = tensor.to(at::kCPU).resolve_conj().resolve_neg().contiguous();
-  auto buffer = Napi::ArrayBuffer::New(info.Env(), tensor.nbytes());
+  auto buffer = make_array_buffer(info.Env(), tensor.nbytes());
   if (tensor.nbytes() > 0) std::memcpy(buffer.Data(), tensor.data_ptr(), tensor.nbytes());
   return buffer;
 }
 
 Napi::Value tensor_item(const Napi::CallbackInfo& info) {
-  const auto& tensor = to_tensor(info[0]);
+  auto tensor = to_tensor(info[0]);
   if (tensor.numel() != 1)
     fail("ERR_SHAPE_MISMATCH", "item: expected a tensor with one element, got ", describe(tensor));
   trace::note_read(trace::Read::Value, "item", tensor);
   trace::Paused paused;
+  // A Scalar is signed.
+  if (std::string_view(dtype_name(tensor.scalar_type())) == "uint64") {
+    uint64_t value = 0;
+    std::memcpy(&value, tensor.detach().to(at::kCPU).contiguous().data_ptr(), sizeof value);
+    if (value > 9007199254740991) return Napi::BigInt::New(info.Env(), value);
+    return Napi::Number::New(info.Env(), static_cast<double>(value));
+  }
   return encode_scalar(info.Env(), tensor.item());
 }
 
 Napi::Value tensor_shape(const Napi::CallbackInfo& info) {
-  trace::note_read(trace::Read::Shape, "shape", to_tensor(info[0]));
-  return from_integers(info.Env(), to_tensor(info[0]).sizes());
+  auto tensor = to_tensor(info[0]);
+  trace::note_read(trace::Read::Shape, "shape", tensor);
+  return from_integers(info.Env(), tensor.sizes());
 }
 Napi::Value tensor_strides(const Napi::CallbackInfo& info) {
-  trace::note_read(trace::Read::Shape, "strides", to_tensor(info[0]));
-  return from_integers(info.Env(), to_tensor(info[0]).strides());
+  auto tensor = to_tensor(info[0]);
+  trace::note_read(trace::Read::Shape, "strides", tensor);
+  return from_integers(info.Env(), tensor.strides());
 }
 Napi::Value tensor_dtype(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), dtype_name(to_tensor(info[0]).scalar_type()));
@@ -102,13 +127,24 @@ Napi::Value tensor_layout(const Napi::CallbackInfo& info) {
   return Napi::String::New(info.Env(), layout_name(to_tensor(info[0]).layout()));
 }
 Napi::Value tensor_numel(const Napi::CallbackInfo& info) {
-  trace::note_read(trace::Read::Shape, "numel", to_tensor(info[0]));
-  return Napi::Number::New(info.Env(), static_cast<double>(to_tensor(info[0]).numel()));
+  auto tensor = to_tensor(info[0]);
+  trace::note_read(trace::Read::Shape, "numel", tensor);
+  return Napi::Number::New(info.Env(), static_cast<double>(tensor.numel()));
 }
 // isContiguous(handle, memory format)
 Napi::Value is_contiguous(const Napi::CallbackInfo& info) {
   auto format = parse_memory_format(to_text(info[1], "memoryFormat"));
   return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_contiguous(format));
+}
+Napi::Value element_size(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(to_tensor(info[0]).element_size()));
+}
+Napi::Value is_nested(const Napi::CallbackInfo& info) {
+  return Napi::Boolean::New(info.Env(), to_tensor(info[0]).is_nested());
+}
+// The scheme's number in libtorch.
+Napi::Value quantization_scheme(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<int>(to_tensor(info[0]).qscheme()));
 }
 // Do two handles name the same tensor (not only equal values)?
 Napi::Value is_same(const Napi::CallbackInfo& info) {
@@ -122,7 +158,8 @@ Napi::Value scope_flag(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value memory(const Napi::CallbackInfo& info) {
-  const auto& tensors = Environment::of(info.Env()).tensors;
+  auto& tensors = Environment::of(info.Env()).tensors;
+  tensors.recount();
   auto object = Napi::Object::New(info.Env());
   object.Set("tensors", static_cast<double>(tensors.live()));
   object.Set("storages", static_cast<double>(tensors.storages()));
@@ -155,6 +192,9 @@ void export_tensors(Napi::Env env, Napi::Object exports) {
   exports.Set("layout", Napi::Function::New<guarded<tensor_layout>>(env));
   exports.Set("numel", Napi::Function::New<guarded<tensor_numel>>(env));
   exports.Set("isContiguous", Napi::Function::New<guarded<is_contiguous>>(env));
+  exports.Set("elementSize", Napi::Function::New<guarded<element_size>>(env));
+  exports.Set("isNested", Napi::Function::New<guarded<is_nested>>(env));
+  exports.Set("quantizationScheme", Napi::Function::New<guarded<quantization_scheme>>(env));
   exports.Set("isSame", Napi::Function::New<guarded<is_same>>(env));
   exports.Set("alias", Napi::Function::New<guarded<alias>>(env));
   exports.Set("scopeFlag", Napi::Function::New<guarded<scope_flag>>(env));

@@ -9,10 +9,6 @@ namespace alambic {
 // a step takes 1.4 times as long.
 void release_thread_team();
 
-// Gives the calling thread a team, asleep, one larger than the machine has processors: until it is released,
-// no team waits.
-void keep_large_thread_team();
-
 // Ends the team at the end of a block.
 struct TeamRelease {
   TeamRelease() = default;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "autograd.h"
 #include "compat.h"
 #include "environment.h"
 #include "errors.h"
@@ -236,7 +237,8 @@ std::string to_text(const Napi::Value& value, const char* what) {
 }
 
 Napi::Value from_tensor(Napi::Env env, at::Tensor tensor) {
-  return Napi::Number::New(env, static_cast<double>(Environment::of(env).adopt(std::move(tensor))));
+  return Napi::Number::New(env,
+                           static_cast<double>(Environment::of(env).adopt(with_memory(std::move(tensor)))));
 }
 
 Napi::Value from_optional_tensor(Napi::Env env, at::Tensor tensor) {

@@ -1,26 +1,55 @@
-/** `npm run fuzz -- [files per format] [first seed] [format]`: damages files of each format and loads them, in child processes. */
+/**
+ * `npm run fuzz -- [files per format] [first seed] [format]`: damages files of each format and loads them.
+ * `npm run fuzz -- operators [thinning]`: calls every operator with hostile values; one case of so many. Both in child processes.
+ */
 import { fuzz, kinds } from '../test/io.fuzz.js'
+import { fuzzOperators } from '../test/operators.fuzz.js'
 
-const [count = 3000, first = 0] = process.argv.slice(2, 4).map(Number)
 /** A fresh process now and then: what one holds in memory is what its files took. */
 const PER_PROCESS = 500
 
-const only = process.argv[4]
-for (const kind of kinds.filter(each => only === undefined || each === only)) {
-  let loaded = 0
-  let memory = 0
-  const refused: Record<string, number> = {}
-  const start = performance.now()
-  for (let seed = first; seed < first + count; seed += PER_PROCESS) {
-    const outcome = await fuzz(kind, seed, Math.min(PER_PROCESS, first + count - seed))
-    loaded += outcome.loaded
-    memory = Math.max(memory, outcome.maxRssBytes)
-    for (const [code, number] of Object.entries(outcome.refused))
-      refused[code] = (refused[code] ?? 0) + number
+/** For one call. */
+const PATIENCE = 20
+
+async function fuzzFiles(count: number, first: number, only: string | undefined): Promise<void> {
+  for (const kind of kinds.filter(each => only === undefined || each === only)) {
+    let loaded = 0
+    let memory = 0
+    const refused: Record<string, number> = {}
+    const start = performance.now()
+    for (let seed = first; seed < first + count; seed += PER_PROCESS) {
+      const outcome = await fuzz(kind, seed, Math.min(PER_PROCESS, first + count - seed))
+      loaded += outcome.loaded
+      memory = Math.max(memory, outcome.maxRssBytes)
+      for (const [code, number] of Object.entries(outcome.refused))
+        refused[code] = (refused[code] ?? 0) + number
+    }
+    const codes = Object.entries(refused).map(([code, number]) => `${number} ${code}`)
+    const seconds = Math.round((performance.now() - start) / 1000)
+    console.log(
+      `${kind}: ${loaded} loaded, ${codes.join(', ')}; at most ${Math.round(memory / 2 ** 20)} MiB; ${seconds} s`,
+    )
   }
-  const codes = Object.entries(refused).map(([code, number]) => `${number} ${code}`)
-  const seconds = Math.round((performance.now() - start) / 1000)
-  console.log(
-    `${kind}: ${loaded} loaded, ${codes.join(', ')}; at most ${Math.round(memory / 2 ** 20)} MiB; ${seconds} s`,
-  )
 }
+
+function count(list: readonly string[]): string {
+  return `${list.length}${list.map(each => `\n    ${each}`).join('')}`
+}
+
+async function fuzzAllOperators(thinning: number): Promise<void> {
+  const start = performance.now()
+  const report = await fuzzOperators(thinning, PATIENCE, crash => console.log(`  crashed: ${crash}`))
+  const codes = Object.entries(report.refused).map(([code, number]) => `${number} ${code}`)
+  console.log(
+    `operators: ${report.cases} calls, ${report.results} results, ${codes.join(', ')}; ` +
+      `${Math.round((performance.now() - start) / 1000)} s\n` +
+      `  crashes: ${count(report.crashes)}\n` +
+      `  errors without a code: ${count(report.strange)}\n` +
+      `  slower than ${PATIENCE} s: ${count(report.slow)}`,
+  )
+  if (report.crashes.length + report.strange.length > 0) process.exitCode = 1
+}
+
+const [what = '3000', ...rest] = process.argv.slice(2)
+if (what === 'operators') await fuzzAllOperators(Number(rest[0] ?? 1))
+else await fuzzFiles(Number(what), Number(rest[0] ?? 0), rest[1])

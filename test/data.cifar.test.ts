@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { loadCifar10, loadCifar100 } from '../lib/data/cifar.js'
@@ -21,6 +22,27 @@ const cifar10Files = () => ({
   'data_batch_4.bin': records([[4]], 40),
   'data_batch_5.bin': records([[9]], 50),
   'test_batch.bin': records([[7], [8]], 60),
+})
+
+describe('Files with other names', () => {
+  it('are named, in the folder or by a whole path, in their order', async () => {
+    const folder = await folderWith({ 'b.bin': records([[1]]), 'sub/a.bin': records([[2], [3]]) })
+    const files = ['b.bin', join(folder, 'sub', 'a.bin')]
+    expect([...(await loadCifar10(folder, { files })).labels]).toEqual([1, 2, 3])
+    const fine = await folderWith({ 'mine.bin': records([[4, 99]]) })
+    expect([...(await loadCifar100(fine, { files: ['mine.bin'] })).labels]).toEqual([99])
+  })
+
+  it('are missed by their path, and are names', async () => {
+    const folder = await folderWith()
+    const error = await failure(() => loadCifar10(folder, { files: ['nowhere.bin'] }))
+    expect(error.code).toBe('ERR_FILE_NOT_FOUND')
+    expect(error.message).toContain(join(folder, 'nowhere.bin'))
+    for (const files of [[], [''], [5], 'test.bin'])
+      expect((await failure(() => loadCifar100(folder, { files: files as string[] }))).code).toBe(
+        'ERR_ARGUMENT',
+      )
+  })
 })
 
 describe('loadCifar10', () => {

@@ -42,6 +42,17 @@ describe.each([
     expect((await load(folder)).length).toBe(1)
   })
 
+  it('takes files with other names', async () => {
+    const folder = await folderWith({ 'pictures.bin': images(2), 'classes.gz': gzipSync(labels(4, 5)) })
+    const files = { images: 'pictures.bin', labels: join(folder, 'classes.gz') }
+    expect([...(await load(folder, { files })).labels]).toEqual([4, 5])
+    const error = await failure(() => load(folder, { files: { ...files, images: 'other.bin' } }))
+    expect(error.code).toBe('ERR_FILE_NOT_FOUND')
+    expect((await failure(() => load(folder, { files: { images: 'x' } as typeof files }))).code).toBe(
+      'ERR_ARGUMENT',
+    )
+  })
+
   it('lists the files that are missing', async () => {
     const folder = await folderWith({ 'train-images-idx3-ubyte': images(1), 'notes.txt': Buffer.from('x') })
     const error = await failure(() => load(folder))

@@ -122,3 +122,51 @@ describe('memory()', () => {
     expect(memory().bytes).toBe(before.bytes)
   })
 })
+
+describe('memory() after operators in place', () => {
+  const bytesOf = (body: () => void) => {
+    const { bytes, storages } = memory()
+    body()
+    const now = memory()
+    return [now.bytes - bytes, now.storages - storages]
+  }
+
+  it('counts what resize_ and out grew', () => {
+    const x = zeros([4])
+    const y = zeros([0])
+    expect(bytesOf(() => x.resize_([100]))).toEqual([96 * 4, 0])
+    expect(bytesOf(() => torch.cat([x, x], { out: y }))).toEqual([200 * 4, 0])
+    expect(bytesOf(() => [x, y].forEach(each => each.dispose()))).toEqual([-300 * 4, -2])
+  })
+
+  it('counts the storage that set_ gave a tensor, and not the one that it had', () => {
+    const x = zeros([1000])
+    const y = zeros([10])
+    expect(bytesOf(() => x.set_(y))).toEqual([-1000 * 4, -1])
+    expect(bytesOf(() => x.dispose())).toEqual([0, 0])
+    expect(bytesOf(() => y.dispose())).toEqual([-10 * 4, -1])
+  })
+
+  it('takes no storage for one that is gone and lay at its address', () => {
+    const tensors = Array.from({ length: 50 }, () => zeros([1000]))
+    const small = zeros([1])
+    for (const each of tensors) each.set_(small)
+    const { bytes, storages } = memory()
+    const others = Array.from({ length: 50 }, (_, i) => zeros([10 + i]))
+    expect(memory().storages - storages).toBe(50)
+    expect(memory().bytes - bytes).toBe(others.reduce((sum, each) => sum + 4 * each.numel(), 0))
+    for (const each of [...tensors, ...others]) each.dispose()
+    expect(memory()).toMatchObject({ bytes, storages })
+  })
+
+  it('counts all handles of a tensor whose data a module replaced', () => {
+    const linear = new nn.Linear(100, 100, { bias: false }).to(device)
+    linear.weight.requiresGrad = false
+    const state = linear.stateDict()
+    const { bytes } = memory()
+    linear.to('float64')
+    expect(memory().bytes - bytes).toBe(100 * 100 * 8)
+    for (const each of Object.values(state)) each.dispose()
+    expect(memory().bytes - bytes).toBe(100 * 100 * 4)
+  })
+})

@@ -1,6 +1,7 @@
 /** Batch norm with the sum and the activation that follow it, against the same by single operators. */
 import { describe, expect, test } from 'vitest'
 import {
+  arange,
   captureFeatures,
   grad,
   manualSeed,
@@ -9,8 +10,10 @@ import {
   noGrad,
   randn,
   scope,
+  slice,
   tensor,
   torch,
+  zeros,
   type DType,
   type Tensor,
 } from 'alambic'
@@ -34,6 +37,10 @@ const shapes = [
   [2, 300, 3, 3], // more channels than a row has columns
   [1, 5, 31, 37],
   [64, 3, 1, 1], // no space
+  [5, 600, 1, 2], // small planes, more than a task takes
+  [40, 37, 3, 3],
+  [70, 1100, 1, 1], // many channels without space
+  [3, 11, 8, 8], // the smallest planes that are taken by themselves
 ] as const
 
 const tolerances: Partial<Record<DType, number>> = { float64: 1e-12, float32: 2e-5, bfloat16: 4e-2 }
@@ -174,6 +181,103 @@ describe('training', () => {
     const norm = new nn.BatchNorm2d(4)
     const expected = new nn.BatchNorm2d(4, { dtype: 'float64' }).forward(x.to('float64')).relu()
     expect(difference(norm.forwardActivated(x, null, relu), expected)).toBeLessThan(1e-4)
+  })
+
+  // (samples, channels, height, width), the values of a channel, and how far from those of libtorch in float64.
+  const hard: [string, readonly number[], (x: Tensor) => Tensor][] = [
+    ['normal numbers', [64, 2, 64, 64], x => x],
+    ['a first value far from the mean', [16, 2, 256, 256], x => withFirst(x.add(100), 0)],
+    ['a first sample far from the others', [32, 3, 24, 24], x => withFirstSample(x.add(1e4), -1e4)],
+    ['an outlier', [64, 2, 64, 64], x => withFirst(x, 1e6)],
+    ['an outlier at the end', [32, 3, 24, 24], x => withLast(x.add(3), -1e5)],
+    ['a mean of 10⁵ deviations', [32, 2, 40, 40], x => x.add(1e5)],
+    ['samples far from each other', [32, 2, 16, 16], x => x.add(arange(32).reshape([32, 1, 1, 1]).mul(100))],
+    ['small planes', [512, 5, 3, 3], x => withFirst(x.add(1000), 0)],
+    ['no space', [4096, 7, 1, 1], x => withFirst(x.add(1000), 0)],
+    ['many channels', [512, 1100, 2, 1], x => withFirst(x.add(-50), 0)],
+    ['equal numbers', [16, 3, 32, 32], x => x.mul(0).add(0.1)],
+  ]
+  const withFirst = (x: Tensor, value: number) => (x.at(0, slice(), 0, 0).fill_(value), x)
+  const withLast = (x: Tensor, value: number) => (x.at(-1, slice(), -1, -1).fill_(value), x)
+  const withFirstSample = (x: Tensor, value: number) => (x.at(0).add_(value), x)
+
+  test.each(
+    hard.flatMap(each => (['contiguous', 'channelsLast'] as const).map(format => [format, ...each] as const)),
+  )('%s, %s: the statistics are those of float64', (memoryFormat, _, shape, change) => {
+    manualSeed(12)
+    scope(() => {
+      const x = change(randn(shape)).contiguous({ memoryFormat })
+      const channels = shape[1]!
+      const norm = new nn.BatchNorm2d(channels, { momentum: 1, eps: 1e-12 })
+      const reference = new nn.BatchNorm2d(channels, { momentum: 1, eps: 1e-12, dtype: 'float64' })
+      const output = norm.forwardActivated(x, null, relu)
+      const expected = reference.forward(x.to('float64')).relu()
+      const off = (a: Tensor, b: Tensor) => a.to('float64').sub(b).abs().div(b.abs().add(1e-12)).max().item()
+      expect(off(norm.running_var!, reference.running_var!)).toBeLessThan(1.2e-7)
+      expect(off(norm.running_mean!, reference.running_mean!)).toBeLessThan(1e-6)
+      if (reference.running_var!.min().item() > 1e-6) {
+        // What float32 keeps of x is all that the output can know.
+        const digits = x.abs().max().item() / Math.sqrt(reference.running_var!.min().item())
+        expect(difference(output, expected)).toBeLessThan(3e-7 * Math.max(4, digits))
+      }
+    })
+  })
+
+  test('a large mean takes no digits from the gradients either', () => {
+    manualSeed(13)
+    for (const memoryFormat of ['contiguous', 'channelsLast'] as const)
+      for (const size of [2, 16])
+        scope(() => {
+          const x = randn([64, 4, size, size]).add(3000.7).contiguous({ memoryFormat })
+          const gradient = randn([64, 4, size, size]).add(5)
+          const [norm, reference] = [new nn.BatchNorm2d(4), new nn.BatchNorm2d(4, { dtype: 'float64' })]
+          const [input, wide] = [leaf(x), leaf(x.to('float64'))]
+          norm.forwardActivated(input, zeros(x.shape), none).backward({ gradient })
+          reference.forward(wide).backward({ gradient: gradient.to('float64') })
+          expect(difference(norm.weight!.grad!, reference.weight!.grad!)).toBeLessThan(1e-6)
+          expect(difference(input.grad!, wide.grad!)).toBeLessThan(1e-5)
+        })
+  })
+
+  test('what is negative only by a bit is read as such', () => {
+    manualSeed(14)
+    for (const shape of [
+      [3, 4, 5, 5],
+      [8, 4, 2, 2],
+    ])
+      // prettier-ignore
+      scope(() => {
+        const [x, added, gradient] = [randn(shape), randn(shape), randn(shape)]
+        const negated = (t: Tensor) => torch._negView(t.neg())
+        const run = (change: (t: Tensor) => Tensor) => {
+          const [a, b] = [leaf(x), leaf(added)]
+          const norm = makeNorm(4, 'float32')
+          noGrad(() => {
+            for (const each of [norm.weight!, norm.bias!, norm.running_mean!, norm.running_var!]) each.fill_(0.5)
+          })
+          norm.weight = leaf(change(norm.weight!.detach()))
+          const output = norm.forwardActivated(change(a), change(b), relu)
+          output.backward({ gradient: change(gradient) })
+          return [output, a.grad!, b.grad!, norm.weight.grad!, norm.running_var!, norm.eval().forwardActivated(change(x), change(added), relu)] // prettier-ignore
+        }
+        const expected = run(t => t)
+        run(negated).forEach((each, i) => expect(difference(each, expected[i]!.to('float64'))).toBeLessThan(1e-6))
+      })
+  })
+
+  test('the gradient of what depends on itself counts once', () => {
+    manualSeed(15)
+    scope(() => {
+      const x = leaf(randn([3, 4, 3, 3], { dtype: 'float64' }))
+      const norm = makeNorm(4, 'float64')
+      const run = (forward: (x: Tensor, added: Tensor) => Tensor) => {
+        const first = grad([forward(x, x.mul(x).add(1)).pow(2).sum()], [x], { createGraph: true })
+        return [...first, ...grad([first[0]!.pow(3).sum()], [x])]
+      }
+      const actual = run((input, added) => norm.forwardActivated(input, added, relu))
+      const expected = run((input, added) => byOperators(norm, input, added, relu))
+      actual.forEach((each, i) => expect(difference(each, expected[i]!)).toBeLessThan(1e-9))
+    })
   })
 
   test('a layer without parameters, and one that averages all batches', () => {

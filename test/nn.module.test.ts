@@ -252,6 +252,20 @@ describe('to', () => {
       expect(() => optimizer.step()).not.toThrow()
     })
 
+    test('has no way back, and leaves the parts that have data where they are', () => {
+      const [plain, meta] = [new nn.Linear(2, 2), new nn.Linear(2, 2).to('meta')]
+      const both = new nn.Sequential(plain, meta)
+      expect(errorOf(() => both.to({ device: 'cpu', dtype: 'float64' })).code).toBe('ERR_NOT_IMPLEMENTED')
+      expect(plain.weight.dtype).toBe('float32')
+    })
+
+    test('is refused with a dtype that parameters cannot have, and moves no buffer', () => {
+      const norm = new nn.BatchNorm1d(2)
+      for (const target of ['int32', { device: 'meta', dtype: 'int64' }] as const)
+        expect(errorOf(() => norm.to(target)).code).toBe('ERR_DTYPE')
+      for (const each of [...norm.parameters(), ...norm.buffers()]) expect(each.device).toBe('cpu')
+    })
+
     test('has no way back', () => {
       const linear = new nn.Linear(2, 2).to('meta')
       expect(errorOf(() => linear.to('cpu'))).toMatchObject({

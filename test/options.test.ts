@@ -226,7 +226,9 @@ describe('training functions', () => {
   const refused: [name: string, value: unknown][] = [
     ...['5', Number.NaN, -1, 2.5, 0, null, Infinity].map((value): [string, unknown] => ['epochs', value]),
     ...['0.1', null, -1, Number.NaN, Infinity].map((value): [string, unknown] => ['lr', value]),
-    ['clipGradNorm', 0],
+    ['clipGradNorm', -1],
+    ['clipGradNorm', Number.NaN],
+    ['schedulerMetric', 1],
     ['clipGradNorm', '1'],
     ['logEvery', 0],
     ['log', 'yes'],

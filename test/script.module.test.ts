@@ -370,6 +370,14 @@ describe.skipIf(reason)(`a file trains as any module${reason}`, () => {
     expect(model.parameters().every(({ device }) => device === 'cpu')).toBe(true)
   })
 
+  test("to 'meta' moves nothing of a module that has a TorchScript module behind other parts", async () => {
+    const whole = new nn.ModuleList([new nn.Linear(2, 2), new nn.BatchNorm1d(2), await load('student')] as nn.Module[])
+    expect(errorOf(() => whole.to('meta')).code).toBe('ERR_NOT_IMPLEMENTED')
+    expect(errorOf(() => whole.to({ device: 'meta', dtype: 'float64' })).code).toBe('ERR_NOT_IMPLEMENTED')
+    for (const each of [...whole.parameters(), ...whole.buffers()]) expect(each.device).toBe('cpu')
+    for (const each of whole.parameters()) expect(each.dtype).toBe('float32')
+  })
+
   test('dtype converts while loading', async () => {
     const model = (await load('student', { dtype: 'bfloat16' })).eval()
     expect(new Set(model.parameters().map(parameter => parameter.dtype))).toEqual(new Set(['bfloat16']))

@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 import {
   arange,
@@ -69,6 +70,79 @@ describe('tensor()', () => {
     expect(codeOf(() => tensor([1n, 2]))).toBe('ERR_ARGUMENT')
   })
 
+  it.each([
+    ['300 for uint8', [300], 'uint8'],
+    ['-1 for uint8', [-1], 'uint8'],
+    ['255.5 for uint8', [255.5], 'uint8'],
+    ['128 for int8', [128], 'int8'],
+    ['-32769 for int16', [-32769], 'int16'],
+    ['2^31 for int32', [2 ** 31], 'int32'],
+    ['2^63 for int64', [2 ** 63], 'int64'],
+    ['NaN for int64', [NaN], 'int64'],
+    ['-Infinity for int32', [-Infinity], 'int32'],
+    ['a bigint of 2^63', [2n ** 63n], undefined],
+    ['a bigint below -2^63', [-(2n ** 63n) - 1n], 'int64'],
+    ['a bigint of 300 for uint8', [300n], 'uint8'],
+    ['2^64 for uint64', [2n ** 64n], 'uint64'],
+    ['-1 for uint64', [-1n], 'uint64'],
+    ['65536 for uint16', [65536], 'uint16'],
+    ['-1 for uint32', [-1], 'uint32'],
+    ['a bigint beyond all floats', [10n ** 400n], 'float64'],
+    ['a complex number for float32', [{ re: 1, im: 0 }], 'float32'],
+  ] as const)('refuses what the dtype does not hold: %s', (_, data, dtype) => {
+    const options = dtype === undefined ? {} : { dtype }
+    expect(codeOf(() => tensor(data as never, options))).toBe('ERR_ARGUMENT')
+  })
+
+  it('says which element does not fit', () => {
+    expect(() =>
+      tensor(
+        [
+          [1, 2],
+          [3, 300],
+        ],
+        { dtype: 'uint8' },
+      ),
+    ).toThrow(/^tensor: data\[1\]\[1\]: expected a number from 0 to 255 for dtype uint8, got 300$/)
+  })
+
+  it('takes the ends of the range, cuts fractions off, and mixes bigints where there is a dtype', () => {
+    expect(tensor([0, 255], { dtype: 'uint8' }).tolist()).toEqual([0, 255])
+    expect(tensor([-(2 ** 63)], { dtype: 'int64' }).toTypedArray()).toEqual(BigInt64Array.of(-(2n ** 63n)))
+    expect(tensor([1.9, -1.9], { dtype: 'int64' }).tolist()).toEqual([1, -1])
+    expect(tensor([1n, 2.5, true], { dtype: 'int32' }).tolist()).toEqual([1, 2, 1])
+    expect(tensor([1n, 2.5], { dtype: 'float64' }).tolist()).toEqual([1, 2.5])
+    expect(tensor([2n ** 70n], { dtype: 'float32' }).item()).toBe(2 ** 70)
+    expect(tensor([true, 2n]).dtype).toBe('int64')
+    expect(tensor([NaN, 0.5, 0], { dtype: 'bool' }).tolist()).toEqual([true, true, false])
+    expect(tensor([2n ** 64n], { dtype: 'bool' }).tolist()).toEqual([true])
+  })
+
+  it('holds unsigned integers of 64 bits', () => {
+    const x = tensor([2n ** 64n - 1n, 5n], { dtype: 'uint64' })
+    expect(x.toTypedArray()).toEqual(BigUint64Array.of(2n ** 64n - 1n, 5n))
+    expect(x.at(1).item()).toBe(5)
+    expect(codeOf(() => x.at(0).item())).toBe('ERR_PRECISION')
+  })
+
+  it('takes complex numbers', () => {
+    expect(tensor([{ re: 1, im: -2 }, 3]).dtype).toBe('complex64')
+    expect(tensor([{ re: 1, im: -2 }, 3], { dtype: 'complex128' }).tolist()).toEqual([
+      { re: 1, im: -2 },
+      { re: 3, im: 0 },
+    ])
+    const x = tensor([[{ re: 1, im: -2 }]])
+    expect(tensor(x.tolist() as never).equal(x)).toBe(true)
+  })
+
+  it('refuses holes and arrays that hold themselves', () => {
+    // eslint-disable-next-line no-sparse-arrays
+    expect(codeOf(() => tensor([1, , 3] as never))).toBe('ERR_ARGUMENT')
+    const endless: unknown[] = []
+    endless.push(endless)
+    expect(codeOf(() => tensor(endless as never))).toBe('ERR_ARGUMENT')
+  })
+
   it('refuses an unknown dtype and device by name', () => {
     expect(() => tensor([1], { dtype: 'float31' as DType })).toThrow(/expected one of float32.*"float31"/)
     expect(codeOf(() => tensor([1], { dtype: 'float31' as DType }))).toBe('ERR_DTYPE')
@@ -88,6 +162,19 @@ describe('typed arrays', () => {
     const copy = x.toTypedArray() as Float32Array
     copy[0] = 9
     expect(x.at(0, 0).item()).toBe(1)
+  })
+
+  it('of other realms, and of clamped bytes, are taken by their names', () => {
+    const foreign = runInNewContext('new Float64Array([1, 2])') as Float64Array
+    expect(tensor(foreign).dtype).toBe('float64')
+    expect(fromTypedArray(runInNewContext('new Uint8Array(2)') as Uint8Array, [2]).dtype).toBe('uint8')
+    expect(tensor(new Uint8ClampedArray([1]) as never).dtype).toBe('uint8')
+    expect(tensor(Buffer.of(7)).tolist()).toEqual([7])
+    expect(codeOf(() => tensor(new DataView(new ArrayBuffer(8)) as never))).toBe('ERR_ARGUMENT')
+  })
+
+  it('convert to another dtype as to() does', () => {
+    expect(fromTypedArray(Int32Array.of(300, -1), [2], { dtype: 'uint8' }).tolist()).toEqual([44, 255])
   })
 
   it('may be views into larger buffers', () => {

@@ -1,10 +1,13 @@
 /**
  * The process that `threads.waiting.test.ts` watches. Prints how many threads it has: `teams`: before and after work on
- * the JavaScript thread, and after work off it; `competition`: again and again while it computes. Plain JavaScript on the
- * compiled package: what compiles TypeScript has threads too.
+ * the JavaScript thread, and after work off it; `competition`: again and again while it computes. `environment` and
+ * `worker`: what is in the environment afterwards, here and in a child. Plain JavaScript on the compiled package: what
+ * compiles TypeScript has threads too.
  */
+import { execFileSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { Worker } from 'node:worker_threads'
 import { data, nn, ones, randn, scope, trainClassifier } from '../dist/index.js'
 
 const threads = () => readdirSync('/proc/self/task').length
@@ -31,7 +34,22 @@ async function teams() {
   return { before, computed, trained: threads() }
 }
 
-if (process.argv[2] === 'teams') console.log(JSON.stringify(await teams()))
+function environment() {
+  const child = execFileSync(process.execPath, ['-p', 'process.env.GOMP_SPINCOUNT ?? ""'], {
+    encoding: 'utf8',
+  })
+  console.log(JSON.stringify({ own: process.env['GOMP_SPINCOUNT'] ?? null, child: child.trim() }))
+}
+
+const mode = process.argv[2]
+if (mode === 'environment') {
+  ones([1]).item()
+  environment()
+} else if (mode === 'worker') {
+  const program = `import(${JSON.stringify(new URL('../dist/index.js', import.meta.url).href)})
+    .then(({ ones }) => ones([1]).item())`
+  new Worker(program, { eval: true }).on('exit', environment)
+} else if (mode === 'teams') console.log(JSON.stringify(await teams()))
 else {
   await readFile(new URL(import.meta.url)) // starts Node's own threads
   console.log(threads()) // before libtorch is loaded

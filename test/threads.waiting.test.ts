@@ -1,10 +1,10 @@
-/** How OpenMP's threads wait, seen from their number in processes of their own. */
-import { spawn, type ChildProcess } from 'node:child_process'
+/** OpenMP's threads: how many there are, and how long they wait for the next operator; seen in processes of their own. */
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { availableParallelism } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { tellsWaitingTime } from '../lib/native/addon.js'
+import { loadAddon } from '../lib/native/loader.js'
 
 const child = fileURLToPath(new URL('threads.waiting.child.js', import.meta.url))
 
@@ -30,12 +30,15 @@ async function firstLine(process: ChildProcess): Promise<string> {
   return expect.fail('the process printed nothing')
 }
 
+const unset = { GOMP_SPINCOUNT: undefined, OMP_WAIT_POLICY: undefined }
+
 describe.skipIf(process.platform !== 'linux')('the threads of parallel operators', () => {
   it(
     'belong to the JavaScript thread or to training off it, not to both',
     async () => {
-      const fixed = { OMP_NUM_THREADS: '2', GOMP_SPINCOUNT: '1000' } // no more threads while others compete
-      const { before, computed, trained } = JSON.parse(await firstLine(start('teams', fixed))) as Teams
+      const { before, computed, trained } = JSON.parse(
+        await firstLine(start('teams', { OMP_NUM_THREADS: '2' })),
+      ) as Teams
       expect(computed).toBe(before + 1)
       // Training keeps a thread of its own. Its team has ended, and so had that of the JavaScript thread.
       expect(trained).toBe(before + 1)
@@ -43,27 +46,24 @@ describe.skipIf(process.platform !== 'linux')('the threads of parallel operators
     2 * patience,
   )
 
-  it.skipIf(!tellsWaitingTime())(
-    'sleep between operators while others compete for the processors',
-    async () => {
-      const processors = availableParallelism()
+  it.each(['1', '2'])(
+    'are as many as OMP_NUM_THREADS=%s says, also while others compete for the processors',
+    async given => {
       const others: ChildProcess[] = []
       const compete = () => {
-        for (let i = 0; i < 2 * processors; i++)
+        for (let i = 0; i < 2 * availableParallelism(); i++)
           others.push(spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore', timeout: patience }))
       }
-      const free = { OMP_NUM_THREADS: '2', GOMP_SPINCOUNT: undefined, OMP_WAIT_POLICY: undefined }
-      const watched = start('competition', free)
+      const watched = start('competition', { ...unset, OMP_NUM_THREADS: given })
       try {
-        let before = NaN
-        // More threads than processors are kept, which is what makes GNU OpenMP put them to sleep. Without them there
-        // are at most two more than before: the one that watches, and the second of the team that computes.
+        const counts: number[] = []
         for await (const line of createInterface(watched.stdout!)) {
-          if (others.length === 0) compete()
-          if (Number.isNaN(before)) before = Number(line)
-          else if (Number(line) > before + 2) return
+          if (counts.length === 0) compete()
+          if (counts.push(Number(line)) > 20) break
         }
-        expect.fail('the process ended')
+        const [before, ...computing] = counts
+        expect(computing).toHaveLength(20)
+        expect(Math.max(...computing)).toBe(before! + Number(given) - 1)
       } finally {
         for (const each of [watched, ...others]) each.kill('SIGKILL')
       }
@@ -71,3 +71,51 @@ describe.skipIf(process.platform !== 'linux')('the threads of parallel operators
     2 * patience,
   )
 })
+
+/** What libgomp says, when it is loaded, of how long it lets threads spin; where the libtorch comes with it. */
+describe.skipIf(!usesLibgomp())('GNU OpenMP', () => {
+  function spinCount(mode: string, environment: NodeJS.ProcessEnv): { said: string[]; afterwards: string } {
+    const { stdout, stderr, status } = spawnSync(process.execPath, [child, mode], {
+      env: { ...process.env, ...unset, OMP_DISPLAY_ENV: 'verbose', ...environment },
+      encoding: 'utf8',
+      timeout: patience,
+    })
+    expect(status, stderr).toBe(0)
+    return {
+      said: Array.from(stderr.matchAll(/GOMP_SPINCOUNT = '(.*)'/g), match => match[1]!),
+      afterwards: stdout.trim(),
+    }
+  }
+
+  it.each([
+    ['the main thread', 'environment'],
+    ['a worker', 'worker'],
+  ])(
+    'spins for a moment where Alambic is first used in %s, and children hear nothing of it',
+    (_, mode) => {
+      expect(spinCount(mode, {})).toEqual({ said: ['5000'], afterwards: '{"own":null,"child":""}' })
+    },
+    patience,
+  )
+
+  it.each([
+    [{ GOMP_SPINCOUNT: '77' }, '77', '77'],
+    [{ OMP_WAIT_POLICY: 'passive' }, '0', null],
+    [{ OMP_WAIT_POLICY: 'active', GOMP_SPINCOUNT: '5' }, '5', '5'],
+  ])(
+    'does what the environment says: %j',
+    (environment, expected, own) => {
+      const { said, afterwards } = spinCount('environment', environment)
+      expect(said).toEqual([expected])
+      expect(JSON.parse(afterwards)).toEqual({ own, child: own ?? '' })
+    },
+    patience,
+  )
+})
+
+function usesLibgomp(): boolean {
+  Object.assign(process.report, { excludeNetwork: true })
+  loadAddon()
+  const { sharedObjects } = process.report.getReport() as unknown as { sharedObjects: string[] }
+  return sharedObjects.some(path => path.includes('libgomp'))
+}

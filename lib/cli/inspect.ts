@@ -48,7 +48,8 @@ async function showWeights(file: string, { json }: InspectFlags): Promise<void> 
   console.log(json ? JSON.stringify(summary, null, 2) : formatWeights(summary))
 }
 
-export function formatWeights({ file, format, tensors, values, metadata, totals }: WeightsSummary): string {
+export function formatWeights(summary: WeightsSummary): string {
+  const { file, format, tensors, values, unknown, metadata, totals } = summary
   const hasNotes = tensors.some(tensor => noteOf(tensor) !== '')
   const table = new Table({
     head: ['key', 'shape', 'dtype', 'bytes', ...(hasNotes ? ['memory'] : [])],
@@ -66,6 +67,9 @@ export function formatWeights({ file, format, tensors, values, metadata, totals 
     `${printable(file)}: ${format}`,
     table.toString(),
     ...others,
+    ...Object.entries(unknown).map(
+      ([key, what]) => `${printable(key)}: ${printable(what).slice(0, 100)}, which is not read`,
+    ),
     `${grouped(totals.tensors)} tensor${totals.tensors === 1 ? '' : 's'}, ${grouped(totals.elements)} elements, ${grouped(totals.bytes)} bytes ` +
       `in a file of ${grouped(totals.fileBytes)}`,
   ].join('\n')

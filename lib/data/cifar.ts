@@ -1,35 +1,46 @@
 import { join } from 'node:path'
 import { CIFAR100_COARSE_CLASSES, CIFAR100_FINE_CLASSES, CIFAR10_CLASSES } from './class-names.js'
-import { DEFAULT_MAX_BYTES, findFiles, formatError, readBytes } from './files.js'
+import { DEFAULT_MAX_BYTES, findFiles, formatError, namedFiles, readBytes } from './files.js'
 import { isGzip } from './gunzip.js'
 import { ImageDataset } from './image-dataset.js'
 import { checkLabels } from './labels.js'
-import { oneOf, readOptions, type Kinds } from '../options.js'
+import { listOf, oneOf, readOptions, text, type Kinds } from '../options.js'
 import { trainTestOptions, type SplitOptions } from './mnist.js'
 
-export interface Cifar100Options extends SplitOptions {
+export interface CifarOptions extends SplitOptions {
+  /** Names of the files of the binary version, in `dir` or absolute, where they are others than the published ones. */
+  files?: readonly string[]
+}
+
+export interface Cifar100Options extends CifarOptions {
   /** 100 classes, or the 20 superclasses. Default: `'fine'`. */
   labels?: 'fine' | 'coarse'
 }
 
-const cifar100Options: Kinds<Cifar100Options> = { ...trainTestOptions, labels: oneOf('fine', 'coarse') }
+const cifarOptions: Kinds<CifarOptions> = { ...trainTestOptions, files: listOf(text, 'names of files') }
+
+const cifar100Options: Kinds<Cifar100Options> = { ...cifarOptions, labels: oneOf('fine', 'coarse') }
 
 /**
  * CIFAR-10: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `data_batch_1.bin` … `data_batch_5.bin` and
  * `test_batch.bin`, in `dir` or in its `cifar-10-batches-bin`. Normalised by mean 0.4914, 0.4822, 0.4465 and std
- * 0.2470, 0.2435, 0.2616 unless told otherwise.
+ * 0.2470, 0.2435, 0.2616 unless told otherwise: published weights want what they were trained with
+ * (`models.preprocessingOf`).
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadCifar10(dir: string, options: SplitOptions = {}): Promise<ImageDataset> {
+export async function loadCifar10(dir: string, options: CifarOptions = {}): Promise<ImageDataset> {
   const {
     train = true,
     mean = CIFAR10_MEAN,
     std = CIFAR10_STD,
     augment,
-  } = readOptions('loadCifar10', options, trainTestOptions)
+    files: named,
+  } = readOptions('loadCifar10', options, cifarOptions)
   const names = train ? [1, 2, 3, 4, 5].map(batch => `data_batch_${batch}.bin`) : ['test_batch.bin']
-  const files = await findCifar('CIFAR-10', dir, 'cifar-10-batches-bin', names)
+  const files = named
+    ? namedFiles(dir, named)
+    : await findCifar('CIFAR-10', dir, 'cifar-10-batches-bin', names)
   const { pixels, labels } = await readRecords(files, [{ name: 'label', classes: 10 }])
   const shape = IMAGE_SHAPE
   return new ImageDataset({ pixels, labels: labels[0]!, shape, classes: CIFAR10_CLASSES, mean, std, augment })
@@ -38,7 +49,7 @@ export async function loadCifar10(dir: string, options: SplitOptions = {}): Prom
 /**
  * CIFAR-100: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `train.bin` and `test.bin`, in `dir` or in
  * its `cifar-100-binary`. Normalised by mean 0.5071, 0.4865, 0.4409 and std 0.2673, 0.2564, 0.2762 unless told
- * otherwise.
+ * otherwise: published weights want what they were trained with (`models.preprocessingOf`).
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
@@ -49,9 +60,10 @@ export async function loadCifar100(dir: string, options: Cifar100Options = {}): 
     mean = CIFAR100_MEAN,
     std = CIFAR100_STD,
     augment,
+    files: named,
   } = readOptions('loadCifar100', options, cifar100Options)
   const names = [train ? 'train.bin' : 'test.bin']
-  const files = await findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
+  const files = named ? namedFiles(dir, named) : await findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
   const { pixels, labels } = await readRecords(files, [
     { name: 'coarse label', classes: 20 },
     { name: 'fine label', classes: 100 },

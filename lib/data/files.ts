@@ -1,7 +1,8 @@
 import { readdir, readFile, stat } from 'node:fs/promises'
-import { basename, join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { AlambicError } from '../errors.js'
+import { AlambicError, argumentError } from '../errors.js'
+import { isURL } from '../realms.js'
 
 /** Larger files are refused unless the caller allows more: 2 GiB, three times the largest idx file in common use. */
 export const DEFAULT_MAX_BYTES = 2 ** 31
@@ -46,7 +47,19 @@ export async function readBytes(path: string | URL, maxBytes: number): Promise<B
 
 /** How a path is named in messages. */
 export function displayName(path: string | URL): string {
-  return path instanceof URL ? fileURLToPath(path) : path
+  return isURL(path) ? fileURLToPath(path) : path
+}
+
+/**
+ * The paths of files that the caller names.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for names that are none
+ */
+export function namedFiles(dir: string, names: readonly string[]): string[] {
+  const isNames =
+    Array.isArray(names) && names.length > 0 && names.every(name => typeof name === 'string' && name !== '')
+  if (!isNames) throw argumentError('files', 'names of files', names)
+  return (names as readonly string[]).map(name => resolve(dir, name))
 }
 
 /**

@@ -1,6 +1,7 @@
 import { notNegative, readOptions, type Kinds } from '../options.js'
 import { endianness } from 'node:os'
 import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes } from './files.js'
+import { bytesOf, isUint8Array } from '../realms.js'
 import { gunzip, isGzip } from './gunzip.js'
 
 const ELEMENT_TYPES = {
@@ -44,8 +45,8 @@ export async function readIdx(
   options: ReadIdxOptions = {},
 ): Promise<IdxArray> {
   const { maxBytes = DEFAULT_MAX_BYTES } = readOptions('readIdx', options, idxOptions)
-  const name = source instanceof Uint8Array ? 'idx data' : displayName(source)
-  const stored = source instanceof Uint8Array ? source : await readBytes(source, maxBytes)
+  const name = isUint8Array(source) ? 'idx data' : displayName(source)
+  const stored = isUint8Array(source) ? bytesOf(source) : await readBytes(source, maxBytes)
   const content = isGzip(stored)
     ? await gunzip(stored, name, head => parseHeader(head, name, maxBytes).totalBytes)
     : stored

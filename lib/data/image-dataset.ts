@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import { AlambicError, argumentError } from '../errors.js'
 import { anything, boolean, listOf, readOptions, text, type Kinds } from '../options.js'
+import { isUint8Array } from '../realms.js'
 import { fromTypedArray } from '../tensor.js'
 import { checkIndices, splitIndices, splitOptions, type Batch, type Dataset } from './dataset.js'
 import { checkLabels } from './labels.js'
@@ -160,7 +161,7 @@ export class ImageDataset implements Dataset {
     const { shape, classes, mean, std, augment } = this
     const size = this.#imageSize
     const pixels = new Uint8Array(indices.length * size)
-    const labels = new (this.labels instanceof Uint8Array ? Uint8Array : Int32Array)(indices.length)
+    const labels = new (isUint8Array(this.labels) ? Uint8Array : Int32Array)(indices.length)
     for (let to = 0; to < indices.length; to++) {
       const from = indices[to]!
       pixels.set(this.pixels.subarray(from * size, (from + 1) * size), to * size)

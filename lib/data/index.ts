@@ -1,7 +1,8 @@
 /** Data sets, their files, and batches of them: the namespace `data`. */
-export { loadCifar10, loadCifar100, type Cifar100Options } from './cifar.js'
+export { loadCifar10, loadCifar100, type Cifar100Options, type CifarOptions } from './cifar.js'
 export { randomSplit, Subset, type Batch, type Dataset } from './dataset.js'
 export { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
+export { convertImages, type ImageConversion, type ImageFormat } from './image-format.js'
 export { ImageDataset, type ImageDatasetInit, type ImageOptions } from './image-dataset.js'
 export { DataLoader, type DataLoaderOptions } from './loader.js'
 export {
@@ -9,6 +10,7 @@ export {
   loadIdxImages,
   loadMnist,
   type IdxImageOptions,
+  type MnistOptions,
   type SplitOptions,
 } from './mnist.js'
 export type { Augmentation, ImageShape } from './pixels.js'

@@ -1,9 +1,10 @@
 import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
+import { isUint8Array } from '../realms.js'
 import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
-import { displayName, findFiles, formatError } from './files.js'
+import { displayName, findFiles, formatError, namedFiles } from './files.js'
 import { idxOptions, readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
-import { boolean, listOf, readOptions, text, type Kinds } from '../options.js'
+import { boolean, listOf, readOptions, text, type Kind, type Kinds } from '../options.js'
 import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.js'
 import { checkLabels } from './labels.js'
 
@@ -12,7 +13,22 @@ export interface SplitOptions extends ImageOptions {
   train?: boolean
 }
 
+export interface MnistOptions extends SplitOptions {
+  /** Names of the idx files, in `dir` or absolute, where they are others than the published ones. */
+  files?: { images: string; labels: string }
+}
+
 export const trainTestOptions: Kinds<SplitOptions> = { ...imageOptions, train: boolean }
+
+const twoFiles: Kind = {
+  expected: '{ images, labels }, the names of two files',
+  fits: value => {
+    const { images, labels } = (value ?? {}) as { images?: unknown; labels?: unknown }
+    return typeof images === 'string' && typeof labels === 'string'
+  },
+}
+
+const mnistOptions: Kinds<MnistOptions> = { ...trainTestOptions, files: twoFiles }
 
 /**
  * MNIST: 60,000 and 10,000 handwritten digits, 1×28×28, as idx files with or without `.gz`
@@ -21,14 +37,15 @@ export const trainTestOptions: Kinds<SplitOptions> = { ...imageOptions, train: b
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadMnist(dir: string, options: SplitOptions = {}): Promise<ImageDataset> {
+export async function loadMnist(dir: string, options: MnistOptions = {}): Promise<ImageDataset> {
   const {
     train = true,
     mean = [0.1307],
     std = [0.3081],
     augment,
-  } = readOptions('loadMnist', options, trainTestOptions)
-  return loadDirectory('MNIST', dir, train, { classes: MNIST_CLASSES, mean, std, augment })
+    files,
+  } = readOptions('loadMnist', options, mnistOptions)
+  return loadDirectory('MNIST', dir, train, files, { classes: MNIST_CLASSES, mean, std, augment })
 }
 
 /**
@@ -37,14 +54,20 @@ export async function loadMnist(dir: string, options: SplitOptions = {}): Promis
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadFashionMnist(dir: string, options: SplitOptions = {}): Promise<ImageDataset> {
+export async function loadFashionMnist(dir: string, options: MnistOptions = {}): Promise<ImageDataset> {
   const {
     train = true,
     mean = [0.286],
     std = [0.353],
     augment,
-  } = readOptions('loadFashionMnist', options, trainTestOptions)
-  return loadDirectory('FashionMNIST', dir, train, { classes: FASHION_MNIST_CLASSES, mean, std, augment })
+    files,
+  } = readOptions('loadFashionMnist', options, mnistOptions)
+  return loadDirectory('FashionMNIST', dir, train, files, {
+    classes: FASHION_MNIST_CLASSES,
+    mean,
+    std,
+    augment,
+  })
 }
 
 export interface IdxImageOptions extends ImageOptions {
@@ -97,8 +120,13 @@ async function loadDirectory(
   name: 'MNIST' | 'FashionMNIST',
   dir: string,
   train: boolean,
+  named: MnistOptions['files'],
   options: IdxImageOptions,
 ): Promise<ImageDataset> {
+  if (named !== undefined) {
+    const [images, labels] = namedFiles(dir, [named.images, named.labels])
+    return loadIdxImages(images!, labels!, options)
+  }
   const part = train ? 'train' : 't10k'
   const wanted = [fileNames(part, 'images', 3), fileNames(part, 'labels', 1)]
   const [imagesFile, labelsFile] = await findFiles(name, [dir, join(dir, name, 'raw')], wanted)
@@ -118,7 +146,7 @@ function expectBytes(
   file: string,
 ): { shape: number[]; data: Uint8Array } {
   const { type, shape, data } = array
-  if (data instanceof Uint8Array && shape.length === dimensions) return { shape, data }
+  if (isUint8Array(data) && shape.length === dimensions) return { shape, data }
   throw formatError(file, {
     offset: 2,
     expected: `${content}: uint8 elements in ${dimensions} dimensions (08 0${dimensions})`,

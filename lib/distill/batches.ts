@@ -67,16 +67,17 @@ function isPromise(value: unknown): boolean {
  * Asks for each batch as soon as the one before is handed out, so that a loader which waits for files, for a worker, or
  * for its turn does so while a step runs elsewhere.
  *
+ * @param begun when the second may be asked for: as it would be if the first step began at once
  * @internal
  */
-export function prefetch(loader: Batches): Batches {
+export function prefetch(loader: Batches, begun: Promise<void>): Batches {
   const batches = {
     async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
       const iterator =
         Symbol.asyncIterator in loader ? loader[Symbol.asyncIterator]() : loader[Symbol.iterator]()
       // A turn later: whoever has got a batch is to begin with it first.
-      const ask = () => {
-        const asked = nextTurn().then(() => iterator.next())
+      const ask = (after?: Promise<void>) => {
+        const asked = (after ?? Promise.resolve()).then(nextTurn).then(() => iterator.next())
         asked.catch(() => undefined) // thrown where it is awaited, which may be a step later
         return asked
       }
@@ -85,7 +86,7 @@ export function prefetch(loader: Batches): Batches {
         for (;;) {
           const result = await next
           if (result.done) return
-          next = ask()
+          next = ask(begun)
           yield result.value
         }
       } finally {

@@ -7,10 +7,18 @@ import type { Module } from '../nn/module.js'
 import { Optimizer } from '../optim/index.js'
 import { getRngState, setRngState } from '../random.js'
 import type { Tensor } from '../tensor.js'
+import { isError } from '../realms.js'
 import { describeRead, ReadLog } from '../trace/reads.js'
 import { withScopes } from '../trace/scopes.js'
 import type { LossParts } from './fit.js'
-import { learnFrom, refuseNonFinite, trainStep, type LossValues, type StepContext } from './step.js'
+import {
+  learnFrom,
+  refuseNonFinite,
+  refuseNonFiniteNorm,
+  trainStep,
+  type LossValues,
+  type StepContext,
+} from './step.js'
 
 /** How `compile: true` went. */
 export interface CompilationReport {
@@ -101,7 +109,16 @@ export class CompiledSteps {
   }
 
   /**
-   * Takes one step, where {@link takes} says that it does. Every tensor that it makes here belongs to the scope around; the batch may be disposed of when this
+   * Records anew at the next step of each shape: if it is not what it was, steps run as ever from then on. For steps
+   * that nobody asked to be compiled: a callback may have changed a number that the loss takes from a field.
+   */
+  recheck(): void {
+    for (const state of this.states.values()) state.isConfirmed = false
+  }
+
+  /**
+   * Takes one step, where {@link takes} says that it does. Every tensor that it makes here belongs to the scope around;
+   * the batch may be disposed of when this
    * returns, which is before the step is done.
    *
    * @throws AlambicError `ERR_NAN_LOSS` before any weight has changed; what the loss throws
@@ -121,10 +138,12 @@ export class CompiledSteps {
 
   private async run({ recording, names }: State, batch: Batch, where: string): Promise<LossValues> {
     this.context.optimizer.prepareStep()
-    const losses = await this.native!.run(recording, [batch.data.handle, batch.labels.handle])
+    const numbers = await this.native!.run(recording, [batch.data.handle, batch.labels.handle])
     if (this.hasGraphs) this.reportGraph()
-    const values = Object.fromEntries(names.map((name, i) => [name, losses[i]!]))
+    const values = Object.fromEntries(names.map((name, i) => [name, numbers[i]!]))
     refuseNonFinite(values, where, this.context.optimizer)
+    const norm = numbers[names.length] // where gradients are clipped
+    if (norm !== undefined) refuseNonFiniteNorm(norm, values, where, this.context.optimizer)
     this.report.steps++
     return values
   }
@@ -141,7 +160,7 @@ export class CompiledSteps {
       // Either the loss cannot be recorded, or it fails anyhow: then it fails again.
       restore()
       const values = trainStep(context, batch, where)
-      this.giveUp(error instanceof Error ? error.message : String(error))
+      this.giveUp(isError(error) ? error.message : String(error))
       return values
     }
     this.report.recordings++
@@ -204,7 +223,8 @@ export function describeStream({ used, beside, inLine }: NonNullable<GraphReport
   return `the teacher runs ${used ? 'beside' : 'before'} the student (${times})`
 }
 
-function reasonAgainst(optimizer: Optimizer): string | undefined {
+/** Why steps of an optimizer cannot be compiled. */
+export function reasonAgainst(optimizer: Optimizer): string | undefined {
   /* eslint-disable @typescript-eslint/unbound-method -- compared only */
   const { step, zeroGrad } = optimizer
   const isOwn =

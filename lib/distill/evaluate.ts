@@ -7,19 +7,22 @@ import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import type { Device } from '../types.js'
 import { rememberModes } from '../nn/modes.js'
-import { device, readOptions, signal, type Kinds } from '../options.js'
+import { anything, device, readOptions, signal, type Kinds } from '../options.js'
 import { batchesOf, checkLoader, checkModel, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
+import { toInputFunction, type ModelInput } from './model-input.js'
 import { Turns } from './turns.js'
 
 export interface EvaluateOptions {
   /** Where the batches are moved. Default: the model's device. */
   device?: Device
+  /** How the model is given a batch's images: a function, or two formats, see {@link ModelInput}. Default: as they are. */
+  input?: ModelInput
   /** Stops between batches; the accuracy is then that of the batches seen. */
   signal?: AbortSignal
 }
 
-const evaluateOptions: Kinds<EvaluateOptions> = { device, signal }
+const evaluateOptions: Kinds<EvaluateOptions> = { device, signal, input: anything }
 
 /**
  * The share of samples whose largest logit is the label's, in percent (0 to 100). The model computes each batch in eval
@@ -34,7 +37,12 @@ export async function evaluate(
 ): Promise<number> {
   checkModel('evaluate: model', model)
   checkLoader('evaluate: loader', loader)
-  const { device = model.parameters()[0]?.device, signal } = readOptions('evaluate', options, evaluateOptions)
+  const {
+    device = model.parameters()[0]?.device,
+    input,
+    signal,
+  } = readOptions('evaluate', options, evaluateOptions)
+  const toModel = toInputFunction('input', input)
   const turns = new Turns()
   const modules = model.modules()
   let correct = 0
@@ -44,7 +52,7 @@ export async function evaluate(
     const restore = rememberModes(modules)
     model.eval()
     try {
-      correct += countCorrect(model, batch, device)
+      correct += countCorrect(model, batch, toModel, device)
     } finally {
       restore()
     }
@@ -56,11 +64,16 @@ export async function evaluate(
   return (100 * correct) / total
 }
 
-function countCorrect(model: Module<[Tensor], Tensor>, { data, labels }: Batch, device?: Device): number {
+function countCorrect(
+  model: Module<[Tensor], Tensor>,
+  { data, labels }: Batch,
+  toModel: (images: Tensor) => Tensor,
+  device?: Device,
+): number {
   try {
     return noGrad(() =>
       scope(() => {
-        const images = device === undefined ? data : data.to(device)
+        const images = toModel(device === undefined ? data : data.to(device))
         const logits = releasingEarly(model, () => model.forward(images))
         const predicted = torch.argmax(logits, { dim: 1 })
         return predicted.eq(labels.to(predicted.device)).sum().item()

@@ -13,7 +13,6 @@ import {
   notNegative,
   oneOf,
   orNull,
-  positive,
   signal,
   type Kinds,
 } from '../options.js'
@@ -22,8 +21,11 @@ import type { Device } from '../types.js'
 import { batchesOf, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
+import type { PreparedTeacher } from './teacher.js'
+import { ScheduleOfTraining, type Schedule } from './schedule.js'
 import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
 import { completed, trainInParts, type DividedContext, type InParts, type LossValues } from './step.js'
+import { chooseByTrial } from './trials.js'
 import { Turns } from './turns.js'
 
 /** The loss to minimise under `total`, and its parts for the log. All scalars. */
@@ -70,11 +72,19 @@ export interface FitOptions {
   lr?: number
   /** Makes another optimizer for the parameters that are trained. */
   optimizer?: (parameters: Tensor[]) => Optimizer | Promise<Optimizer>
-  /** Makes a learning rate schedule. */
+  /**
+   * Makes a learning rate schedule. A `ReduceLROnPlateau` is given the metric of each epoch: with mode `'max'` the
+   * accuracy on the validation data, with mode `'min'` the mean loss of its steps; or {@link schedulerMetric}.
+   */
   scheduler?: (optimizer: Optimizer) => Schedule | Promise<Schedule>
+  /** What the schedule's `step` is given after an epoch, as `({ accuracy }) => accuracy ?? 0`. */
+  schedulerMetric?: (report: EpochReport) => number | Promise<number>
   /** When the schedule's `step()` is called. Default: `'epoch'`. */
   schedulerInterval?: 'epoch' | 'step'
-  /** Clip the gradients to this L2 norm. Default: no clipping. */
+  /**
+   * Clip the gradients to this L2 norm. A norm that is infinite or NaN stops the training before any weight changes, also
+   * with `Infinity`, which clips nothing. Default: no clipping, and no look at the gradients.
+   */
   clipGradNorm?: number
   /** Where batches are moved. Default: the student's device. */
   device?: Device
@@ -89,23 +99,20 @@ export interface FitOptions {
   /** Stops after the current step; the result then covers what was done. */
   signal?: AbortSignal
   /**
-   * `'auto'` picks what makes training faster on this machine, and logs what it picked and why; an object makes some
-   * of the choices by hand. Results then differ from those without it by rounding, or by the precision. Default: no
-   * such thing.
+   * `'auto'` takes some steps with the first batch in several ways (precision, memory format, prepared teacher, threads,
+   * compiled or not), keeps what is faster by 5 %, remembers it for this machine and these models, and logs it with the
+   * figures. `'exact'` does so without bfloat16; an object makes some of the choices by hand, and leaves
+   * {@link compile} alone. The training is as if no trials had been. Results differ from those without `speed` by
+   * rounding, or by the precision. Default: no such thing.
    */
   speed?: Speed
   /**
    * Records what a step does and then does it natively, off this thread, while the next batch is loaded: the event loop
    * stays free. Results are the same, bit for bit. Modules in training must not be used meanwhile (`ERR_BUSY`); between
    * the steps, in `onStep` and `onEpoch`, they may. What cannot be compiled is trained as ever, and the log says why.
-   * Default: false.
+   * Default: false; with `speed: 'auto'` and `'exact'` what is faster.
    */
   compile?: boolean
-}
-
-/** What a learning rate schedule is to the loop. */
-export interface Schedule {
-  step(): void
 }
 
 export const fitOptions: Kinds<FitOptions> = {
@@ -114,7 +121,11 @@ export const fitOptions: Kinds<FitOptions> = {
   optimizer: callback,
   scheduler: callback,
   schedulerInterval: oneOf('epoch', 'step'),
-  clipGradNorm: positive,
+  schedulerMetric: callback,
+  clipGradNorm: {
+    expected: 'a number that is not negative',
+    fits: value => (value as number) >= 0 && typeof value === 'number',
+  },
   device,
   log: orNull(callback),
   logEvery: integer(1),
@@ -129,7 +140,7 @@ export interface TrainingResult {
   history: EpochReport[]
   /** Whether the signal stopped it before the last epoch was done. */
   stopped: boolean
-  /** With `compile: true`. */
+  /** Where steps were to be compiled. */
   compilation?: CompilationReport
 }
 
@@ -141,15 +152,17 @@ export interface Method {
   prepare: (batch: Batch) => Tensor[]
   /** In parts of which each takes its time, so that others have their turn between them. */
   loss: (batch: Batch) => InParts<LossParts>
-  /** After {@link prepare}: what was done to the teacher for speed, for the log. */
-  describeTeacher?: () => string
+  /** The teacher as it was made fast by {@link prepare}. */
+  teacher?: PreparedTeacher
+  /** What besides the modules says what a step computes, such as the layers of features. */
+  key: string
   /** Modules whose weights change, and those that the loss uses besides. */
   modules: { trained: readonly Module[]; used: readonly Module[] }
 }
 
 /**
- * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, before that step changes any weight;
- *   `ERR_ARGUMENT` when the loader yields nothing
+ * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, or the norm of gradients that are clipped, before
+ *   that step changes any weight; `ERR_ARGUMENT` when the loader yields nothing
  */
 export async function fit(
   method: Method,
@@ -162,19 +175,22 @@ export async function fit(
 }
 
 /** How the training of a model is made fast, by the option `speed`. */
-export function planOf(model: Module, { speed, device = model.parameters()[0]?.device }: FitOptions): Plan {
-  return chooseSpeed(speed, model, device ?? 'cpu')
+export function planOf(
+  model: Module,
+  { speed, compile, device = model.parameters()[0]?.device }: FitOptions,
+): Plan {
+  return chooseSpeed(speed, model, device ?? 'cpu', compile)
 }
 
 async function run(
-  { student, prepare, loss, modules, describeTeacher }: Method,
+  { student, prepare, loss, modules, teacher, key }: Method,
   trainLoader: Batches,
   valLoader: Batches | null,
   options: FitOptions,
   plan: Plan,
 ): Promise<TrainingResult> {
-  const { epochs = 50, lr = 1e-3, clipGradNorm, schedulerInterval = 'epoch' } = options
-  const { signal, onStep, onEpoch, logEvery = 10, compile = false } = options
+  const { epochs = 50, lr = 1e-3, clipGradNorm } = options
+  const { signal, onStep, onEpoch, logEvery = 10 } = options
   const lines = new Lines(options.log === undefined ? console.log : options.log)
   const log = (line: string) => lines.add(line)
   const turns = new Turns()
@@ -182,7 +198,9 @@ async function run(
   const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
 
   let context: DividedContext | undefined
-  let scheduler: Schedule | undefined
+  let begin!: () => void
+  const begun = new Promise<void>(resolve => (begin = resolve))
+  let schedule: ScheduleOfTraining | undefined
   let compiled: CompiledSteps | undefined
   const history: EpochReport[] = []
   const result = (stopped: boolean, reports = history): TrainingResult =>
@@ -190,11 +208,10 @@ async function run(
       ? { history: reports, stopped }
       : { history: reports, stopped, compilation: compiled.report }
 
-  const begin = async (batch: Batch): Promise<DividedContext> => {
+  const prepareSteps = async (batch: Batch): Promise<DividedContext> => {
     const parameters = scope(() => prepare(batch))
-    const optimizer = checkMade('optimizer', await makeOptimizer(parameters), 'step', 'zeroGrad')
-    scheduler = checkMade('scheduler', await options.scheduler?.(optimizer), 'step')
-    if (plan.isChosen) log(describePlan(plan, describeTeacher?.()))
+    const optimizer = checkOptimizer(await makeOptimizer(parameters))
+    schedule = new ScheduleOfTraining(await options.scheduler?.(optimizer), options, valLoader !== null)
     const made = {
       loss: (each: Batch) => inPrecision(plan, () => completed(loss(each))),
       lossInParts: (each: Batch) => partsInPrecision(plan, loss(each)),
@@ -202,23 +219,27 @@ async function run(
       optimizer,
       clipGradNorm,
     }
-    if (compile) compiled = new CompiledSteps({ ...made, ...modules, log })
+    await chooseByTrial(plan, { ...made, student, modules, teacher, batch, signal, key })
+    if (plan.isChosen) log?.(describePlan(plan, teacher?.description))
+    if (plan.way.compile) compiled = new CompiledSteps({ ...made, ...modules, log })
     return made
   }
   const step = async (batch: Batch, where: string): Promise<LossValues> => {
-    const ready = (context ??= await withMoved(batch, device, begin))
+    const ready = (context ??= await withMoved(batch, device, prepareSteps))
+    begin()
     const isCompiled = compiled?.takes(batch)
     const { values } = isCompiled
       ? scope(() => ({ values: compiled!.start(moveBatch(batch, device), where) }))
       : { values: trainInParts(ready, () => moveBatch(batch, device), where, turns) }
     const done = await values
-    if (schedulerInterval === 'step') scheduler?.step()
+    schedule?.afterStep()
     return done
   }
 
   student.train()
   try {
     for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++) {
+      if (plan.open.has('compile')) compiled?.recheck()
       const sums = new Means()
       let steps = 0
       let images = 0
@@ -227,7 +248,7 @@ async function run(
       turns.guard([...modules.trained, ...modules.used].flatMap(module => module.modules()))
       turns.leave()
       const batches = batchesOf('trainLoader', trainLoader)
-      for await (const batch of compile || plan.prefetch ? prefetch(batches) : batches) {
+      for await (const batch of plan.way.compile || plan.prefetch ? prefetch(batches, begun) : batches) {
         turns.comeBack()
         const size = batch.labels.size(0)
         const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
@@ -262,7 +283,7 @@ async function run(
       const report = { epoch, loss: meanLoss, parts, accuracy, seconds: busy / 1000, images }
       if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
       history.push(report)
-      if (schedulerInterval === 'epoch') scheduler?.step()
+      await schedule?.afterEpoch(report)
       await onEpoch?.(report)
       if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted) log(formatEpoch(report))
       await lines.write()
@@ -307,12 +328,11 @@ function* partsInPrecision<T>(plan: Plan, parts: InParts<T>): InParts<T> {
   }
 }
 
-/** What a factory among the options has made: `undefined` is what a forgotten `return` gives. */
-function checkMade<T>(name: string, made: T, ...methods: (keyof NonNullable<T>)[]): T {
-  const isGiven = made !== undefined || name === 'optimizer'
-  if (isGiven && !methods.every(method => typeof made?.[method] === 'function'))
-    throw argumentError(`${name}: the function's result`, `an object with ${methods.join('() and ')}()`, made)
-  return made
+/** `undefined` is what a forgotten `return` gives. */
+function checkOptimizer(made: Optimizer): Optimizer {
+  const { step, zeroGrad } = ((made as unknown) ?? {}) as { step?: unknown; zeroGrad?: unknown }
+  if (typeof step === 'function' && typeof zeroGrad === 'function') return made
+  throw argumentError('optimizer', 'a function that returns an optimizer', made)
 }
 
 function noBatches(epoch: number): AlambicError {

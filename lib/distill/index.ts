@@ -11,6 +11,8 @@ export {
   type TrainingResult,
 } from './fit.js'
 export * from './losses.js'
+export type { ModelInput } from './model-input.js'
+export type { Schedule } from './schedule.js'
 export type { Speed, SpeedOptions } from './speed.js'
 export * from './student.js'
 export * from './train.js'

@@ -7,7 +7,7 @@ import { Tensor } from '../tensor.js'
 
 /** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
 export interface FeatureLoss {
-  /** `alpha · feature + (1 − alpha) · classification` */
+  /** `alpha · feature + (1 − alpha) · classification`; what has weight 0 is no part of it, whatever it is. */
   total: Tensor
   /** The (weighted) mean over levels. */
   feature: Tensor
@@ -16,7 +16,7 @@ export interface FeatureLoss {
 }
 
 export interface AttentionLoss {
-  /** `alpha · attention + (1 − alpha) · classification` */
+  /** `alpha · attention + (1 − alpha) · classification`; what has weight 0 is no part of it, whatever it is. */
   total: Tensor
   /** The (weighted) mean over levels. */
   attention: Tensor
@@ -25,7 +25,7 @@ export interface AttentionLoss {
 }
 
 export interface LogitsLoss {
-  /** `alpha · logits + (1 − alpha) · classification` */
+  /** `alpha · logits + (1 − alpha) · classification`; what has weight 0 is no part of it, whatever it is. */
   total: Tensor
   /** `temperature² · KL(teacher ‖ student)` of the softened outputs. */
   logits: Tensor
@@ -51,8 +51,8 @@ const featureOptions: Kinds<FeatureDistillationLossOptions> = {
 
 /**
  * Distillation by features: the student's are drawn to the teacher's, level by level. Where the spatial sizes of two
- * 4-D features differ, the larger (comparing height, then width) is average-pooled to the smaller. Sums are taken in
- * float32 for half precision features, which is then also the dtype of the result.
+ * 4-D features differ, the larger (comparing height, then width) is average-pooled to the smaller. Half precision
+ * features are computed in float32, which is then also the dtype of the result; of two dtypes the wider one decides.
  *
  * Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, with the refinements of the seed.
  */
@@ -180,7 +180,8 @@ export interface LogitsDistillationLossOptions {
 const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature: positive }
 
 /**
- * Distillation by outputs alone: what the others are compared with.
+ * Distillation by outputs alone: what the others are compared with. A class that the teacher rules out by a logit of −∞
+ * counts nothing; where only the student does, the loss is infinite.
  *
  * Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
  */

@@ -1,4 +1,4 @@
-/** What makes training faster than the plain loop, and how it is chosen. */
+/** What makes training faster than the plain loop: what is given, what trials choose, and how it is put in force. */
 import { autocast } from '../autocast.js'
 import { AlambicError, argumentError } from '../errors.js'
 import { bfloat16Unit, processorQuota } from '../machine.js'
@@ -11,111 +11,137 @@ import type { Device } from '../types.js'
 export interface SpeedOptions {
   /**
    * `'bfloat16'`: convolutions and matrix products of both models compute in bfloat16, parameters and losses stay
-   * float32, see {@link autocast}. Chosen where the processor or GPU has instructions for it.
+   * float32, see {@link autocast}. Tried where the processor or GPU has instructions for it.
    */
   precision?: 'float32' | 'bfloat16'
-  /** Of the weights, and so of the features, while training. Chosen: `'channelsLast'`, where there are convolutions. */
+  /** Of the weights, and so of the features, while training. `'channelsLast'` is tried where there are convolutions. */
   memoryFormat?: 'contiguous' | 'channelsLast'
-  /** Whether the teacher's batch norms are folded into its convolutions. Chosen: true. */
+  /** Whether the teacher computes with prepared copies of its weights, batch norms folded into convolutions. Tried. */
   prepareTeacher?: boolean
-  /** Threads of libtorch. Chosen: as they are, but no more than the container may use. */
+  /** Threads of libtorch. Fewer than are set are tried; never more than the container may use. */
   threads?: number
   /** Whether a batch is asked for while the one before is trained on. Chosen: true. */
   prefetch?: boolean
 }
 
-export type Speed = 'auto' | SpeedOptions
+/** `'exact'` is `'auto'` without what changes results by more than rounding: without bfloat16. */
+export type Speed = 'auto' | 'exact' | SpeedOptions
 
 const known = ['precision', 'memoryFormat', 'prepareTeacher', 'threads', 'prefetch'] as const
 
+/** How the steps of a training run. */
+export interface Way {
+  readonly precision: 'float32' | 'bfloat16'
+  readonly memoryFormat: 'contiguous' | 'channelsLast'
+  readonly prepareTeacher: boolean
+  readonly threads: number
+  readonly compile: boolean
+}
+
 /** A choice and why it was made. */
-interface Choice {
+export interface Choice {
   what: string
   why: string
 }
 
-/** How one training runs: made by {@link chooseSpeed}. */
+/** What the log says of each part of a way. */
+export type Choices = { -readonly [Part in keyof Way]?: Choice }
+
+/** How one training runs: made by {@link chooseSpeed}, and completed by trials with the first batch. */
 export interface Plan {
+  /** Whether `speed` was given; without it models and threads are left alone. */
   readonly isChosen: boolean
-  readonly precision: 'float32' | 'bfloat16'
-  readonly memoryFormat: 'contiguous' | 'channelsLast'
-  readonly prepareTeacher: boolean
-  readonly threads: number | null
   readonly prefetch: boolean
   readonly device: Device
-  readonly choices: Choice[]
+  /** In force. Before trials, and where there are none, the way of the plain loop but for what was given. */
+  way: Way
+  /** What trials are to choose. */
+  readonly open: ReadonlySet<keyof Way>
+  choices: Choices
+  /** How the trials went, for the log. */
+  trials?: string
 }
 
 /**
  * @param model what is trained
+ * @param compile the option of that name, which trials leave alone where it is given
  * @throws AlambicError `ERR_ARGUMENT`
  */
-export function chooseSpeed(speed: Speed | undefined, model: Module, device: Device): Plan {
-  if (speed === undefined) return asItIs(device)
-  const given = speed === 'auto' ? {} : speed
-  checkOptions(given)
-  const choices: Choice[] = []
-  const choose = <T>(name: keyof SpeedOptions, choice: () => [value: T, what: string, why: string]): T => {
-    const value = given[name] as T | undefined
-    if (value !== undefined) {
-      choices.push({ what: `${name} ${String(value)}`, why: 'as given' })
-      return value
-    }
-    const [chosen, what, why] = choice()
-    if (what !== '') choices.push({ what, why })
-    return chosen
+export function chooseSpeed(
+  speed: Speed | undefined,
+  model: Module,
+  device: Device,
+  compile: boolean | undefined,
+): Plan {
+  if (speed === undefined) return asItIs(device, compile)
+  const given = optionsOf(speed)
+  const open = new Set<keyof Way>()
+  const choices: Choices = {}
+  const decide = <Part extends keyof Way>(part: Part, value: Way[Part], choice?: Choice): Way[Part] => {
+    const byHand = (given as Partial<Way>)[part]
+    if (byHand !== undefined) choices[part] = { what: `${part} ${String(byHand)}`, why: 'as given' }
+    else if (choice !== undefined) choices[part] = choice
+    else open.add(part)
+    return byHand ?? value
   }
-  return {
-    isChosen: true,
-    device,
-    precision: choose('precision', () => choosePrecision(device)),
-    memoryFormat: choose('memoryFormat', () => chooseMemoryFormat(model)),
-    prepareTeacher: choose('prepareTeacher', () => [true, '', '']), // the teacher reports by itself
-    threads: choose('threads', chooseThreads),
-    prefetch: choose('prefetch', () => [true, '', '']),
-    choices,
+  const [threads, whyThreads] = mostThreads()
+  const format = formatOf(model)
+  const way = {
+    precision: decide('precision', 'float32', againstTryingBFloat16(speed, device)),
+    memoryFormat: decide('memoryFormat', format.now, format.why),
+    prepareTeacher: decide('prepareTeacher', true),
+    threads: decide('threads', threads, device === 'cpu' && threads > 1 ? undefined : whyThreads),
+    compile: compile ?? false,
   }
+  if (typeof speed === 'string' && compile === undefined) open.add('compile')
+  if (open.has('threads')) choices.threads = whyThreads
+  return { isChosen: true, device, way, prefetch: given.prefetch ?? true, open, choices }
 }
 
-function asItIs(device: Device): Plan {
-  return {
-    isChosen: false,
+function asItIs(device: Device, compile = false): Plan {
+  const way = {
     precision: 'float32',
     memoryFormat: 'contiguous',
     prepareTeacher: false,
-    threads: null,
-    prefetch: false,
-    device,
-    choices: [],
-  }
+    threads: native.numThreads(),
+    compile,
+  } as const
+  return { isChosen: false, device, way, prefetch: false, open: new Set(), choices: {} }
 }
 
-function choosePrecision(device: Device): ['float32' | 'bfloat16', string, string] {
-  const unit = bfloat16Unit(device)
-  return unit === null
-    ? ['float32', 'float32', `nothing known on ${device} is faster in bfloat16`]
-    : ['bfloat16', 'bfloat16', `${unit} has it`]
+/** Why bfloat16 is not tried; undefined where it is. */
+function againstTryingBFloat16(speed: Speed, device: Device): Choice | undefined {
+  if (speed === 'exact') return { what: 'float32', why: 'exact' }
+  if (bfloat16Unit(device) !== null) return undefined
+  return { what: 'float32', why: `nothing known on ${device} is faster in bfloat16` }
 }
 
-function chooseMemoryFormat(model: Module): ['contiguous' | 'channelsLast', string, string] {
-  const hasImages = model.parameters().some(parameter => parameter.ndim === 4)
-  return hasImages
-    ? ['channelsLast', 'channels-last', 'convolutions run faster in it']
-    : ['contiguous', '', '']
+/** The format that a model has; and why no other is tried, where it is so. */
+function formatOf(model: Module): { now: Way['memoryFormat']; why?: Choice } {
+  const images = model.parameters().filter(parameter => parameter.ndim === 4)
+  if (images.length === 0) return { now: 'contiguous', why: { what: '', why: '' } }
+  if (images.every(parameter => parameter.isContiguous())) return { now: 'contiguous' }
+  return { now: 'channelsLast', why: { what: 'channels-last', why: 'as the model is' } }
 }
 
-function chooseThreads(): [number | null, string, string] {
+function mostThreads(): [number, Choice] {
   const current = native.numThreads()
   const quota = processorQuota()
-  if (quota === null || quota >= current) return [null, `${current} threads`, 'as set']
-  const threads = Math.max(1, Math.round(quota))
-  return [threads, `${threads} threads`, `the container may use ${quota} processors`]
+  const threads = quota === null ? current : Math.min(current, Math.max(1, Math.round(quota)))
+  const why = threads < current ? `the container may use ${quota!} processors` : 'as set'
+  return [threads, { what: countThreads(threads), why }]
 }
 
-function checkOptions(options: SpeedOptions): void {
-  if (typeof options !== 'object' || options === null)
-    throw argumentError('speed', "'auto' or an object", options)
-  const unknown = Object.keys(options).find(name => !known.includes(name as keyof SpeedOptions))
+/** `1 thread`, `2 threads` */
+export function countThreads(count: number): string {
+  return `${count} thread${count === 1 ? '' : 's'}`
+}
+
+function optionsOf(speed: Speed): SpeedOptions {
+  if (speed === 'auto' || speed === 'exact') return {}
+  if (typeof speed !== 'object' || speed === null)
+    throw argumentError('speed', "'auto', 'exact' or an object", speed)
+  const unknown = Object.keys(speed).find(name => !known.includes(name as keyof SpeedOptions))
   if (unknown !== undefined) {
     const near = nearest(unknown, known, 1)
     throw new AlambicError(
@@ -124,13 +150,14 @@ function checkOptions(options: SpeedOptions): void {
         (near.length > 0 ? `did you mean ${JSON.stringify(near[0])}?` : `there are: ${known.join(', ')}`),
     )
   }
-  checkOneOf('precision', options.precision, ['float32', 'bfloat16'])
-  checkOneOf('memoryFormat', options.memoryFormat, ['contiguous', 'channelsLast'])
-  checkOneOf('prepareTeacher', options.prepareTeacher, [true, false])
-  checkOneOf('prefetch', options.prefetch, [true, false])
-  const { threads } = options
+  checkOneOf('precision', speed.precision, ['float32', 'bfloat16'])
+  checkOneOf('memoryFormat', speed.memoryFormat, ['contiguous', 'channelsLast'])
+  checkOneOf('prepareTeacher', speed.prepareTeacher, [true, false])
+  checkOneOf('prefetch', speed.prefetch, [true, false])
+  const { threads } = speed
   if (threads !== undefined && !(Number.isInteger(threads) && threads >= 1 && threads <= 4096))
     throw argumentError('speed: threads', 'an integer from 1 to 4096', threads)
+  return speed
 }
 
 function checkOneOf(name: string, value: unknown, values: readonly unknown[]): void {
@@ -138,15 +165,38 @@ function checkOneOf(name: string, value: unknown, values: readonly unknown[]): v
     throw argumentError(`speed: ${name}`, values.map(each => JSON.stringify(each)).join(' or '), value)
 }
 
-/** `speed: bfloat16 (avx512_bf16 has it); channels-last (…)` */
-export function describePlan({ choices }: Plan, teacher: string | undefined): string {
-  const parts = choices.map(({ what, why }) => `${what} (${why})`)
-  return `speed: ${[...parts, ...(teacher === undefined ? [] : [teacher])].join('; ')}`
+/** `speed: bfloat16 (98.2 ms a step, float32 141); channels-last (…); …` */
+export function describePlan({ choices, trials }: Plan, teacher: string | undefined): string {
+  const text = (choice: Choice | undefined) =>
+    choice === undefined || choice.what === '' ? [] : [`${choice.what} (${choice.why})`]
+  const { precision, memoryFormat, threads, prepareTeacher, compile } = choices
+  const parts = [
+    ...text(precision),
+    ...text(memoryFormat),
+    ...text(threads),
+    ...(teacher === undefined ? [] : [withFigures(teacher, prepareTeacher)]),
+    ...text(compile),
+    ...(trials === undefined ? [] : [trials]),
+  ]
+  return `speed: ${parts.join('; ')}`
+}
+
+/** What was done to the teacher, and what it gained. */
+function withFigures(teacher: string, choice: Choice | undefined): string {
+  if (choice === undefined || choice.what !== '') return teacher
+  return teacher.endsWith(')') ? `${teacher.slice(0, -1)}; ${choice.why})` : `${teacher} (${choice.why})`
 }
 
 /** Runs what computes features, outputs and losses in the plan's precision. */
-export function inPrecision<T>({ precision, device }: Plan, body: () => T): T {
-  return precision === 'bfloat16' ? autocast({ device, dtype: 'bfloat16' }, body) : body()
+export function inPrecision<T>({ way, device }: Plan, body: () => T): T {
+  return way.precision === 'bfloat16' ? autocast({ device, dtype: 'bfloat16' }, body) : body()
+}
+
+/** Makes `way` the plan's: threads and the model's memory format are then so. */
+export function putInForce(plan: Plan, model: Module, way: Way): void {
+  if (native.numThreads() !== way.threads) native.setNumThreads(way.threads)
+  if (plan.way.memoryFormat !== way.memoryFormat) model.to({ memoryFormat: way.memoryFormat })
+  plan.way = way
 }
 
 /** Threads and memory format as planned while `body` runs, and as they were afterwards. */
@@ -154,8 +204,8 @@ export async function withPlan<T>(plan: Plan, model: Module, body: () => Promise
   if (!plan.isChosen) return body()
   const threads = native.numThreads()
   const wasContiguous = model.parameters().every(parameter => parameter.isContiguous())
-  if (plan.threads !== null) native.setNumThreads(plan.threads)
-  if (plan.memoryFormat === 'channelsLast') model.to({ memoryFormat: 'channelsLast' })
+  native.setNumThreads(plan.way.threads)
+  if (plan.way.memoryFormat === 'channelsLast') model.to({ memoryFormat: 'channelsLast' })
   try {
     return await body()
   } finally {

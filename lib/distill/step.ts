@@ -36,7 +36,7 @@ export interface DividedContext extends StepContext {
 /** Numbers by the names of the loss's parts, `total` among them. */
 export type LossValues = Record<string, number>
 
-/** @throws AlambicError `ERR_NAN_LOSS` before any weight has changed */
+/** @throws AlambicError `ERR_NAN_LOSS` before any weight has changed: for the loss, and for a norm that is clipped */
 export function trainStep(context: StepContext, batch: Batch, where: string): LossValues {
   context.optimizer.zeroGrad()
   // The backward frees what it no longer needs, which a scope around it would hold.
@@ -103,7 +103,10 @@ export function learnFrom(context: StepContext, parts: LossParts, where: string)
   const values = readParts(parts)
   refuseNonFinite(values, where, optimizer)
   parts.total.backward()
-  if (clipGradNorm !== undefined) clipGradNorm_(parameters, clipGradNorm)
+  if (clipGradNorm !== undefined) {
+    const norm = clipGradNorm_(parameters, clipGradNorm)
+    refuseNonFiniteNorm(norm.item(), values, where, optimizer)
+  }
   optimizer.step()
   return values
 }
@@ -111,12 +114,36 @@ export function learnFrom(context: StepContext, parts: LossParts, where: string)
 /** @throws AlambicError `ERR_NAN_LOSS` */
 export function refuseNonFinite(values: LossValues, where: string, optimizer: Optimizer): void {
   if (Number.isFinite(values['total'])) return
+  throw nonFinite(`the loss is no longer finite at ${where}`, values, optimizer, ', clipGradNorm,')
+}
+
+/**
+ * A finite loss may have a gradient that is not: the norm that was to be clipped tells.
+ *
+ * @throws AlambicError `ERR_NAN_LOSS`
+ */
+export function refuseNonFiniteNorm(
+  norm: number,
+  values: LossValues,
+  where: string,
+  optimizer: Optimizer,
+): void {
+  if (Number.isFinite(norm)) return
+  throw nonFinite(
+    `the norm of the gradient is ${norm} at ${where}, of a loss that is finite`,
+    values,
+    optimizer,
+    '',
+  )
+}
+
+function nonFinite(what: string, values: LossValues, optimizer: Optimizer, remedy: string): AlambicError {
   const parts = Object.entries(values).map(([name, value]) => `${name}=${value}`)
   const rates = optimizer.paramGroups.map(group => group.lr)
-  throw new AlambicError(
+  return new AlambicError(
     'ERR_NAN_LOSS',
-    `the loss is no longer finite at ${where}: ${parts.join(', ')} (learning rate ${rates.join(', ')}); the weights ` +
-      'are as the step before left them. A lower learning rate, clipGradNorm, or a look at the inputs may help',
+    `${what}: ${parts.join(', ')} (learning rate ${rates.join(', ')}); the weights are as the step before left them. ` +
+      `A lower learning rate${remedy} or a look at the inputs may help`,
   )
 }
 

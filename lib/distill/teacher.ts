@@ -41,15 +41,24 @@ const tolerance = 1e-3
  * may use it between two steps.
  */
 export class PreparedTeacher {
+  /** What {@link run} computes with. */
   private substitutes: Substitute[] = []
   private folded: BatchNorm[] = []
-  /** What was done, for the log. */
-  description = 'the teacher as it is'
+  /** In the teacher's own dtype; what other copies are made of. */
+  private original: Substitute[] = []
+  /** The precision and memory format of the copies. */
+  private form = ''
+  private whatWasDone = ''
 
   constructor(
     private readonly teacher: Module,
     private readonly plan: Plan,
   ) {}
+
+  /** What was done, for the log. */
+  get description(): string {
+    return this.plan.way.prepareTeacher ? this.whatWasDone : 'the teacher as it is'
+  }
 
   /**
    * Prepares with the first batch: which batch norm follows which convolution is seen from a forward, and the result is
@@ -58,7 +67,8 @@ export class PreparedTeacher {
    * @param forward gives all that the training takes from the teacher
    */
   prepare(forward: () => Tensor[]): void {
-    if (!this.plan.prepareTeacher) return
+    const { open, way } = this.plan
+    if (!way.prepareTeacher) return
     noGrad(() =>
       scope(() => {
         const { pairs, outputs } = this.observe(forward)
@@ -66,19 +76,43 @@ export class PreparedTeacher {
         this.use(pairs)
         const difference = pairs.length === 0 ? 0 : largestDifference(this.swapped(forward), outputs)
         if (!(difference <= tolerance)) this.use([])
-        this.description = describe(pairs.length, norms, difference)
-        this.finish()
+        this.whatWasDone = describe(pairs.length, norms, difference)
       }),
     )
+    this.original = this.substitutes
+    this.substitutes = []
+    this.adopt()
+    if (open.size === 0) this.settle()
+  }
+
+  /** Computes from now on in the precision and memory format that the plan has now. */
+  adopt(): void {
+    const { precision, memoryFormat } = this.plan.way
+    const form = `${precision} ${memoryFormat}`
+    if (form === this.form) return
+    const before = this.substitutes
+    this.substitutes = this.makeCopies()
+    this.form = form
+    release(before)
+  }
+
+  /** The plan will not change any more: releases what it does without. */
+  settle(): void {
+    release(this.original)
+    this.original = []
+    if (this.plan.way.prepareTeacher) return
+    release(this.substitutes)
+    this.substitutes = []
   }
 
   /** Runs `body`, which calls the teacher, with what was prepared. */
   run<T>(body: () => T): T {
-    return inPrecision(this.plan, () => this.swapped(body))
+    return inPrecision(this.plan, () => (this.plan.way.prepareTeacher ? this.swapped(body) : body()))
   }
 
   /** Releases the copies. */
   dispose(): void {
+    this.settle()
     release(this.substitutes)
     this.substitutes = []
     this.folded = []
@@ -122,22 +156,24 @@ export class PreparedTeacher {
     }
   }
 
-  /** Gives the copies their precision and memory format, after they were compared in the teacher's own. */
-  private finish(): void {
-    const { precision, memoryFormat } = this.plan
+  /** In the plan's precision and memory format; they are compared with the teacher's own weights before. */
+  private makeCopies(): Substitute[] {
+    const { precision, memoryFormat } = this.plan.way
     const finished = (parameter: Parameter) => {
       const ordered = parameter.ndim === 4 ? parameter.contiguous({ memoryFormat }) : parameter.contiguous()
       return constant(
         precision === 'bfloat16' && ordered.dtype === 'float32' ? ordered.to('bfloat16') : ordered,
       )
     }
-    const compared = this.substitutes
-    this.substitutes = compared.map(({ layer, weight, bias }) => ({
-      layer,
-      weight: finished(weight),
-      bias: bias && finished(bias),
-    }))
-    release(compared)
+    return noGrad(() =>
+      scope(() =>
+        this.original.map(({ layer, weight, bias }) => ({
+          layer,
+          weight: finished(weight),
+          bias: bias && finished(bias),
+        })),
+      ),
+    )
   }
 
   private swapped<T>(body: () => T): T {

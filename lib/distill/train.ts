@@ -13,6 +13,7 @@ import { AdaptationLayer } from './adaptation.js'
 import { checkLoader, checkModel, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
 import { fit, fitOptions, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
+import { toInputFunction, type ModelInput } from './model-input.js'
 import type { InParts } from './step.js'
 import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
@@ -41,6 +42,11 @@ export interface FeatureDistillationOptions extends FitOptions {
   adapt?: 'teacher' | 'student' | 'none'
   /** Of the adaptation layers. Default: 1. */
   adaptKernelSize?: number
+  /**
+   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
+   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   */
+  teacherInput?: ModelInput
 }
 
 export interface FeatureDistillationResult extends TrainingResult {
@@ -54,6 +60,7 @@ const featureOptions: Kinds<FeatureDistillationOptions> = {
   loss: module,
   adapt: oneOf('teacher', 'student', 'none'),
   adaptKernelSize: integer(1),
+  teacherInput: anything, // toInputFunction() looks at it
 }
 
 /**
@@ -83,11 +90,16 @@ export async function trainWithFeatureDistillation(
   const layers = toPairs(featureLayers)
   const adaptation = new ModuleList<AdaptationLayer>()
 
+  const toTeacher = toInputFunction('teacherInput', options.teacherInput)
   const plan = planOf(student, options)
   const fastTeacher = new PreparedTeacher(teacher, plan)
 
   return withProbes(teacher, student, layers, async (teacherProbe, studentProbe) => {
-    const teach = ({ data }: Batch) => noGrad(() => releasingEarly(teacher, () => teacherProbe.forward(data)))
+    const teach = ({ data }: Batch) =>
+      noGrad(() => {
+        const images = toTeacher(data)
+        return releasingEarly(teacher, () => teacherProbe.forward(images))
+      })
     const observe = (batch: Batch, taught = teach(batch)) => {
       const { output: logits, features } = studentProbe.forward(batch.data)
       return {
@@ -98,7 +110,8 @@ export async function trainWithFeatureDistillation(
     }
     const method = {
       student,
-      describeTeacher: () => fastTeacher.description,
+      teacher: fastTeacher,
+      key: JSON.stringify([layers, adapt]),
       modules: { trained: [student, adaptation], used: [teacher, loss] },
       prepare(batch: Batch): Tensor[] {
         fastTeacher.prepare(() => {
@@ -140,9 +153,18 @@ export async function trainWithFeatureDistillation(
 export interface LogitsDistillationOptions extends FitOptions {
   /** Default: `new LogitsDistillationLoss()`, that is alpha 0.5 and temperature 4. */
   loss?: LogitsDistillationLoss
+  /**
+   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
+   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   */
+  teacherInput?: ModelInput
 }
 
-const logitsOptions: Kinds<LogitsDistillationOptions> = { ...fitOptions, loss: module }
+const logitsOptions: Kinds<LogitsDistillationOptions> = {
+  ...fitOptions,
+  loss: module,
+  teacherInput: anything,
+}
 
 /** Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features. */
 export async function trainWithLogitsDistillation(
@@ -153,16 +175,26 @@ export async function trainWithLogitsDistillation(
   options: LogitsDistillationOptions = {},
 ): Promise<TrainingResult> {
   const who = 'trainWithLogitsDistillation'
-  const { loss = new LogitsDistillationLoss(), epochs } = readOptions(who, options, logitsOptions)
+  const {
+    loss = new LogitsDistillationLoss(),
+    epochs,
+    teacherInput,
+  } = readOptions(who, options, logitsOptions)
   checkArguments(who, { teacher, student }, trainLoader, valLoader, epochs)
+  const toTeacher = toInputFunction('teacherInput', teacherInput)
   const plan = planOf(student, options)
   teacher.eval()
   const fastTeacher = new PreparedTeacher(teacher, plan)
-  const teach = ({ data }: Batch) => noGrad(() => releasingEarly(teacher, () => teacher.forward(data)))
+  const teach = ({ data }: Batch) =>
+    noGrad(() => {
+      const images = toTeacher(data)
+      return releasingEarly(teacher, () => teacher.forward(images))
+    })
   const method = {
     student,
     modules: { trained: [student], used: [teacher, loss] },
-    describeTeacher: () => fastTeacher.description,
+    teacher: fastTeacher,
+    key: 'logits',
     prepare(batch: Batch) {
       fastTeacher.prepare(() => [teach(batch)])
       return student.parameters()
@@ -189,6 +221,7 @@ export async function trainClassifier(
   checkArguments('trainClassifier', { model }, trainLoader, valLoader, epochs)
   const method = {
     student: model,
+    key: 'labels',
     modules: { trained: [model], used: [] },
     prepare: () => model.parameters(),
     // eslint-disable-next-line require-yield -- one part

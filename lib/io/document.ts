@@ -3,6 +3,7 @@ import { AlambicError } from '../errors.js'
 import { fileError } from './file-error.js'
 import type { Value } from './pickle/values.js'
 import { isShardIndex, readShards } from './shards.js'
+import { otherKind } from './other-kinds.js'
 import { isSafetensors, readSafetensors, type Metadata } from './safetensors.js'
 import type { ByteSource } from './source.js'
 import { isTorchLegacy, readTorchLegacy } from './torch-legacy.js'
@@ -32,11 +33,7 @@ export async function recognise(source: ByteSource): Promise<FileFormat> {
   throw fileError(source.name, {
     offset: 0,
     expected: 'a file of safetensors or torch.save, or the index of several',
-    found:
-      head.length === 0
-        ? 'an empty file'
-        : (head.subarray(0, 8).toString('hex').match(/../g) ?? []).join(' '),
-    remedy: 'check that this is the right file; a whole file has to be there',
+    ...(await otherKind(source)),
   })
 }
 

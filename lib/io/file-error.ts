@@ -17,3 +17,9 @@ export function fileError(
 ): AlambicError {
   return formatError(file, { ...problem, remedy }, options)
 }
+
+/** Text from a file, for a message: short, and without anything that a terminal would act upon. */
+export function displayText(text: string): string {
+  // eslint-disable-next-line no-control-regex -- these are what is taken out
+  return text.slice(0, 200).replace(/[\u0000-\u001f\u007f-\u009f]/g, '?')
+}

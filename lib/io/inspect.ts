@@ -2,7 +2,7 @@ import type { DType } from '../types.js'
 import { itemSize } from './dtypes.js'
 import { readDocument, recognise, type FileFormat } from './document.js'
 import { keyText, stateDictRecords } from './load.js'
-import { Dict, Tuple, type Value } from './pickle/values.js'
+import { Dict, Tuple, Unknown, type Value } from './pickle/values.js'
 import { contiguousStrides } from './records.js'
 import type { Metadata } from './safetensors.js'
 import { openSource, type ByteSource, type FileOrBytes } from './source.js'
@@ -26,6 +26,8 @@ export interface WeightsSummary {
   tensors: TensorSummary[]
   /** What else a checkpoint holds: numbers and strings by their dotted keys. */
   values: Record<string, number | string | boolean>
+  /** Objects of classes that are not known, such as `argparse.Namespace`, by their dotted keys. They were not made. */
+  unknown: Record<string, string>
   /** Strings in the header of safetensors. */
   metadata: Metadata
   totals: {
@@ -67,7 +69,7 @@ export async function inspectWeights(file: FileOrBytes): Promise<WeightsSummary>
     const fileBytes = sources.reduce((sum, { size }) => sum + size, 0)
     const { list, elements, bytes } = tensors
     const totals = { tensors: list.length, elements, bytes, fileBytes }
-    return { file: source.name, format, tensors: list, values: plainValues(value), metadata, totals }
+    return { file: source.name, format, tensors: list, ...otherValues(value), metadata, totals }
   } finally {
     for (const source of sources) await source.close()
   }
@@ -78,7 +80,9 @@ function summaries(value: Value, file: string): { list: TensorSummary[]; element
   const list: TensorSummary[] = []
   let elements = 0
   let bytes = 0
-  for (const [key, { dtype, shape, strides, storage, numel }] of stateDictRecords(value, '', file)) {
+  for (const [key, { dtype, shape, strides, storage, numel }] of stateDictRecords(value, '', file, {
+    isWhole: false,
+  })) {
     const summary: TensorSummary = { key, dtype, shape, bytes: numel * itemSize(dtype) }
     if (numel > 1 && String(strides) !== String(contiguousStrides(shape))) summary.strides = strides
     let root = storage
@@ -98,14 +102,16 @@ function summaries(value: Value, file: string): { list: TensorSummary[]; element
 const MAX_VALUES = 200
 const MAX_DEPTH = 20
 
-function plainValues(value: Value): WeightsSummary['values'] {
+function otherValues(value: Value): Pick<WeightsSummary, 'values' | 'unknown'> {
   const found: [string, number | string | boolean][] = []
+  const unknown: [string, string][] = []
   let visits = 0
   const visit = (value: Value, path: string, depth: number) => {
-    if (found.length >= MAX_VALUES || depth > MAX_DEPTH || ++visits > 100_000) return
+    if (found.length + unknown.length >= MAX_VALUES || depth > MAX_DEPTH || ++visits > 100_000) return
     if (typeof value === 'number' || typeof value === 'string' || typeof value === 'boolean')
       found.push([path, value])
     else if (typeof value === 'bigint') found.push([path, String(value)])
+    else if (value instanceof Unknown) unknown.push([path, value.what])
     else if (value instanceof Dict)
       for (const [key, child] of value.map)
         visit(child, path === '' ? keyText(key) : `${path}.${keyText(key)}`, depth + 1)
@@ -115,5 +121,5 @@ function plainValues(value: Value): WeightsSummary['values'] {
       )
   }
   visit(value, '', 0)
-  return Object.fromEntries(found)
+  return { values: Object.fromEntries(found), unknown: Object.fromEntries(unknown) }
 }

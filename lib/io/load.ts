@@ -6,29 +6,38 @@ import { requireDType } from './dtypes.js'
 import { readDocument, type FileDocument } from './document.js'
 import { materializeOptions, TensorMaker, type MaterializeOptions } from './materialize.js'
 import { dtypeNamed } from './pickle/torch.js'
-import { kindOf, Reference } from './pickle/unpickler.js'
-import { Bytes, Complex128, Dict, PySet, Tuple, type Value } from './pickle/values.js'
+import { kindOf, Reference, unsafePickle } from './pickle/unpickler.js'
+import { Bytes, Complex128, Dict, PySet, Tuple, Unknown, type Value } from './pickle/values.js'
 import { StorageRecord, TensorRecord } from './records.js'
 import { openSource, type ByteSource, type FileOrBytes } from './source.js'
 
 export interface LoadOptions extends MaterializeOptions {
   /**
    * Where in the file the weights are, such as `'state_dict'` or `'models.student'`; `''` is the whole file. Default:
-   * the whole file, except for a checkpoint whose only tensors of a model are under `state_dict`, `model_state_dict` or
-   * `model`.
+   * the whole file, except for a checkpoint with a model's tensors under `state_dict`, `model_state_dict` or `model`.
+   * Tensors beside them do not matter where they are single numbers or the states of generators, such as `best_acc` and
+   * `rng_state`, or where `epoch`, `optimizer` or their like show that this is a checkpoint; tensors that are named as
+   * weights are, such as `weight`, always do.
    */
   entry?: string
 }
 
-const loadOptions: Kinds<LoadOptions> = { ...materializeOptions, entry: text }
+export interface LoadCheckpointOptions extends MaterializeOptions {
+  /** The part to read, such as `'optimizer'`; what is beside it need not be understood. Default: the whole file. */
+  entry?: string
+}
+
+const loadOptions: Kinds<LoadOptions & LoadCheckpointOptions> = { ...materializeOptions, entry: text }
 
 /**
  * The tensors of a file by their dotted keys: safetensors (also in several files, by their `*.index.json`), or what
  * `torch.save` wrote, new or old. The format is recognised by content. Dicts in dicts are flattened with dots; what is
  * not a tensor is left out.
  *
- * A pickle is read, never run: what is not tensors, containers, numbers and strings is refused by its name. Tensors
- * that shared memory when they were saved share it again; they record no gradients. They are the caller's to release.
+ * A pickle is read, never run. Objects of other classes, such as an `argparse.Namespace` or a NumPy number, are left out
+ * as other values are; the file is refused by their name where tensors are inside of them, or no others are there.
+ * Tensors that shared memory when they were saved share it again; they record no gradients. They are the caller's to
+ * release.
  *
  * @param file a path, or the bytes of a file
  * @example model.loadStateDict(await loadStateDict('resnet20.th'), { prefix: 'module.' })
@@ -49,19 +58,20 @@ export async function loadStateDict(file: FileOrBytes, options: LoadOptions = {}
 /**
  * All that a file holds: a checkpoint with weights, the state of an optimizer, numbers. Dicts become plain objects
  * (numbers as keys become their digits), lists and tuples arrays, sets `Set`s, None null, integers beyond 2^53 bigints,
- * bytes `Buffer`s, complex numbers `{ re, im }`, dtypes and devices their names.
+ * bytes `Buffer`s, complex numbers `{ re, im }`, dtypes and devices their names. Objects of other classes are refused by
+ * their name (`ERR_UNSAFE_PICKLE`); where they stand beside what is wanted, `entry` reads the rest.
  *
  * @example const { model, optimizer, epoch } = await loadCheckpoint('checkpoint.pt')
  * @throws AlambicError as {@link loadStateDict}
  */
 export async function loadCheckpoint<T = unknown>(
   file: FileOrBytes,
-  options: MaterializeOptions = {},
+  options: LoadCheckpointOptions = {},
 ): Promise<T> {
-  const checked = readOptions('loadCheckpoint', options, materializeOptions)
-  return withDocument(file, checked, async ({ value }, maker, name) => {
-    const converter = new Converter(maker, name)
-    return [(await converter.convert(value, '', 0)) as T, converter.tensors]
+  const { entry = '', ...rest } = readOptions('loadCheckpoint', options, loadOptions)
+  return withDocument(file, rest, async ({ value }, maker, name) => {
+    const converter = new Converter(maker, name, value)
+    return [(await converter.convert(findEntry(value, entry, name), entry, 0)) as T, converter.tensors]
   })
 }
 
@@ -96,6 +106,13 @@ async function withDocument<T>(
 /** Where training scripts put a model's weights. */
 const USUAL_ENTRIES = ['state_dict', 'model_state_dict', 'model']
 
+/** What they put beside them, in lower case. */
+const BOOKKEEPING =
+  /^(epochs?|iter(ation)?s?|(global_)?steps?|optim(izer)?s?(_state)?(_dict)?|opt|(lr_)?sched(uler)?s?(_state)?(_dict)?|(grad_)?scaler|amp|args|arch|config|cfg|hyper_parameters|meta|pytorch-lightning_version|(best_?)?(acc(uracy)?|prec|loss)[_@]?\d*)$/
+
+/** How layers call their tensors. */
+const WEIGHT_NAME = /(^|[._])(weight|bias|running_mean|running_var|num_batches_tracked|gamma|beta)(_\w+)?$/
+
 /** A file that makes more of itself by naming one dict many times is not walked to the end. */
 const MAX_VISITS = 1_000_000
 const MAX_DEPTH = 200
@@ -103,28 +120,38 @@ const MAX_DEPTH = 200
 /**
  * The records of a state dict by their dotted keys.
  *
- * @throws AlambicError `ERR_STATE_DICT`
+ * @throws AlambicError `ERR_STATE_DICT`; `ERR_UNSAFE_PICKLE` where tensors are in an object that is not known, or there
+ *   are none and such an object
+ * @param options.isWhole false passes by the tensors in objects that are not known
  */
 export function stateDictRecords(
   value: Value,
   entry: string | undefined,
   file: string,
+  { isWhole = true }: { isWhole?: boolean } = {},
 ): Map<string, TensorRecord> {
+  const whole = value
   const root = entry === undefined ? usualEntry(value) : findEntry(value, entry, file)
   const records = new Map<string, TensorRecord>()
   let visits = 0
+  let unknown: { object: Unknown; path: string } | undefined
+  const searched = new Set<Value>()
   const visit = (value: Value, path: string, depth: number) => {
     if (++visits > MAX_VISITS || depth > MAX_DEPTH)
       throw new AlambicError('ERR_FILE_FORMAT', `${file}: the values are nested too deep, or in circles`)
     if (value instanceof TensorRecord) {
       if (records.has(path)) throw ambiguous(file, path)
       records.set(path, value)
+    } else if (value instanceof Unknown) {
+      unknown ??= { object: value, path }
+      if (isWhole && holdsTensors(value, searched)) throw refusal(file, value, path, whole)
     } else
       for (const [key, child] of childrenOf(value))
         visit(child, path === '' ? key : `${path}.${key}`, depth + 1)
   }
   if (!(root instanceof TensorRecord)) visit(root, '', 0)
   if (records.size > 0 || (root instanceof Dict && root.map.size === 0)) return records
+  if (unknown !== undefined) throw refusal(file, unknown.object, unknown.path, whole)
   throw new AlambicError(
     'ERR_STATE_DICT',
     `${file}: expected a dict of tensors${entry ? ` at ${show(entry)}` : ''}, found ${describe(root)}; ` +
@@ -141,10 +168,54 @@ function ambiguous(file: string, key: string): AlambicError {
 
 function usualEntry(value: Value): Value {
   if (!(value instanceof Dict)) return value
-  const children = [...value.map.values()]
-  if (children.some(child => child instanceof TensorRecord)) return value
   const found = USUAL_ENTRIES.filter(name => value.map.get(name) instanceof Dict)
-  return found.length === 1 ? value.map.get(found[0]!)! : value
+  if (found.length !== 1) return value
+  const isCheckpoint = Array.from(value.map.keys()).some(
+    key => typeof key === 'string' && BOOKKEEPING.test(key.toLowerCase()),
+  )
+  const hasWeights = Array.from(value.map).some(
+    ([key, child]) => child instanceof TensorRecord && isWeight(keyText(key), child, isCheckpoint),
+  )
+  return hasWeights ? value : value.map.get(found[0]!)!
+}
+
+/** Whether a tensor beside an entry for weights is one itself, rather than a number or a state of the training's. */
+function isWeight(name: string, { shape, dtype, numel }: TensorRecord, isCheckpoint: boolean): boolean {
+  if (WEIGHT_NAME.test(name)) return true
+  const isNumber = numel <= 1
+  const isGeneratorState = dtype === 'uint8' && shape.length === 1
+  return !(isCheckpoint || isNumber || isGeneratorState)
+}
+
+/** Whether there are tensors in what an unknown object was made of; not in what was `searched` before. */
+function holdsTensors(object: Unknown, searched: Set<Value>): boolean {
+  const open: Value[] = [object]
+  for (let value = open.pop(); value !== undefined; value = open.pop()) {
+    if (value instanceof TensorRecord) return true
+    if (typeof value !== 'object' || value === null || searched.has(value)) continue
+    searched.add(value)
+    for (const part of partsOf(value)) open.push(part)
+  }
+  return false
+}
+
+function partsOf(value: object & Value): Iterable<Value> {
+  if (value instanceof Unknown) return value.parts
+  if (value instanceof Dict) return value.map.values()
+  if (Array.isArray(value)) return value
+  return value instanceof Tuple || value instanceof PySet ? value.items : []
+}
+
+/** An object that is needed and not known; where other parts of the file can be had, the message says how. */
+function refusal(file: string, { what, at }: Unknown, path: string, whole: Value): AlambicError {
+  const error = unsafePickle(file, at, what, path)
+  const others = childrenOf(whole).filter(([key, child]) => child instanceof Dict && !path.startsWith(key))
+  if (others.length === 0) return error
+  const names = others.slice(0, 8).map(([key]) => show(key))
+  return new AlambicError(
+    error.code,
+    `${error.message}, or read another part with { entry }: ${names.join(', ')}`,
+  )
 }
 
 /** Keys may hold dots themselves: the longest that fits is taken first. */
@@ -202,6 +273,7 @@ class Converter {
   constructor(
     private readonly maker: TensorMaker,
     private readonly file: string,
+    private readonly whole: Value,
   ) {}
 
   async convert(value: Value, path: string, depth: number): Promise<unknown> {
@@ -220,6 +292,7 @@ class Converter {
 
   private async make(value: object & Value, path: string, depth: number): Promise<unknown> {
     const name = `${this.file}: ${path}`
+    if (value instanceof Unknown) throw refusal(this.file, value, path, this.whole)
     if (value instanceof TensorRecord) return this.keep(await this.maker.tensor(value, name))
     if (value instanceof StorageRecord) return this.keep(await this.maker.storageTensor(value, name))
     if (value instanceof Dict) return this.object(value, path, depth)

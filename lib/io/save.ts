@@ -1,10 +1,10 @@
 import { basename, extname } from 'node:path'
 import type { FileHandle } from 'node:fs/promises'
 import { AlambicError, argumentError, show } from '../errors.js'
-import { isPlainObject } from '../memory.js'
 import { native } from '../native/loader.js'
 import type { StateDict } from '../nn/module.js'
 import { anything, readOptions, type Kinds } from '../options.js'
+import { isMap, isPlainObject, isUint8Array } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { DType } from '../types.js'
 import { writeAtomically } from './atomic-file.js'
@@ -249,8 +249,8 @@ class TorchWriter {
     else if (typeof value === 'number') this.number(value)
     else if (value instanceof Tensor) this.tensor(value, path)
     else if (Array.isArray(value)) this.list(value, path, depth)
-    else if (value instanceof Map) this.dict([...(value as Map<unknown, unknown>)], path, depth)
-    else if (value instanceof Uint8Array) this.bytes(value)
+    else if (isMap(value)) this.dict([...value], path, depth)
+    else if (isUint8Array(value)) this.bytes(value)
     else if (isPlainObject(value)) this.dict(entriesOf(value), path, depth)
     else
       throw argumentError(

@@ -1,6 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { argumentError, AlambicError } from '../errors.js'
+import { bytesOf, isUint8Array, isURL } from '../realms.js'
 import { fileError } from './file-error.js'
 
 /** Where a file's bytes come from: a file that is open, or memory. */
@@ -25,10 +26,10 @@ export type FileOrBytes = string | URL | Uint8Array
  * @throws AlambicError `ERR_FILE_NOT_FOUND` when there is no file that can be read, `ERR_ARGUMENT` for other values
  */
 export async function openSource(input: FileOrBytes): Promise<ByteSource> {
-  if (input instanceof Uint8Array) return new MemorySource(input)
-  if (typeof input !== 'string' && !(input instanceof URL))
+  if (isUint8Array(input)) return new MemorySource(input)
+  if (typeof input !== 'string' && !isURL(input))
     throw argumentError('file', 'a path, a file: URL or a Buffer', input)
-  const name = input instanceof URL ? fileURLToPath(input) : input
+  const name = isURL(input) ? fileURLToPath(input) : input
   try {
     const file = await open(name, 'r')
     try {
@@ -95,7 +96,8 @@ class MemorySource implements ByteSource {
   private readonly bytes: Buffer
 
   constructor(bytes: Uint8Array) {
-    this.bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+    const { buffer, byteOffset, byteLength } = bytesOf(bytes)
+    this.bytes = Buffer.from(buffer, byteOffset, byteLength)
   }
 
   get size(): number {

@@ -27,6 +27,7 @@ export async function openTorchArchive(source: ByteSource): Promise<TorchArchive
   const prefix = /^[^/]+\//.exec(names[0] ?? '')?.[0] ?? ''
   const isIn = (name: string) => zip.entries.has(prefix + name)
   const isTorchScript = isIn('constants.pkl') || isIn('model.json')
+  const packed = names.filter(name => /\.(pt|pth|pth\.tar|th|bin|ckpt|safetensors|npy)$/i.test(name))
   if (prefix === '' || !(isIn('data.pkl') || isTorchScript) || !names.every(name => name.startsWith(prefix)))
     throw fileError(source.name, {
       offset: 0,
@@ -35,7 +36,10 @@ export async function openTorchArchive(source: ByteSource): Promise<TorchArchive
         .slice(0, 3)
         .map(name => JSON.stringify(name))
         .join(', ')} …`,
-      remedy: 'check that this is the right file',
+      remedy:
+        packed.length > 0
+          ? 'unpack it, and load the file that is in it'
+          : 'check that this is the right file',
     })
   return { kind: isTorchScript ? 'TorchScript' : 'torch.save', zip, prefix }
 }

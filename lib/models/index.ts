@@ -21,4 +21,5 @@ export {
 } from './cifar-resnet-b.js'
 export { WideResNet, wrn_16_1, wrn_16_2, wrn_40_1, wrn_40_2, type WideResNetOptions } from './wide-resnet.js'
 export { ResNet, resnet18, resnet34, resnet50, type ResNetOptions } from './resnet.js'
+export { preprocessingOf, type Preprocessing } from './preprocessing.js'
 export { MobileNetV2, mobilenetV2, type MobileNetV2Options } from './mobilenet-v2.js'

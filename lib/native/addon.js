@@ -5,7 +5,7 @@
  * visibility; the linker then binds the addon to those that are open, whatever else the system would find.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs'
+import { existsSync, readdirSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { constants } from 'node:os'
 import { basename, dirname, join } from 'node:path'
@@ -67,61 +67,14 @@ export function cudaLibraryOf(core) {
 
 /**
  * @param {AddonFiles} files
- * @returns {{ addon: unknown, skipped: SkippedLibrary[], spins: boolean }} whether the addon has to see to it that
- *   threads spin only while nobody competes for the processors
+ * @returns {{ addon: unknown, skipped: SkippedLibrary[] }}
  */
 export function openAddon({ loader, core, libtorch }) {
   const { open } = createRequire(import.meta.url)(loader)
-  const waiting = chooseWaiting()
-  const skipped = withEnvironment(waiting.environment, () => openLibtorch(open, libtorch))
+  const skipped = openLibtorch(open, libtorch)
   const module = { exports: {} }
   process.dlopen(module, core, constants.dlopen.RTLD_NOW)
-  return { addon: module.exports, skipped, spins: waiting.spins }
-}
-
-/**
- * How OpenMP's threads wait for their next operator: spinning is fastest on an idle machine, and next to a busy process
- * a training step takes four to seven times as long with it. They spin for up to a millisecond (GNU OpenMP by itself:
- * several), and not at all while the core sees others compete for the processors; where it could not see them, they
- * spin for a few microseconds. What the environment says holds instead.
- *
- * @returns {{ environment: Record<string, string>, spins: boolean }}
- */
-function chooseWaiting() {
-  const { GOMP_SPINCOUNT, OMP_WAIT_POLICY } = process.env
-  if (GOMP_SPINCOUNT !== undefined || OMP_WAIT_POLICY !== undefined) return { environment: {}, spins: false }
-  const spins = tellsWaitingTime()
-  return { environment: { GOMP_SPINCOUNT: spins ? '30000' : '1000' }, spins }
-}
-
-/**
- * Whether the kernel tells how long threads waited for a processor: no thread that ran never did.
- *
- * @returns {boolean}
- */
-export function tellsWaitingTime() {
-  try {
-    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) > 0
-  } catch {
-    return false // not Linux, or hidden
-  }
-}
-
-/**
- * GNU OpenMP reads its settings when it is loaded, here with libtorch; child processes decide for themselves.
- *
- * @template T
- * @param {Record<string, string>} environment
- * @param {() => T} body
- * @returns {T}
- */
-function withEnvironment(environment, body) {
-  Object.assign(process.env, environment)
-  try {
-    return body()
-  } finally {
-    for (const name of Object.keys(environment)) delete process.env[name]
-  }
+  return { addon: module.exports, skipped }
 }
 
 /**

@@ -111,8 +111,8 @@ export interface NativeOptimizer<Options extends NativeOptimizerOptions> {
   prepareStep(groups: readonly Options[]): void
   /** Of each parameter, in the order of the groups; empty before its first step. */
   state(): NativeOptimizerState[]
-  /** Copies. */
-  loadState(states: readonly NativeOptimizerState[]): void
+  /** Copies the state. Options are checked only: `ERR_STATE_DICT` for both, before anything has changed. */
+  loadState(states: readonly NativeOptimizerState[], groups: readonly Options[]): void
 }
 
 /**
@@ -323,8 +323,8 @@ export interface NativeRecording {
 
 export interface NativeCompiledStep {
   /**
-   * Losses, gradients and update in another thread, as the optimizer was prepared for. Resolves to the losses; where the
-   * first is not finite no weight has changed.
+   * Losses, gradients and update in another thread, as the optimizer was prepared for. Resolves to the losses, and where
+   * gradients are clipped the norm that they had; where that or the first loss is not finite no weight has changed.
    */
   run(recording: NativeRecording, batch: readonly Handle[]): Promise<number[]>
   report(): NativeRunnerReport
@@ -358,9 +358,21 @@ export interface NativeAddon extends NativeLayers {
   setNumThreads(threads: number): void
   useDeterministicAlgorithms(deterministic: boolean): void
 
-  // ---- spinning.cc
-  /** From now on OpenMP's threads sleep between operators while others compete for the processors. */
-  adaptSpinning(): void
+  // ---- backends.cc
+  backendFlag(name: string): boolean
+  setBackendFlag(name: string, on: boolean): void
+  backendsAvailable(): Record<'nnpack' | 'mkldnn' | 'mkl' | 'openmp' | 'cuda' | 'cudnn', boolean>
+  float32MatmulPrecision(): string
+  setFloat32MatmulPrecision(precision: string): void
+
+  // ---- warnings.cc
+  /** `wake` is called in a turn of the event loop after libtorch warned of something new. Once per thread. */
+  onWarning(wake: () => void): void
+  /** What libtorch warned of since the last call. */
+  takeWarnings(): string[]
+  /** What libtorch says once in a process, it says each time. */
+  setWarnAlways(always: boolean): void
+  warnsAlways(): boolean
 
   // ---- tensors.cc
   /** Copies the view's elements. */
@@ -381,6 +393,11 @@ export interface NativeAddon extends NativeLayers {
   layout(tensor: Handle): string
   numel(tensor: Handle): number
   isContiguous(tensor: Handle, memoryFormat: string): boolean
+  /** Bytes. */
+  elementSize(tensor: Handle): number
+  isNested(tensor: Handle): boolean
+  /** Of a quantized tensor, its scheme by libtorch's number. */
+  quantizationScheme(tensor: Handle): number
   /** Whether both handles name one tensor. */
   isSame(a: Handle, b: Handle): boolean
   /** A second handle for the same tensor. */
@@ -394,10 +411,13 @@ export interface NativeAddon extends NativeLayers {
 
   // ---- cpu_memory.cc
   /**
-   * Makes libtorch take CPU memory from blocks that are used again and again, and keep so many bytes of freed ones.
-   * Once per process; leaves an allocator set by others alone.
+   * Makes libtorch take CPU memory from blocks that are used again and again, and keep so many bytes of freed ones. Once
+   * per process; leaves an allocator set by others alone. With 0, and without a limit where a tool watches memory,
+   * libtorch keeps its own.
    */
   recycleCpuMemory(limit: number | undefined): void
+  /** Whose takes the memory of CPU tensors now. */
+  cpuAllocator(): 'alambic' | 'libtorch' | 'other'
   /** Of freed CPU memory, how much is kept for later tensors, in all threads. */
   limitIdleMemory(bytes: number): void
   releaseIdleMemory(): void
@@ -435,7 +455,7 @@ export interface NativeAddon extends NativeLayers {
     allowUnused: boolean,
   ): Handle[]
   gradient(tensor: Handle): Handle
-  setGradient(tensor: Handle, gradient: Handle): void
+  setGradient(tensor: Handle, gradient: Handle | null): void
   requiresGrad(tensor: Handle): boolean
   setRequiresGrad(tensor: Handle, requiresGrad: boolean): void
   isLeaf(tensor: Handle): boolean
@@ -450,6 +470,16 @@ export interface NativeAddon extends NativeLayers {
   /** Returns what it was. */
   setGradEnabled(enabled: boolean): boolean
   isGradEnabled(): boolean
+
+  // ---- tensor_hooks.cc
+  /**
+   * Has autograd call `run` with the hook's number and a gradient. `run` returns the gradient to go on with, 0 for the
+   * same one, −1 where the hook failed. Returns the hook's position among those of the tensor.
+   */
+  registerHook(tensor: Handle, hook: number, run: (hook: number, gradient: Handle) => Handle): number
+  removeHook(tensor: Handle, position: number): void
+  /** Hooks whose tensors are gone, each told once. */
+  forgottenHooks(): number[]
 
   // ---- dispatch.cc
   /**

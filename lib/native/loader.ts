@@ -17,6 +17,7 @@ import {
 } from './addon.js'
 import type { NativeAddon } from './contract.js'
 import { describeSearch, findLibtorch, findPackageRoot, minorVersion, type Libtorch } from './libtorch.js'
+import { passWarningsOn } from './warnings.js'
 import { isValidated, readChoice, recordValidation, writeChoice, type AddonFiles } from './state.js'
 
 /** The addon, and what it was made of. */
@@ -47,7 +48,8 @@ export const native: NativeAddon = onFirstUse(() => loadAddon().addon)
 /**
  * @throws AlambicError `ERR_ADDON_NOT_FOUND` when nothing was built, `ERR_LIBTORCH_NOT_FOUND` when there is no libtorch
  *   on this machine, `ERR_LIBTORCH_LOAD` when the two do not fit or cannot be opened, `ERR_ARGUMENT` for an
- *   `ALAMBIC_IDLE_MEMORY` that is no number
+ *   `ALAMBIC_IDLE_MEMORY` that is no number, `ERR_THREAD` when as many threads use Alambic as can at once; the next use
+ *   tries again
  */
 export function loadAddon(root: string = packageRoot): LoadedAddon {
   const { loader, cores } = locateBinaries(root)
@@ -59,11 +61,13 @@ export function loadAddon(root: string = packageRoot): LoadedAddon {
     const opened = openAddon(files)
     const addon = opened.addon as NativeAddon
     addon.setErrorClass(AlambicError)
+    passWarningsOn(addon)
     addon.recycleCpuMemory(idleMemory)
-    if (opened.spins) addon.adaptSpinning()
     addon.setCudaLibrary(cudaLibraryOf(files.core))
     return { addon, files, skipped: opened.skipped }
   } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ERR_THREAD') throw new AlambicError(code, messageOf(error), { cause: error })
     throw loadError(root, files, messageOf(error), error)
   }
 }

@@ -3,9 +3,10 @@
  * pairs of binary and libtorch that were seen to work. Plain JavaScript for the reason given in `libtorch.js`.
  */
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { cacheFolder, inspectLibtorch, libraryPath } from './libtorch.js'
+import { temporaryFor } from './temporaries.js'
 
 /** @typedef {import('./libtorch.js').Libtorch} Libtorch */
 
@@ -134,7 +135,12 @@ export function readJson(path) {
  */
 export function writeJson(path, value) {
   mkdirSync(dirname(path), { recursive: true })
-  const temporary = `${path}.${process.pid}.tmp`
-  writeFileSync(temporary, `${JSON.stringify(value, null, 2)}\n`)
-  renameSync(temporary, path)
+  const { path: temporary, done } = temporaryFor(path)
+  try {
+    writeFileSync(temporary, `${JSON.stringify(value, null, 2)}\n`)
+    renameSync(temporary, path)
+  } finally {
+    rmSync(temporary, { force: true })
+    done()
+  }
 }

@@ -1,5 +1,5 @@
 import { AlambicError, argumentError } from '../errors.js'
-import { isPlainObject } from '../memory.js'
+import { isPlainObject } from '../realms.js'
 import type { Tensor } from '../tensor.js'
 import { Module } from './module.js'
 

@@ -4,21 +4,34 @@
  */
 import { AlambicError, argumentError } from '../errors.js'
 import { native } from '../native/loader.js'
+import {
+  anything,
+  boolean,
+  dtype as dtypeKind,
+  integer,
+  number,
+  oneOf,
+  orNull,
+  readOptions,
+  tensor,
+  type Kinds,
+} from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
+import type { DType } from '../types.js'
 import type { Size } from './layer.js'
 import type { OutputSize } from './pooling.js'
 
 /** What is done with a loss per element or sample. */
 export type Reduction = 'none' | 'mean' | 'sum'
 
+/** By libtorch's number. */
 const reductions: Record<Reduction, number> = { none: 0, mean: 1, sum: 2 }
 
-function reductionNumber(what: string, reduction: Reduction): number {
-  if (!Object.hasOwn(reductions, reduction))
-    throw argumentError(`${what}: reduction`, "'none', 'mean' or 'sum'", reduction)
-  return reductions[reduction]
-}
+const anyReduction = oneOf('none', 'mean', 'sum')
+
+/** Of functions that take none. */
+const noOptions: Kinds<object> = {}
 
 function refuseOtherShape(what: string, input: Tensor, target: Tensor): void {
   const expected = input.shape.join(', ')
@@ -43,6 +56,13 @@ export interface CrossEntropyOptions {
   labelSmoothing?: number
 }
 
+const crossEntropyOptions: Kinds<CrossEntropyOptions> = {
+  weight: orNull(tensor),
+  ignoreIndex: integer(),
+  reduction: anyReduction,
+  labelSmoothing: number,
+}
+
 /**
  * −log softmax(logits) at the labels.
  *
@@ -52,33 +72,39 @@ export interface CrossEntropyOptions {
  * @throws AlambicError `ERR_LABEL_RANGE` for a label that is no class, `ERR_DTYPE` for labels of another dtype,
  *   `ERR_SHAPE_MISMATCH`
  */
-export function crossEntropy(
-  logits: Tensor,
-  target: Tensor,
-  { weight, ignoreIndex = -100, reduction = 'mean', labelSmoothing = 0 }: CrossEntropyOptions = {},
-): Tensor {
+export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntropyOptions = {}): Tensor {
+  const {
+    weight,
+    ignoreIndex = -100,
+    reduction = 'mean',
+    labelSmoothing = 0,
+  } = readOptions('crossEntropy', options, crossEntropyOptions)
   const areProbabilities = target.dtype === logits.dtype && String(target.shape) === String(logits.shape)
   if (!areProbabilities) native.checkLabels('crossEntropy', logits.handle, target.handle, ignoreIndex)
   return torch.crossEntropyLoss(logits, target, {
     weight,
     ignoreIndex,
-    reduction: reductionNumber('crossEntropy', reduction),
+    reduction: reductions[reduction],
     labelSmoothing,
   })
 }
+
+export interface ReductionOption {
+  /** Default: `'mean'`. */
+  reduction?: Reduction
+}
+
+const reductionOption: Kinds<ReductionOption> = { reduction: anyReduction }
 
 /**
  * (input − target)², by default the mean.
  *
  * @throws AlambicError `ERR_SHAPE_MISMATCH` for different shapes: nothing is broadcast
  */
-export function mseLoss(
-  input: Tensor,
-  target: Tensor,
-  { reduction = 'mean' }: { reduction?: Reduction } = {},
-): Tensor {
+export function mseLoss(input: Tensor, target: Tensor, options: ReductionOption = {}): Tensor {
+  const { reduction = 'mean' } = readOptions('mseLoss', options, reductionOption)
   refuseOtherShape('mseLoss', input, target)
-  return torch.mseLoss(input, target, { reduction: reductionNumber('mseLoss', reduction) })
+  return torch.mseLoss(input, target, { reduction: reductions[reduction] })
 }
 
 export interface KlDivOptions {
@@ -91,6 +117,11 @@ export interface KlDivOptions {
   logTarget?: boolean
 }
 
+const klDivOptions: Kinds<KlDivOptions> = {
+  reduction: oneOf('none', 'mean', 'sum', 'batchmean'),
+  logTarget: boolean,
+}
+
 /**
  * target · (log target − input).
  *
@@ -98,87 +129,142 @@ export interface KlDivOptions {
  * @param target probabilities, of the same shape
  * @throws AlambicError `ERR_SHAPE_MISMATCH` for different shapes: nothing is broadcast
  */
-export function klDiv(
-  input: Tensor,
-  target: Tensor,
-  { reduction = 'mean', logTarget = false }: KlDivOptions = {},
-): Tensor {
+export function klDiv(input: Tensor, target: Tensor, options: KlDivOptions = {}): Tensor {
+  const { reduction = 'mean', logTarget = false } = readOptions('klDiv', options, klDivOptions)
   refuseOtherShape('klDiv', input, target)
-  const number = reduction === 'batchmean' ? reductions.sum : reductionNumber('klDiv', reduction)
-  const loss = torch.klDiv(input, target, { reduction: number, logTarget })
+  const perElement = reduction === 'batchmean' ? 'sum' : reduction
+  const loss = torch.klDiv(input, target, { reduction: reductions[perElement], logTarget })
   return reduction === 'batchmean' && input.ndim > 0 ? loss.div(input.size(0)) : loss
 }
 
 // ---- Activations -------------------------------------------------------------------------------------------------------
 
+export interface InplaceOption {
+  /** Write the result into `x`. Default: false. */
+  inplace?: boolean
+}
+
+const inplaceOption: Kinds<InplaceOption> = { inplace: boolean }
+
 /** max(x, 0). */
-export function relu(x: Tensor, { inplace = false }: { inplace?: boolean } = {}): Tensor {
+export function relu(x: Tensor, options: InplaceOption = {}): Tensor {
+  const { inplace = false } = readOptions('relu', options, inplaceOption)
   return inplace ? torch.relu_(x) : torch.relu(x)
 }
 
-/** x where positive, `negativeSlope · x` elsewhere. Default slope: 0.01. */
-export function leakyRelu(x: Tensor, { negativeSlope = 0.01 }: { negativeSlope?: number } = {}): Tensor {
-  return torch.leakyRelu(x, { negativeSlope })
+export interface LeakyReluOptions extends InplaceOption {
+  /** Default: 0.01. */
+  negativeSlope?: number
 }
 
-/** x · Φ(x); `approximate: 'tanh'` for the faster approximation. */
-export function gelu(x: Tensor, { approximate = 'none' }: { approximate?: 'none' | 'tanh' } = {}): Tensor {
+const leakyReluOptions: Kinds<LeakyReluOptions> = { ...inplaceOption, negativeSlope: number }
+
+/** x where positive, `negativeSlope · x` elsewhere. */
+export function leakyRelu(x: Tensor, options: LeakyReluOptions = {}): Tensor {
+  const { negativeSlope = 0.01, inplace = false } = readOptions('leakyRelu', options, leakyReluOptions)
+  return inplace ? torch.leakyRelu_(x, { negativeSlope }) : torch.leakyRelu(x, { negativeSlope })
+}
+
+export interface GeluOptions {
+  /** `'tanh'` for the faster approximation. Default: `'none'`. */
+  approximate?: 'none' | 'tanh'
+}
+
+const geluOptions: Kinds<GeluOptions> = { approximate: oneOf('none', 'tanh') }
+
+/** x · Φ(x). */
+export function gelu(x: Tensor, options: GeluOptions = {}): Tensor {
+  const { approximate = 'none' } = readOptions('gelu', options, geluOptions)
   return torch.gelu(x, { approximate })
 }
 
 /** x · sigmoid(x). */
-export function silu(x: Tensor): Tensor {
-  return torch.silu(x)
+export function silu(x: Tensor, options: InplaceOption = {}): Tensor {
+  const { inplace = false } = readOptions('silu', options, inplaceOption)
+  return inplace ? torch.silu_(x) : torch.silu(x)
 }
 
+export interface SoftmaxOptions {
+  /** What `x` is converted to before, and the result's dtype. Default: that of `x`. */
+  dtype?: DType | null
+}
+
+const softmaxOptions: Kinds<SoftmaxOptions> = { dtype: orNull(dtypeKind) }
+
 /** Exponentials that sum to 1 along `dim`. */
-export function softmax(x: Tensor, dim: number): Tensor {
-  return torch.softmax(x, dim)
+export function softmax(x: Tensor, dim: number, options: SoftmaxOptions = {}): Tensor {
+  const { dtype = null } = readOptions('softmax', options, softmaxOptions)
+  return torch.softmax(x, dim, { dtype })
 }
 
 /** The logarithm of {@link softmax}, computed without overflow. */
-export function logSoftmax(x: Tensor, dim: number): Tensor {
-  return torch.logSoftmax(x, dim)
+export function logSoftmax(x: Tensor, dim: number, options: SoftmaxOptions = {}): Tensor {
+  const { dtype = null } = readOptions('logSoftmax', options, softmaxOptions)
+  return torch.logSoftmax(x, dim, { dtype })
 }
 
-/** Sets elements to zero with probability `p` (default: 0.5) and scales the others by 1 / (1 − p), when `training` (default: true). */
-export function dropout(
-  x: Tensor,
-  { p = 0.5, training = true }: { p?: number; training?: boolean } = {},
-): Tensor {
+export interface DropoutOptions extends InplaceOption {
+  /** The probability of becoming zero. Default: 0.5. */
+  p?: number
+  /** False: nothing is done. Default: true. */
+  training?: boolean
+}
+
+const dropoutOptions: Kinds<DropoutOptions> = { ...inplaceOption, p: anything, training: boolean }
+
+/** Sets elements to zero with probability `p` and scales the others by 1 / (1 − p), when `training`. */
+export function dropout(x: Tensor, options: DropoutOptions = {}): Tensor {
+  const { p = 0.5, training = true, inplace = false } = readOptions('dropout', options, dropoutOptions)
   if (!(p >= 0 && p <= 1)) throw argumentError('dropout: p', 'a probability from 0 to 1', p)
-  return torch.dropout(x, p, training)
+  return inplace ? torch.dropout_(x, p, training) : torch.dropout(x, p, training)
 }
 
 // ---- Distances ---------------------------------------------------------------------------------------------------------
 
-/** x / max(‖x‖ₚ, eps) along a dimension. Defaults: p 2, dim 1, eps 1e-12. */
-export function normalize(
-  x: Tensor,
-  { p = 2, dim = 1, eps = 1e-12 }: { p?: number; dim?: number; eps?: number } = {},
-): Tensor {
+export interface NormalizeOptions {
+  /** Of the norm. Default: 2. */
+  p?: number
+  /** Default: 1. */
+  dim?: number
+  /** The least that is divided by. Default: 1e-12. */
+  eps?: number
+}
+
+const normalizeOptions: Kinds<NormalizeOptions> = { p: number, dim: integer(), eps: number }
+
+/** x / max(‖x‖ₚ, eps) along a dimension. */
+export function normalize(x: Tensor, options: NormalizeOptions = {}): Tensor {
+  const { p = 2, dim = 1, eps = 1e-12 } = readOptions('normalize', options, normalizeOptions)
   const norm = torch.linalgVectorNorm(x, { ord: p, dim: [dim], keepdim: true })
   return x.div(norm.clampMin(eps).expandAs(x))
 }
 
-/** The cosine of the angle between vectors along `dim` (default: 1); `eps` (default: 1e-8) avoids division by zero. */
-export function cosineSimilarity(
-  a: Tensor,
-  b: Tensor,
-  { dim = 1, eps = 1e-8 }: { dim?: number; eps?: number } = {},
-): Tensor {
+export interface CosineSimilarityOptions {
+  /** Default: 1. */
+  dim?: number
+  /** Avoids division by zero. Default: 1e-8. */
+  eps?: number
+}
+
+const cosineSimilarityOptions: Kinds<CosineSimilarityOptions> = { dim: integer(), eps: number }
+
+/** The cosine of the angle between vectors along `dim`. */
+export function cosineSimilarity(a: Tensor, b: Tensor, options: CosineSimilarityOptions = {}): Tensor {
+  const { dim = 1, eps = 1e-8 } = readOptions('cosineSimilarity', options, cosineSimilarityOptions)
   return torch.cosineSimilarity(a, b, { dim, eps })
 }
 
 // ---- Sizes -------------------------------------------------------------------------------------------------------------
 
 /** Means over as many windows as give `outputSize`: (N, C, H, W) or (C, H, W); null keeps the input's size. */
-export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize): Tensor {
+export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize, options: object = {}): Tensor {
+  readOptions('adaptiveAvgPool2d', options, noOptions)
   return torch.adaptiveAvgPool2d(x, wantedSize(x, outputSize))
 }
 
 /** Maxima over as many windows as give `outputSize`, see {@link adaptiveAvgPool2d}. */
-export function adaptiveMaxPool2d(x: Tensor, outputSize: OutputSize): Tensor {
+export function adaptiveMaxPool2d(x: Tensor, outputSize: OutputSize, options: object = {}): Tensor {
+  readOptions('adaptiveMaxPool2d', options, noOptions)
   const [maxima, indices] = torch.adaptiveMaxPool2d(x, wantedSize(x, outputSize))
   indices.dispose()
   return maxima
@@ -205,6 +291,15 @@ export interface InterpolateOptions {
   recomputeScaleFactor?: boolean
   /** Filter when shrinking, for `'bilinear'` and `'bicubic'`. Default: false. */
   antialias?: boolean
+}
+
+const interpolateOptions: Kinds<InterpolateOptions> = {
+  size: anything,
+  scaleFactor: anything,
+  mode: anything,
+  alignCorners: boolean,
+  recomputeScaleFactor: boolean,
+  antialias: boolean,
 }
 
 type Resize = (
@@ -248,17 +343,15 @@ const antialiased: Partial<Record<InterpolationMode, Resize>> = {
  * @throws AlambicError `ERR_ARGUMENT` unless exactly one of `size` and `scaleFactor` is given and the mode suits the
  *   other options; `ERR_SHAPE_MISMATCH` where it does not suit the input's rank
  */
-export function interpolate(
-  x: Tensor,
-  {
+export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
+  const {
     size = null,
     scaleFactor = null,
     mode = 'nearest',
     alignCorners = false,
     recomputeScaleFactor = false,
     antialias = false,
-  }: InterpolateOptions,
-): Tensor {
+  } = readOptions('interpolate', options, interpolateOptions)
   if ((size === null) === (scaleFactor === null))
     throw argumentError('interpolate', 'either size or scaleFactor', { size, scaleFactor })
   const resize = chooseResizer(x, mode, alignCorners, antialias)

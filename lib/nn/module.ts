@@ -1,10 +1,10 @@
 import { noGrad } from '../autograd.js'
-import { AlambicError } from '../errors.js'
+import { AlambicError, show } from '../errors.js'
 import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
 import { boolean, callback, readOptions, text, type Kinds } from '../options.js'
-import { Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
+import { fromTypedArray, Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
 import type { Device, DType } from '../types.js'
 import { Parameter } from './parameter.js'
 
@@ -128,6 +128,20 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     }
   }
 
+  /** The fields that were registered as buffers, with what they hold now. @internal */
+  bufferFields(): [string, Tensor | null][] {
+    return Array.from(this.#buffers.keys(), name => {
+      const value = (this as Record<string, unknown>)[name]
+      return [name, value instanceof Tensor ? value : null]
+    })
+  }
+
+  /** Puts another tensor, or none, into the field of a buffer. @internal */
+  replaceBuffer(name: string, buffer: Tensor | null): void {
+    if (buffer !== null) keep(buffer)
+    ;(this as Record<string, unknown>)[name] = buffer
+  }
+
   /** The parameters of this very module. Modules that do not keep them in fields override it. */
   protected ownParameters(): [string, Parameter][] {
     return Object.entries(this).filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)
@@ -227,22 +241,42 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
    * four dimensions.
    *
-   * On `'meta'` a module computes shapes and holds no data. Nothing comes back from there, and optimizers that were made
-   * before keep the parameters as they were.
+   * On `'meta'` a module computes shapes and holds no data. Nothing comes back from there, TorchScript modules do not go
+   * there, and optimizers that were made before keep the parameters as they were.
    *
    * @example model.to('cuda'), model.to({ memoryFormat: 'channelsLast' })
-   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device
+   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device, and to `'meta'`
+   *   for a TorchScript module, also as a part; then nothing was moved
    */
   to(target: Device | DType | ToOptions): this {
     if (typeof target !== 'string') readOptions('to', target, toOptionKinds)
     noGrad(() =>
       scope(() => {
-        for (const module of this.modules())
-          for (const [, tensor] of [...module.ownParameters(), ...module.ownBuffers()])
-            module.setOwnData(tensor, convert(tensor, target))
+        const wanted = targetOf(target)
+        const own = this.namedModules().flatMap(([path, module]) =>
+          under(path, [...module.ownParameters(), ...module.ownBuffers()]).map(([name, tensor]) => ({
+            module,
+            name,
+            tensor,
+          })),
+        )
+        for (const { module, name, tensor } of own) {
+          checkTarget(name, tensor, wanted)
+          if (wanted.device !== undefined) module.checkMove(name, tensor, wanted.device)
+        }
+        for (const { module, tensor } of own) module.setOwnData(tensor, convert(tensor, target))
       }),
     )
     return this
+  }
+
+  /** Throws where a tensor of this very module cannot be moved, before any tensor is. */
+  protected checkMove(name: string, tensor: Tensor, device: Device): void {
+    if (tensor.device === 'meta' && device !== 'meta')
+      throw new AlambicError(
+        'ERR_NOT_IMPLEMENTED',
+        `to: ${name} has no data that could be moved to ${device} (Cannot copy out of meta tensor)`,
+      )
   }
 
   /** Gives a tensor of this very module other data. */
@@ -320,6 +354,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
         [`loadStateDict into ${this.label}:`]
           .concat(missing.length ? `  missing keys: ${missing.join(', ')}` : [])
           .concat(unexpected.length ? `  unexpected keys: ${unexpected.join(', ')}` : [])
+          .concat(commonPrefix(missing, unexpected) ?? [])
           .concat(dataless.length ? `  on meta, which holds no data: ${dataless.join(', ')}` : [])
           .concat(misshapen.length ? `  wrong shapes: ${misshapen.join('; ')}` : [])
           .concat(
@@ -364,6 +399,29 @@ function join(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`
 }
 
+/** What is to be done where all keys differ in what they begin with, as those of `DataParallel` and `torch.compile` do. */
+function commonPrefix(missing: readonly string[], unexpected: readonly string[]): string | undefined {
+  const [first] = missing
+  if (first === undefined || unexpected.length === 0) return undefined
+  const found = (prefix: string, wanted: readonly string[], given: ReadonlySet<string>) =>
+    wanted.filter(name => given.has(prefix + name)).length
+  const bestPrefix = (wanted: readonly string[], given: readonly string[]) => {
+    const names = new Set(given)
+    return wanted
+      .slice(0, 8)
+      .flatMap(name => given.filter(key => key.endsWith(name)).map(key => key.slice(0, -name.length)))
+      .filter(prefix => prefix !== '' && found(prefix, wanted, names) * 2 >= wanted.length)
+      .sort((a, b) => found(b, wanted, names) - found(a, wanted, names))[0]
+  }
+  const prefix = bestPrefix(missing, unexpected)
+  if (prefix !== undefined)
+    return `  with { prefix: ${show(prefix)} } ${found(prefix, missing, new Set(unexpected))} of the missing keys are there`
+  const added = bestPrefix(unexpected, missing)
+  return added === undefined
+    ? undefined
+    : `  with { rename: key => ${show(added)} + key } ${found(added, unexpected, new Set(missing))} of the missing keys are there`
+}
+
 function under<T>(path: string, named: [string, T][]): [string, T][] {
   return named.map(([name, value]) => [join(path, name), value])
 }
@@ -373,13 +431,26 @@ function unique<T>(named: [string, T][]): [string, T][] {
   return named.filter(([, value]) => !seen.has(value) && seen.add(value))
 }
 
+/** What a move changes. Throws for devices and dtypes that are not there. */
+function targetOf(target: Device | DType | ToOptions): {
+  dtype?: DType | undefined
+  device?: Device | undefined
+} {
+  const moved = convert(fromTypedArray(new Float32Array(0), [0]), target)
+  if (typeof target === 'object') return { dtype: target.dtype, device: target.device && moved.device }
+  return native.dtypes().includes(target) ? { dtype: target as DType } : { device: moved.device }
+}
+
+/** A dtype has to be one that parameters can have. */
+function checkTarget(name: string, tensor: Tensor, { dtype }: { dtype?: DType | undefined }): void {
+  if (dtype === undefined || !isFloating(tensor) || isFloatingType(dtype)) return
+  throw new AlambicError('ERR_DTYPE', `to: expected a floating point dtype for ${name}, got ${dtype}`)
+}
+
 function convert(tensor: Tensor, target: Device | DType | ToOptions): Tensor {
   const converted = tensor.to(typeof target === 'object' ? fitting(tensor, target) : target)
   if (converted.dtype === tensor.dtype) return converted
-  if (!isFloating(tensor)) return tensor
-  if (!isFloating(converted))
-    throw new AlambicError('ERR_DTYPE', `to: expected a floating point dtype, got ${converted.dtype}`)
-  return converted
+  return isFloating(tensor) ? converted : tensor
 }
 
 function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions): ToOptions {
@@ -390,6 +461,10 @@ function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions)
   }
 }
 
-function isFloating(tensor: Tensor): boolean {
-  return tensor.dtype.startsWith('float') || tensor.dtype === 'bfloat16' || tensor.dtype.startsWith('complex')
+function isFloating({ dtype }: Tensor): boolean {
+  return isFloatingType(dtype)
+}
+
+function isFloatingType(dtype: DType): boolean {
+  return dtype.startsWith('float') || dtype === 'bfloat16' || dtype.startsWith('complex')
 }

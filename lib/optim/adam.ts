@@ -1,5 +1,5 @@
 import { native } from '../native/loader.js'
-import { Optimizer, type OptimizerOptions, type Params } from './optimizer.js'
+import { Optimizer, stateError, type OptimizerOptions, type Params } from './optimizer.js'
 
 export interface AdamOptions extends OptimizerOptions {
   /** Decay of the averages of gradient and squared gradient, each in [0, 1). Default: [0.9, 0.999]. */
@@ -31,6 +31,12 @@ const defaults = {
 export class Adam extends Optimizer<AdamOptions> {
   constructor(params: Params<AdamOptions>, options: AdamOptions = {}) {
     super(new native.Adam(), params, defaults, options)
+  }
+
+  /** PyTorch saves which of the two it was; AdamW takes both there, as it does here. */
+  protected override checkSavedGroup(group: Record<string, unknown>, where: string): void {
+    if (group['decoupled_weight_decay'] === true)
+      throw stateError(`${where}.decoupled_weight_decay: expected the state of an Adam, got that of an AdamW`)
   }
 }
 

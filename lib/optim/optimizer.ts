@@ -1,7 +1,11 @@
+import { enableGrad } from '../autograd.js'
 import { AlambicError, argumentError, show } from '../errors.js'
+import { nearest } from '../names.js'
 import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } from '../native/contract.js'
+import { isPlainObject } from '../memory.js'
 import { anything, boolean, readOptions } from '../options.js'
 import { Tensor, tensor } from '../tensor.js'
+import { fromJson, tensorFromJson, withJson } from './json.js'
 import { handlesOf, toList } from './params.js'
 
 /** What every optimizer's options have in common. */
@@ -43,7 +47,10 @@ export type ParamGroupInit<Options> = Options & ScheduleFields & { params: Tenso
  */
 export type Params<Options> = readonly Tensor[] | readonly ParamGroupInit<Options>[]
 
-/** PyTorch's structure and names, so that checkpoints travel between the two. */
+/**
+ * PyTorch's structure and names, so that checkpoints travel between the two. In JSON a tensor is
+ * `{ dtype, shape, data }`, and numbers that JSON has not are strings.
+ */
 export interface OptimizerStateDict {
   /** By the parameter's number in `param_groups`. */
   state: Record<string, Record<string, Tensor | number | null>>
@@ -53,10 +60,21 @@ export interface OptimizerStateDict {
 const scheduleFields = ['initialLr', 'maxLr', 'minLr', 'maxMomentum', 'baseMomentum'] as const
 /** A matter of the machine, not of the training: not saved. */
 const kernelChoices = ['fused', 'foreach']
+/** What PyTorch saves with a group besides, and no step here depends on. */
+const foreignFields = [
+  'fused',
+  'foreach',
+  'capturable',
+  'differentiable',
+  'decoupled_weight_decay',
+  'param_names',
+  'swa_lr',
+]
 
 /**
  * Base of the optimizers. The state (momentum and the like) lives in native memory, in the dtype, on the device and in
- * the memory format of its parameter, and is made when a parameter's first gradient arrives.
+ * the memory format of its parameter, and is made when a parameter's first gradient arrives. While a compiled step in
+ * another thread uses an optimizer, its methods throw `ERR_BUSY`.
  */
 export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOptions> {
   /** What groups are completed with. */
@@ -96,8 +114,9 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
       throw argumentError('params', 'tensors, or groups { params, lr, … }, and not both', init)
     const { params, ...options } = init
     refuseUnknownOptions(this, options, this.defaults)
+    checkScheduleFields(options)
     const list = toList(params)
-    const group = { params: Object.freeze([...list]), ...this.defaults, ...defined(options) }
+    const group = { params: Object.freeze([...list]), ...copied({ ...this.defaults, ...defined(options) }) }
     this.native.addGroup(handlesOf(list), group as unknown as NativeOptimizerOptions)
     this.groups.push(group)
   }
@@ -105,11 +124,21 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   /**
    * Updates every parameter that has a gradient, in one native call.
    *
+   * @param closure run before, with recording, as in Python: it clears the gradients, computes the loss, calls
+   *   `backward()` and returns the loss
+   * @returns what the closure returned
    * @throws AlambicError `ERR_TENSOR_RELEASED` when a parameter was disposed of, `ERR_NOT_IMPLEMENTED` for sparse
-   *   gradients, `ERR_ARGUMENT` for options out of range
+   *   gradients, `ERR_ARGUMENT` for options out of range and for an expanded parameter, `ERR_SHAPE_MISMATCH` when a
+   *   parameter was given another shape in place since its state was made; then nothing was changed
    */
-  step(): void {
+  step(): void
+  step<Result>(closure: () => Result): Result
+  step<Result>(closure?: () => Result): Result | undefined {
+    if (closure !== undefined && typeof closure !== 'function')
+      throw argumentError('step: closure', 'a function', closure)
+    const result = closure === undefined ? undefined : enableGrad(closure)
     this.native.step(this.groups as unknown as NativeOptimizerOptions[])
+    return result
   }
 
   /** Hands over the options for a step in another thread, and what takes it. @internal */
@@ -124,52 +153,80 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     this.native.zeroGrad(setToNone)
   }
 
-  /** Options and state. The tensors share the optimizer's memory: later steps change them. */
+  /**
+   * Options and state. The tensors share the optimizer's memory: later steps change them. `JSON.stringify` keeps all of
+   * it, for {@link loadStateDict} to read.
+   */
   stateDict(): OptimizerStateDict {
     const state: OptimizerStateDict['state'] = {}
     this.native.state().forEach((entries, index) => {
       const tensors = Object.entries(entries).map(([name, handle]) => [name, new Tensor(handle)] as const)
-      if (tensors.length > 0) state[index] = Object.fromEntries(tensors)
+      if (tensors.length > 0) state[index] = withJson(Object.fromEntries(tensors))
     })
     let next = 0
-    const groups = this.groups.map(({ params, ...options }) => ({
-      ...snakeCased(options, kernelChoices),
-      params: params.map(() => next++),
-    }))
+    const groups = this.groups.map(({ params, ...options }) =>
+      withJson({ ...snakeCased(copied(options), kernelChoices), params: params.map(() => next++) }),
+    )
     return { state, param_groups: groups }
   }
 
   /**
    * Takes over options and state, copying the tensors to the dtype and device of their parameters; training goes on
-   * bit for bit. Takes PyTorch's state dicts too.
+   * bit for bit. Takes PyTorch's state dicts too, and what `JSON.parse` makes of one. Options that a saved group lacks
+   * stay as they are.
    *
-   * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ, for options of the wrong type or out
+   *   of range, and for options and state that this optimizer does not know; then nothing was changed
    */
   loadStateDict(dict: OptimizerStateDict): void {
-    const saved = dict?.param_groups
-    if (!Array.isArray(saved) || typeof dict.state !== 'object')
-      throw new AlambicError(
-        'ERR_STATE_DICT',
-        `loadStateDict: expected { state, param_groups }, got ${show(dict)}`,
-      )
+    const saved = savedGroups(dict)
     checkSizes(
       this.groups.map(({ params }) => params.length),
       saved.map(({ params }) => params.length),
     )
-    const numbers = saved.flatMap(({ params }) => params)
+    const numbers = saved.flatMap(({ params }) => params).map(String)
+    checkNumbers(numbers, dict.state)
+    const loaded = saved.map((group, i) => {
+      this.checkSavedGroup(group, `param_groups[${i}]`)
+      return knownOptions(group, this.defaults, `param_groups[${i}]`)
+    })
+    const groups = this.groups.map((group, i) => ({ ...group, ...loaded[i] }))
     const made: Tensor[] = []
     try {
-      this.native.loadState(numbers.map(number => nativeState(dict.state[number] ?? {}, made)))
+      this.native.loadState(
+        numbers.map(number => nativeState(dict.state[number] ?? {}, `state[${number}]`, made)),
+        groups as unknown as NativeOptimizerOptions[],
+      )
     } finally {
       for (const each of made) each.dispose()
     }
-    this.groups.forEach((group, i) => Object.assign(group, knownOptions(saved[i]!, this.defaults)))
+    this.groups.forEach((group, i) => Object.assign(group, loaded[i]))
   }
+
+  /** Refuses what only an optimizer of another kind can have saved. */
+  protected checkSavedGroup(_group: Record<string, unknown>, _where: string): void {}
 }
 
 /** Without those that are undefined, which would hide a default. */
 function defined<T extends object>(options: T): Partial<T> {
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Partial<T>
+}
+
+/** With arrays of its own, which nobody else can change. */
+function copied<T extends object>(options: T): T {
+  return Object.fromEntries(
+    Object.entries(options).map(([name, value]: [string, unknown]) => [
+      name,
+      Array.isArray(value) ? Array.from(value as unknown[]) : value,
+    ]),
+  ) as T
+}
+
+function checkScheduleFields(options: object): void {
+  for (const name of scheduleFields) {
+    const value = (options as Record<string, unknown>)[name]
+    if (value !== undefined && !Number.isFinite(value)) throw argumentError(name, 'a finite number', value)
+  }
 }
 
 /** The values native code checks: they may be changed in the groups. */
@@ -184,29 +241,85 @@ function refuseUnknownOptions(optimizer: object, options: object, defaults: obje
 
 function checkSizes(own: number[], saved: number[]): void {
   if (own.length === saved.length && own.every((size, i) => size === saved[i])) return
-  throw new AlambicError(
-    'ERR_STATE_DICT',
-    `loadStateDict: expected groups of ${own.join(', ')} parameters, got ${saved.join(', ') || 'none'}`,
-  )
+  throw stateError(`expected groups of ${own.join(', ')} parameters, got ${saved.join(', ') || 'none'}`)
 }
 
-/** Numbers (counts of old checkpoints) become tensors, which are added to `made`. */
-function nativeState(entries: Record<string, Tensor | number | null>, made: Tensor[]): NativeOptimizerState {
+export function stateError(message: string): AlambicError {
+  return new AlambicError('ERR_STATE_DICT', `loadStateDict: ${message}`)
+}
+
+type SavedGroup = OptimizerStateDict['param_groups'][number]
+
+function savedGroups(dict: unknown): SavedGroup[] {
+  const { state, param_groups: groups } = (dict ?? {}) as Record<string, unknown>
+  if (!Array.isArray(groups) || typeof state !== 'object' || state === null)
+    throw stateError(`expected { state, param_groups }, got ${show(dict)}`)
+  groups.forEach((group: unknown, i) => {
+    const params: unknown = (group as { params?: unknown } | null)?.params
+    if (!Array.isArray(params))
+      throw stateError(`param_groups[${i}].params: expected numbers, got ${show(params)}`)
+  })
+  return groups as SavedGroup[]
+}
+
+/** Each parameter has a number of its own, and all state belongs to one of them. */
+function checkNumbers(numbers: string[], state: object): void {
+  const known = new Set(numbers)
+  if (known.size < numbers.length)
+    throw stateError(`params: expected a number for each parameter, got ${numbers.join(', ')}`)
+  const stray = Object.keys(state).find(number => !known.has(number))
+  if (stray !== undefined) throw stateError(`state[${stray}]: no group has a parameter of that number`)
+}
+
+/** What is no tensor yet (counts of old checkpoints, JSON) becomes one, and is added to `made`. */
+function nativeState(entries: object, where: string, made: Tensor[]): NativeOptimizerState {
+  if (!isPlainObject(entries))
+    throw stateError(`${where}: expected an object of tensors, got ${show(entries)}`)
   const handles: NativeOptimizerState = {}
   for (const [name, value] of Object.entries(entries)) {
-    if (value === null) continue
-    if (typeof value === 'number') made.push(tensor(value))
-    handles[name] = (value instanceof Tensor ? value : made.at(-1)!).handle
+    if (value === null || value === undefined) continue
+    if (value instanceof Tensor) {
+      handles[name] = value.handle
+      continue
+    }
+    const plain = fromJson(value)
+    const converted = typeof plain === 'number' ? tensor(plain) : tensorFromJson(value)
+    if (converted === undefined) throw stateError(`${where}.${name}: expected a tensor, got ${show(value)}`)
+    made.push(converted)
+    handles[name] = converted.handle
   }
   return handles
 }
 
-/** Of a saved group, the options that this optimizer knows, by their names in JavaScript. */
-function knownOptions(saved: Record<string, unknown>, defaults: object): Record<string, unknown> {
+/** The options of a saved group by their names in JavaScript. */
+function knownOptions(saved: SavedGroup, defaults: object, where: string): Record<string, unknown> {
   const names = [...Object.keys(defaults), ...scheduleFields].filter(name => !kernelChoices.includes(name))
-  return Object.fromEntries(
-    names.filter(name => saved[snakeCase(name)] !== undefined).map(name => [name, saved[snakeCase(name)]]),
-  )
+  const byKey = new Map(names.map(name => [snakeCase(name), name]))
+  const options: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(saved)) {
+    const name = byKey.get(key)
+    if (name !== undefined) {
+      if (value !== undefined) options[name] = plainOption(value)
+    } else if (key !== 'params' && !foreignFields.includes(key)) {
+      const [near] = nearest(key, byKey.keys(), 1)
+      throw stateError(
+        `${where}.${key}: this optimizer has no such option${near === undefined ? '' : `; did you mean ${near}?`}`,
+      )
+    }
+  }
+  try {
+    checkScheduleFields(options)
+  } catch (error) {
+    throw stateError(`${where}.${(error as Error).message}`)
+  }
+  return options
+}
+
+/** PyTorch saves a learning rate that is a tensor as one. */
+function plainOption(value: unknown): unknown {
+  if (value instanceof Tensor) return value.numel() === 1 ? value.item() : value
+  if (Array.isArray(value)) return value.map(plainOption)
+  return fromJson(value)
 }
 
 function snakeCased(options: object, without: readonly string[]): Record<string, unknown> {

@@ -2,9 +2,10 @@
 import { noGrad } from '../autograd.js'
 import { AlambicError } from '../errors.js'
 import { randn, zeros } from '../factories.js'
-import { isPlainObject, scope } from '../memory.js'
+import { scope } from '../memory.js'
 import { native } from '../native/loader.js'
 import { inMode } from '../nn/modes.js'
+import { isMap, isPlainObject } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { DType } from '../types.js'
 import type { ModuleSummary, ScriptMethod, ScriptModule } from './script-module.js'
@@ -88,10 +89,8 @@ function runOnce(
 function shapesIn(value: unknown, path: string): TapShape[] {
   if (value instanceof Tensor) return [{ path, dtype: value.dtype, shape: value.shape }]
   if (Array.isArray(value)) return value.flatMap((each, i) => shapesIn(each, `${path}[${i}]`))
-  if (value instanceof Map)
-    return Array.from(value as Map<unknown, unknown>).flatMap(([key, each]) =>
-      shapesIn(each, `${path}[${String(key)}]`),
-    )
+  if (isMap(value))
+    return Array.from(value).flatMap(([key, each]) => shapesIn(each, `${path}[${String(key)}]`))
   if (isPlainObject(value))
     return Object.entries(value).flatMap(([key, each]) => shapesIn(each, `${path}[${key}]`))
   return []

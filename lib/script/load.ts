@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { AlambicError, argumentError } from '../errors.js'
 import { native } from '../native/loader.js'
 import { device, dtype, readOptions, type Kinds } from '../options.js'
+import { bytesOf, isUint8Array } from '../realms.js'
 import type { Device, DType } from '../types.js'
 import { checkTorchScript } from './archive.js'
 import { wrapScript, type ScriptModule } from './script-module.js'
@@ -39,7 +40,8 @@ export async function loadTorchScript<Inputs extends any[] = any[], Output = any
 
 /** Bytes that nobody else changes. */
 async function readSource(source: string | Uint8Array): Promise<Uint8Array> {
-  if (source instanceof Uint8Array) return source.slice()
+  // The slice of a Buffer would be a view of it.
+  if (isUint8Array(source)) return Uint8Array.prototype.slice.call(bytesOf(source))
   if (typeof source !== 'string') throw argumentError('source', "a file's path or its bytes", source)
   try {
     return await readFile(source)

@@ -1,7 +1,6 @@
 import { isGradEnabled } from '../autograd.js'
 import { AlambicError } from '../errors.js'
 import { parseFeaturePath } from '../feature-path.js'
-import { isPlainObject } from '../memory.js'
 import { nearest } from '../names.js'
 import type {
   Handle,
@@ -15,7 +14,9 @@ import type {
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
 import { Parameter } from '../nn/parameter.js'
+import { isPlainObject } from '../realms.js'
 import { Tensor } from '../tensor.js'
+import type { Device } from '../types.js'
 import { keyOf, Taps, type TapListener } from './taps.js'
 import { listOf, oneOf, readOptions, text, type Kinds } from '../options.js'
 import { decode, encode } from './values.js'
@@ -153,13 +154,13 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
     return [...this.#parts.buffers]
   }
 
-  protected override setOwnData(tensor: Tensor, data: Tensor): void {
-    if ((tensor.device === 'meta') !== (data.device === 'meta'))
+  /** libtorch keeps the file's own tensors, which meta would replace. */
+  protected override checkMove(_name: string, tensor: Tensor, device: Device): void {
+    if ((tensor.device === 'meta') !== (device === 'meta'))
       throw new AlambicError(
         'ERR_NOT_IMPLEMENTED',
-        `to: expected a device with data for the TorchScript module ${this.typeName}, got "${data.device}"`,
+        `to: expected a device with data for the TorchScript module ${this.typeName}, got "${device}"`,
       )
-    super.setOwnData(tensor, data)
   }
 
   // ---- Calling -------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 /** TorchScript's values as JavaScript's, in the form in which they cross to native code (`native/script/ivalues.h`). */
 import { argumentError } from '../errors.js'
-import { isPlainObject } from '../memory.js'
 import type { Handle, NativeValue } from '../native/contract.js'
+import { isMap, isPlainObject, typedArrayName } from '../realms.js'
 import { Tensor } from '../tensor.js'
 
 /** `where` names the value in errors; `handleOf` says which handle of a tensor crosses. */
@@ -23,9 +23,9 @@ export function encode(
         if (each === null) return null
         if (each instanceof Tensor) return { tensor: handleOf(each) }
         if (Array.isArray(each)) return each.map(element => visit(element, depth + 1))
-        if (ArrayBuffer.isView(each) && !(each instanceof DataView))
+        if (typedArrayName(each) !== undefined)
           return Array.from(each as unknown as Iterable<number | bigint>)
-        if (each instanceof Map) return entries(Array.from(each as Map<unknown, unknown>), depth)
+        if (isMap(each)) return entries(Array.from(each), depth)
         if (isPlainObject(each)) return entries(Object.entries(each), depth)
         break
       case 'function':

@@ -4,11 +4,11 @@
  * file and this file the class.
  */
 import { AlambicError } from '../errors.js'
-import { isPlainObject } from '../memory.js'
 import { Tag, type CallResult, type PlanId } from '../native/contract.js'
-import { callBuffer, reserve } from '../native/call-buffer.js'
+import { callBuffer, claim, claims, reserve } from '../native/call-buffer.js'
 import { native } from '../native/loader.js'
 import { Generator } from '../random.js'
+import { isPlainObject, typedArrayName } from '../realms.js'
 import type { Tensor as TensorClass } from '../tensor.js'
 
 let Tensor: typeof TensorClass
@@ -63,12 +63,15 @@ const longestCall = 256
 /** The values of the call that are no numbers. */
 let others: unknown[] | null = null
 
-/** Begins a call. Returns where its first value goes; each of the functions below writes one and returns where the next goes. */
+/** Where the first value of a call goes, behind the plan; each of the functions below writes one and returns where the next goes. */
+const firstValue = 1
+
+/** Begins a call. Returns its claim of the buffer. */
 function begin(plan: PlanId): number {
-  reserve(longestCall)
+  const own = claim(longestCall)
   callBuffer[0] = plan
   others = null
-  return 1
+  return own
 }
 
 function write(at: number, tag: number, value: number): number {
@@ -94,7 +97,7 @@ function encodeOther(at: number, value: unknown): number {
   if (typeof value === 'boolean') return write(at, Tag.boolean, value ? 1 : 0)
   if (typeof value === 'string') return encodeString(at, value)
   if (Array.isArray(value)) return encodeList(at, value)
-  if (ArrayBuffer.isView(value)) return encodeList(at, Array.from(value as unknown as Iterable<number>))
+  if (typedArrayName(value) !== undefined) return encodeList(at, Array.from(value as Iterable<number>))
   if (value instanceof Generator) return writeOther(at, Tag.generator, value.native)
   return writeOther(at, Tag.other, value)
 }
@@ -120,9 +123,10 @@ function encodeList(at: number, list: readonly unknown[]): number {
 }
 
 function encodeNumbers(start: number, list: readonly unknown[]): number {
-  reserve(start + list.length + longestCall)
-  let at = write(start, Tag.numberList, list.length)
-  for (let i = 0; i < list.length; i++) {
+  const { length } = list // once: a proxy may give another one each time
+  reserve(start + length + longestCall)
+  let at = write(start, Tag.numberList, length)
+  for (let i = 0; i < length; i++) {
     const value = list[i]
     if (typeof value !== 'number') return writeOther(start, Tag.other, list)
     callBuffer[at++] = value
@@ -131,9 +135,10 @@ function encodeNumbers(start: number, list: readonly unknown[]): number {
 }
 
 function encodeTensors(start: number, list: readonly unknown[]): number {
-  reserve(start + list.length + longestCall)
-  let at = write(start, Tag.tensorList, list.length)
-  for (let i = 0; i < list.length; i++) callBuffer[at++] = toHandle(list[i], i)
+  const { length } = list
+  reserve(start + length + longestCall)
+  let at = write(start, Tag.tensorList, length)
+  for (let i = 0; i < length; i++) callBuffer[at++] = toHandle(list[i], i)
   return at
 }
 
@@ -151,6 +156,31 @@ function released(tensor: Tensor): number {
       'a tensor of the list was released before: keep it with keep()',
     )
   return tensor.handle
+}
+
+/**
+ * Writes a call of values whose reading made other calls meanwhile: from copies, whose reading runs nothing of the
+ * program's.
+ */
+function writeAgain(plan: PlanId, values: readonly unknown[], count: number): void {
+  const copies = values.slice(0, count).map(copyOf)
+  begin(plan)
+  let at = firstValue
+  for (const copy of copies) at = encode(at, copy)
+}
+
+function copyOf(value: unknown): unknown {
+  if (value instanceof Tensor) return plainTensor(value)
+  if (value instanceof Generator)
+    return Object.create(Generator.prototype, { native: { value: value.native } })
+  if (!Array.isArray(value) && !ArrayBuffer.isView(value)) return value
+  return Array.from(value as unknown as ArrayLike<unknown>, each =>
+    each instanceof Tensor ? plainTensor(each) : each,
+  )
+}
+
+function plainTensor(tensor: Tensor): Tensor {
+  return Object.create(Tensor.prototype, { handle: { value: tensor.handle } }) as Tensor
 }
 
 /** V8 calls native code by a slow path when arguments are spread. */
@@ -176,14 +206,17 @@ function decodeTensor(result: number, args: readonly unknown[]): unknown {
 }
 
 function call1(operator: Operator, a: unknown): unknown {
-  encode(begin((operator.plan1 ??= operator.plan(1, []))), a)
+  const own = begin((operator.plan1 ??= operator.plan(1, [])))
+  encode(firstValue, a)
+  if (own !== claims) writeAgain(operator.plan1, [a], 1)
   const result = others === null ? nativeCall() : callWithOthers(nativeCall, others)
   return result === undefined && callBuffer[0]! > 0 ? new Tensor(callBuffer[0]!) : decode(result, [a])
 }
 
 function call2(operator: Operator, a: unknown, b: unknown): unknown {
-  const at = begin((operator.plan2 ??= operator.plan(2, [])))
-  encode(encode(at, a), b)
+  const own = begin((operator.plan2 ??= operator.plan(2, [])))
+  encode(encode(firstValue, a), b)
+  if (own !== claims) writeAgain(operator.plan2, [a, b], 2)
   const result = others === null ? nativeCall() : callWithOthers(nativeCall, others)
   return result === undefined && callBuffer[0]! > 0 ? new Tensor(callBuffer[0]!) : decode(result, [a, b])
 }
@@ -214,8 +247,10 @@ function prepare(operator: Operator, self: Tensor | null, args: ArrayLike<unknow
   }
   if (!isSame || form.options.length !== count - positional)
     form = operator.form(positional, options === null ? [] : givenOptions(options))
-  let at = begin(form.plan)
+  const own = begin(form.plan)
+  let at = firstValue
   for (let i = 0; i < count; i++) at = encode(at, values[i])
+  if (own !== claims) writeAgain(form.plan, values, count)
   return values
 }
 

@@ -6,6 +6,7 @@ import { native } from '../native/loader.js'
 import '../tensor.js' // the class that results are made of
 import { Operator, operatorNames, toFunction } from './call.js'
 import type { Operators } from './operators.generated.js'
+import { unique } from './unique.js'
 
 /** An operator outside of the typed table. Its overloads are properties: `torch.ops.aten.add.Tensor(x, y)`. */
 export interface OperatorPacket {
@@ -14,6 +15,8 @@ export interface OperatorPacket {
 }
 
 export interface Torch extends Operators {
+  /** The values that occur, each once; with `returnInverse` and `returnCounts` an array. As in Python. */
+  readonly unique: typeof unique
   /**
    * Every operator by its schema's name, in every namespace: `torch.ops.quantized.linear(…)`. The overload without a
    * name is `default`.
@@ -96,6 +99,7 @@ function makeTable(): Torch {
   const table = Object.create(refuseUnknown('torch', name => `aten::${name}`)) as Record<string, unknown>
   for (const { jsName, name } of operatorNames('aten'))
     table[jsName] = toFunction(new Operator(`aten::${name}`, null))
+  table['unique'] = unique
   Object.defineProperty(table, 'ops', { value: makeNamespaces(), configurable: true })
   return table as unknown as Torch
 }

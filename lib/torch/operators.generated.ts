@@ -7782,8 +7782,6 @@ export interface TensorMethods {
   celu(options: { alpha?: Scalar; out: Tensor }): Tensor
   /** `aten::celu_(Tensor(a!) self, Scalar alpha=1.) -> Tensor(a!)` */
   celu_(options?: { alpha?: Scalar }): Tensor
-  /** `aten::chalf(Tensor self, *, MemoryFormat? memory_format=None) -> Tensor` */
-  chalf(options?: { memoryFormat?: MemoryFormat | null }): Tensor
   /** `aten::channel_shuffle(Tensor self, SymInt groups) -> Tensor` */
   channelShuffle(groups: Int): Tensor
   /** `aten::channel_shuffle.out(Tensor self, SymInt groups, *, Tensor(a!) out) -> Tensor(a!)` */
@@ -9348,10 +9346,6 @@ export interface TensorMethods {
   luUnpack(LUPivots: TensorLike, options?: { unpackData?: boolean; unpackPivots?: boolean }): readonly [P: Tensor, L: Tensor, U: Tensor]
   /** `aten::lu_unpack.out(Tensor LU_data, Tensor LU_pivots, bool unpack_data=True, bool unpack_pivots=True, *, Tensor(a!) P, Tensor(b!) L, Tensor(c!) U) -> (Tensor(a!) P, Tensor(b!) L, Tensor(c!) U)` */
   luUnpack(LUPivots: TensorLike, options: { unpackData?: boolean; unpackPivots?: boolean; P: Tensor; L: Tensor; U: Tensor }): readonly [P: Tensor, L: Tensor, U: Tensor]
-  /** `aten::mH(Tensor(a) self) -> Tensor(a)` */
-  mH(): Tensor
-  /** `aten::mT(Tensor(a) self) -> Tensor(a)` */
-  mT(): Tensor
   /** `aten::margin_ranking_loss(Tensor input1, Tensor input2, Tensor target, float margin=0., int reduction=1) -> Tensor` */
   marginRankingLoss(input2: TensorLike, target: TensorLike, options?: { margin?: number; reduction?: Int }): Tensor
   /** `aten::masked_fill.Scalar(Tensor self, Tensor mask, Scalar value) -> Tensor` */
@@ -10224,8 +10218,6 @@ export interface TensorMethods {
   replicationPad3dBackward(self: TensorLike, padding: number | readonly Int[]): Tensor
   /** `aten::replication_pad3d_backward.grad_input(Tensor grad_output, Tensor self, SymInt[6] padding, *, Tensor(a!) grad_input) -> Tensor(a!)` */
   replicationPad3dBackward(self: TensorLike, padding: number | readonly Int[], options: { gradInput: Tensor }): Tensor
-  /** `aten::requires_grad_(Tensor(a!) self, bool requires_grad=True) -> Tensor(a!)` */
-  requiresGrad_(options?: { requiresGrad?: boolean }): Tensor
   /** `aten::reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)` */
   reshape(shape: readonly Int[]): Tensor
   /** `aten::reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)` */
@@ -10958,8 +10950,6 @@ export interface TensorMethods {
   stft(nFft: Int, options?: { hopLength?: Int | null; winLength?: Int | null; window?: Tensor | null; center?: boolean; padMode?: string; normalized?: boolean; onesided?: boolean | null; returnComplex?: boolean | null; alignToWindow?: boolean | null }): Tensor
   /** `aten::storage_offset(Tensor self) -> int` */
   storageOffset(): number
-  /** `aten::stride.int(Tensor self, int dim) -> int` */
-  stride(dim: Int): number
   /** `aten::sub.Scalar(Tensor self, Scalar other, Scalar alpha=1) -> Tensor` */
   sub(other: Scalar, options?: { alpha?: Scalar }): Tensor
   /** `aten::sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor` */

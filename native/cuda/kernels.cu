@@ -150,13 +150,27 @@ __device__ inline void sum_of_block(A (&values)[count]) {
   }
 }
 
-// Scale 1 / max(‖x‖, 1e-12), and whether the norm itself was used (its gradient vanishes below).
+// Which norms of features, and of maps, are too small to divide by: they count as this. Float16 cannot hold
+// gradients of 1 / 1e-12: what has a smaller norm counts as zero there.
+template <typename T>
+struct Floor {
+  static constexpr double feature = 1e-12, map = 1e-12;
+  static constexpr bool is_zero = false;
+};
+template <>
+struct Floor<__half> {
+  static constexpr double feature = 1.0 / (1 << 14), map = 1.0 / (1 << 28);
+  static constexpr bool is_zero = true;
+};
+
+// Scale 1 / max(‖x‖, least), and whether the norm itself was used (its gradient vanishes below).
 template <typename A>
 struct InverseNorm {
-  __device__ explicit InverseNorm(A squared) {
-    A norm = sqrt(squared), floor = static_cast<A>(1e-12);
-    above_floor = norm >= floor && squared > 0;
-    value = 1 / (norm < floor ? floor : norm);  // a norm that is no number stays none
+  __device__ InverseNorm(A squared, double least, bool is_zero) {
+    A norm = sqrt(squared), floor = static_cast<A>(least);
+    bool below = norm < floor;  // a norm that is no number stays none
+    above_floor = !below && squared > 0;
+    value = !below ? 1 / norm : is_zero ? A(0) : 1 / floor;
   }
   bool above_floor;
   A value;
@@ -240,8 +254,13 @@ __global__ void cosine_partials(const T* a, const T* b, int64_t samples, int64_t
 }
 
 // One block, a warp per sample.
-template <typename A>
-__global__ void cosine_loss(const double* partials, int64_t samples, int64_t chunks, A* kept, A* loss) {
+template <typename T>
+__global__ void cosine_loss(const double* partials, int64_t samples, int64_t chunks, Wide<T>* kept,
+                            Wide<T>* loss) {
+  using A = Wide<T>;
+  auto inverse = [](double squared) {
+    return InverseNorm<double>(squared, Floor<T>::feature, Floor<T>::is_zero).value;
+  };
   double total[1] = {0};
   int lane = static_cast<int>(threadIdx.x) % warp;
   for (int64_t sample = threadIdx.x / warp; sample < samples; sample += threads / warp) {
@@ -251,7 +270,7 @@ __global__ void cosine_loss(const double* partials, int64_t samples, int64_t chu
     for (int k = 0; k < 3; k++) sums[k] = sum_of_warp(sums[k]);
     if (lane != 0) continue;
     for (int k = 0; k < 3; k++) kept[sample * 3 + k] = static_cast<A>(sums[k]);
-    total[0] += 1 - sums[2] * InverseNorm<double>(sums[0]).value * InverseNorm<double>(sums[1]).value;
+    total[0] += 1 - sums[2] * inverse(sums[0]) * inverse(sums[1]);
   }
   sum_of_block(total);
   if (threadIdx.x == 0) *loss = static_cast<A>(total[0] / static_cast<double>(samples));
@@ -265,7 +284,8 @@ __global__ void cosine_gradient_kernel(const T* a, const T* b, int64_t samples, 
   int64_t packs = size / width, step = static_cast<int64_t>(gridDim.x) * threads;
   auto gradient = static_cast<A>(static_cast<double>(*g) / static_cast<double>(samples));
   for (int64_t sample = blockIdx.y; sample < samples; sample += gridDim.y) {
-    InverseNorm<A> na(kept[sample * 3]), nb(kept[sample * 3 + 1]);
+    InverseNorm<A> na(kept[sample * 3], Floor<T>::feature, Floor<T>::is_zero);
+    InverseNorm<A> nb(kept[sample * 3 + 1], Floor<T>::feature, Floor<T>::is_zero);
     A both = gradient * na.value * nb.value, product = kept[sample * 3 + 2];
     A along_a = na.above_floor ? both * product * na.value * na.value : A(0);
     A along_b = nb.above_floor ? both * product * nb.value * nb.value : A(0);
@@ -347,9 +367,10 @@ __global__ void attention_squares_of_positions(const T* x, int64_t all_positions
 }
 
 // A block per sample. kept: (samples, positions + 1).
-template <typename A>
-__global__ void attention_normalise(const A* squares, int64_t splits, int64_t samples, int64_t channels,
-                                    int64_t positions, A* map, A* kept) {
+template <typename T>
+__global__ void attention_normalise(const Wide<T>* squares, int64_t splits, int64_t samples, int64_t channels,
+                                    int64_t positions, Wide<T>* map, Wide<T>* kept) {
+  using A = Wide<T>;
   for (int64_t sample = blockIdx.x; sample < samples; sample += gridDim.x) {
     A *out = map + sample * positions, *keep = kept + sample * (positions + 1);
     A squared[1] = {0};
@@ -362,7 +383,7 @@ __global__ void attention_normalise(const A* squares, int64_t splits, int64_t sa
       squared[0] += sum * sum;
     }
     sum_of_block(squared);
-    InverseNorm<A> norm(squared[0]);
+    InverseNorm<A> norm(squared[0], Floor<T>::map, Floor<T>::is_zero);
     for (int64_t k = threadIdx.x; k < positions; k += threads) {
       out[k] *= norm.value;  // its own: the same thread wrote it
       keep[k] = out[k];
@@ -372,15 +393,16 @@ __global__ void attention_normalise(const A* squares, int64_t splits, int64_t sa
 }
 
 // What a feature is multiplied with for its gradient, (samples, positions). A block per sample.
-template <typename A>
-__global__ void attention_factors(const A* kept, const A* map_gradient, int64_t samples, int64_t channels,
-                                  int64_t positions, A* factors) {
+template <typename T>
+__global__ void attention_factors(const Wide<T>* kept, const Wide<T>* map_gradient, int64_t samples,
+                                  int64_t channels, int64_t positions, Wide<T>* factors) {
+  using A = Wide<T>;
   for (int64_t sample = blockIdx.x; sample < samples; sample += gridDim.x) {
     const A *map = kept + sample * (positions + 1), *gradient = map_gradient + sample * positions;
     A *out = factors + sample * positions, along[1] = {0};
     for (int64_t k = threadIdx.x; k < positions; k += threads) along[0] += map[k] * gradient[k];
     sum_of_block(along);
-    InverseNorm<A> norm(map[positions]);
+    InverseNorm<A> norm(map[positions], Floor<T>::map, Floor<T>::is_zero);
     // The map's own direction does not count: it is normalised.
     A projection = norm.above_floor ? along[0] : A(0);
     A scale = 2 * norm.value / static_cast<A>(channels);
@@ -480,7 +502,7 @@ void cosine(const Pair& pair, double* scratch, void* kept, void* loss, cudaStrea
     with_width<T>(fits_packs<T>(pair.size, a, b), [&](auto width) {
       launch(cosine_partials<T, decltype(width)::of>, grid, stream, a, b, pair.samples, pair.size, scratch);
     });
-    launch(cosine_loss<Wide<T>>, 1, stream, scratch, pair.samples, chunks, static_cast<Wide<T>*>(kept),
+    launch(cosine_loss<T>, 1, stream, scratch, pair.samples, chunks, static_cast<Wide<T>*>(kept),
            static_cast<Wide<T>*>(loss));
   });
 }
@@ -524,7 +546,7 @@ void attention(const Feature& feature, void* scratch, void* map, void* kept, cud
                              feature.channels, feature.positions, columns, squares);
                     }
                   });
-    launch(attention_normalise<Wide<T>>, to_grid(clamp(feature.samples, 1, most_grid_rows)), stream, squares,
+    launch(attention_normalise<T>, to_grid(clamp(feature.samples, 1, most_grid_rows)), stream, squares,
            splits, feature.samples, feature.channels, feature.positions, static_cast<Wide<T>*>(map),
            static_cast<Wide<T>*>(kept));
   });
@@ -538,7 +560,7 @@ void attention_gradient(const Feature& feature, const void* kept, const void* ma
     using A = Wide<T>;
     const auto* x = static_cast<const T*>(feature.x);
     auto* factors = static_cast<A*>(scratch);
-    launch(attention_factors<A>, to_grid(clamp(feature.samples, 1, most_grid_rows)), stream,
+    launch(attention_factors<T>, to_grid(clamp(feature.samples, 1, most_grid_rows)), stream,
            static_cast<const A*>(kept), static_cast<const A*>(map_gradient), feature.samples,
            feature.channels, feature.positions, factors);
     int64_t row = feature.channels_last ? feature.channels : feature.positions;

@@ -39,7 +39,8 @@ void mse(const Pair& pair, double* scratch, void* loss, cudaStream_t stream);
 // da = 2 g / n (a - b), db = -da; either may be null.
 void mse_gradients(const Pair& pair, const void* g, void* da, void* db, cudaStream_t stream);
 
-// loss = mean over samples of 1 - a·b / (max(‖a‖, 1e-12) max(‖b‖, 1e-12)); kept: per sample a·a, b·b, a·b.
+// loss = mean over samples of 1 - a·b / (max(‖a‖, 1e-12) max(‖b‖, 1e-12)); kept: per sample a·a, b·b, a·b. In
+// half precision a sample with a norm below 2⁻¹⁴ counts as zero, and so does a map with one below 2⁻²⁸.
 void cosine(const Pair& pair, double* scratch, void* kept, void* loss, cudaStream_t stream);
 void cosine_gradients(const Pair& pair, const void* kept, const void* g, void* da, void* db,
                       cudaStream_t stream);

@@ -9,7 +9,9 @@
 #include <cmath>
 #include <limits>
 
+#include "autograd.h"
 #include "layers/norm_kernels.h"
+#include "readable.h"
 #include "trace/recorder.h"
 
 namespace alambic {
@@ -25,11 +27,17 @@ template <typename T>
 using Sum = at::opmath_type<T>;
 
 // Columns of a row: several vectors, so that sums need not wait for each other.
-constexpr int64_t columns = 256;
+constexpr int64_t fewest_columns = 256;
+// Columns of a task, whose sums then stay in the nearest cache.
+constexpr int64_t most_columns = 512;
 // Elements per task: partial sums do not depend on the number of threads.
 constexpr int64_t task_size = 1 << 14;
-// Positions per task of a channels-last feature: each task has a sum per channel.
-constexpr int64_t fewest_positions = 256;
+// Rows per task: each has a sum per column.
+constexpr int64_t fewest_rows = 32;
+// Tasks per column: each has a sum per channel.
+constexpr int64_t most_groups = 64;
+// Planes of fewer values are not worth a loop each.
+constexpr int64_t fewest_positions = 64;
 
 Clamp clamp_of(Activation activation) {
   constexpr auto none = std::numeric_limits<double>::quiet_NaN();
@@ -54,41 +62,75 @@ void dispatch(at::ScalarType dtype, Function function) {
 // ---- Walking over a feature in tasks
 // ---------------------------------------------------------------------------------
 
-// A feature (N, C, …), stored plane by plane or (channels-last) position by position.
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A piece of a feature.
+struct Task {
+  int64_t start;  // its first element
+  Rows rows;
+  // Of the pieces that have the same channels, which one.
+  int64_t group;
+  // The first column or, where all have one channel, the channel.
+  int64_t column;
+};
+
+// How to walk over a feature (N, C, …). Large planes are taken one by one. Else it is a matrix whose columns
+// belong to channels: of a channels-last feature the rows are positions, of one with small planes samples.
 class Layout {
  public:
   explicit Layout(const Tensor& x)
-      : samples_(x.size(0)),
-        channels_(x.size(1)),
-        positions_(x.numel() / (samples_ * channels_)),
-        channels_last_(positions_ == 1 || !x.is_contiguous()) {}
+      : samples_(x.size(0)), channels_(x.size(1)), positions_(x.numel() / (samples_ * channels_)) {
+    bool channels_last = positions_ == 1 || !x.is_contiguous();
+    has_planes_ = !channels_last && positions_ >= fewest_positions;
+    if (has_planes_) return;
+    // Several positions side by side in a row, so that few channels fill vectors as well.
+    per_row_ = channels_last ? std::max<int64_t>(1, fewest_columns / channels_) : positions_;
+    is_interleaved_ = channels_last;
+    columns_ = channels_ * per_row_;
+    rows_ = count() / per_row_;
+    columns_per_task_ = columns_ <= 2 * most_columns ? columns_
+                        : channels_last              ? most_columns
+                                                     : most_columns - most_columns % positions_;
+    rows_per_task_ =
+        std::max({fewest_rows, divide_up(task_size, columns_per_task_), divide_up(rows_, most_groups)});
+    // What fills no row is one of its own.
+    groups_ = divide_up(rows_, rows_per_task_) + (rest() > 0 ? 1 : 0);
+  }
 
   int64_t channels() const { return channels_; }
   // Values per channel.
   int64_t count() const { return samples_ * positions_; }
-  // How many sums of a channel there are: of a piece of the positions each, or of a sample.
-  int64_t groups() const {
-    return channels_last_ ? (count() + task_positions() - 1) / task_positions() : samples_;
+  // How many sums of a channel there are.
+  int64_t groups() const { return has_planes_ ? samples_ : groups_; }
+  // Values per channel in a group.
+  int64_t count(int64_t group) const {
+    if (has_planes_) return positions_;
+    auto first = group * rows_per_task_;
+    return first < rows_ ? std::min(rows_per_task_, rows_ - first) * per_row_ : rest();
   }
 
-  // Calls `work(start, rows, group, channel)` for the pieces; `channel` is that of a uniform piece, else -1.
   template <typename Work>
   void for_each(Work work) const {
-    if (!channels_last_) {
+    if (has_planes_) {
       auto grain = std::max<int64_t>(1, task_size / positions_);
       at::parallel_for(0, samples_ * channels_, grain, [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++)
-          work(i * positions_, Rows{1, positions_, true}, i / channels_, i % channels_);
+          work(Task{i * positions_, {1, positions_, positions_, true}, i / channels_, i % channels_});
       });
       return;
     }
-    at::parallel_for(0, groups(), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t group = begin; group < end; group++) {
-        auto first = group * task_positions(), here = std::min(task_positions(), count() - first);
-        auto rows = here / repeat(), rest = here % repeat();
-        if (rows > 0) work(first * channels_, Rows{rows, repeat() * channels_, false}, group, -1);
-        if (rest > 0)
-          work((first + rows * repeat()) * channels_, Rows{1, rest * channels_, false}, group, -1);
+    auto across = divide_up(columns_, columns_per_task_);
+    at::parallel_for(0, groups_ * across, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; i++) {
+        auto group = i / across, row = group * rows_per_task_, column = i % across * columns_per_task_;
+        if (row < rows_) {
+          auto width = std::min(columns_per_task_, columns_ - column);
+          auto rows = std::min(rows_per_task_, rows_ - row);
+          work(Task{row * columns_ + column, {rows, width, columns_, false}, group, column});
+        } else if (column == 0) {
+          auto width = rest() * channels_;
+          work(Task{rows_ * columns_, {1, width, width, false}, group, 0});
+        }
       }
     });
   }
@@ -97,83 +139,105 @@ class Layout {
   template <typename S>
   class Coefficients {
    public:
-    Coefficients(const Layout& layout, const std::vector<S>& values) : values_(values) {
-      if (!layout.channels_last_) return;
-      repeated_.reserve(layout.repeat() * values.size());
-      for (int64_t i = 0; i < layout.repeat(); i++)
-        repeated_.insert(repeated_.end(), values.begin(), values.end());
+    Coefficients(const Layout& layout, std::vector<S> values) : values_(std::move(values)) {
+      if (!layout.has_planes_) values_ = layout.to_columns(values_);
     }
-    const S* at(int64_t channel) const { return channel < 0 ? repeated_.data() : &values_[channel]; }
+    const S* of(const Task& task) const { return &values_[task.column]; }
 
    private:
-    const std::vector<S>& values_;
-    std::vector<S> repeated_;
+    std::vector<S> values_;
   };
 
-  // Two sums of each channel.
+  // Two sums of each channel in each group, (groups, channels).
   struct Sums {
     std::vector<double> first, second;
   };
 
-  // `work(start, rows, channel, first, second)` adds to the sums of rows.
-  template <typename S, typename Work>
+  // `work(task, first, second)` adds to the sums of columns.
+  template <typename Work>
   Sums sums(Work work) const {
-    std::vector<double> partial(2 * groups() * channels_);
-    for_each([&](int64_t start, Rows rows, int64_t group, int64_t channel) {
-      auto width = rows.uniform ? 1 : rows.width;
-      S of_all[2] = {0, 0};
-      std::vector<S> of_columns(rows.uniform ? 0 : 2 * width);
-      S *first = rows.uniform ? of_all : of_columns.data(), *second = first + width;
-      work(start, rows, channel, first, second);
-      // Without divisions, which would take longer than the sums.
-      auto* to = &partial[2 * (group * channels_ + (rows.uniform ? channel : 0))];
-      auto period = std::min(width, channels_);
-      for (int64_t from = 0; from < width; from += period)
-        for (int64_t c = 0; c < period; c++) {
-          to[2 * c] += first[from + c];
-          to[2 * c + 1] += second[from + c];
-        }
+    Sums sums{std::vector<double>(groups() * channels_), std::vector<double>(groups() * channels_)};
+    for_each([&](const Task& task) {
+      auto *first = &sums.first[task.group * channels_], *second = &sums.second[task.group * channels_];
+      if (task.rows.uniform) return work(task, first + task.column, second + task.column);
+      auto width = task.rows.width;
+      std::vector<double> of_columns(2 * width);
+      work(task, of_columns.data(), of_columns.data() + width);
+      add_columns(task, of_columns.data(), first);
+      add_columns(task, of_columns.data() + width, second);
     });
-    Sums total{std::vector<double>(channels_), std::vector<double>(channels_)};
-    for (int64_t group = 0; group < groups(); group++)
-      for (int64_t c = 0; c < channels_; c++) {
-        total.first[c] += partial[2 * (group * channels_ + c)];
-        total.second[c] += partial[2 * (group * channels_ + c) + 1];
+    return sums;
+  }
+
+  // For each column of a task, the first value of its channel there; they go to `of_channels`, (channels),
+  // too.
+  template <typename S, typename T>
+  std::vector<S> first_values(const T* x, const Task& task, double* of_channels) const {
+    std::vector<S> values(task.rows.width);
+    const T* row = x + task.start;
+    if (is_interleaved_) {
+      auto period = std::min(task.rows.width, channels_);
+      for (int64_t c = 0; c < period; c++) values[c] = static_cast<S>(row[c]);
+      for (int64_t c = 0; c < period; c++) of_channels[task.column + c] = static_cast<double>(values[c]);
+      for (int64_t i = period; i < task.rows.width; i++) values[i] = values[i - period];
+    } else {
+      auto* to = of_channels + task.column / per_row_;
+      for (int64_t i = 0; i < task.rows.width; i += per_row_, to++) {
+        std::fill_n(&values[i], per_row_, static_cast<S>(row[i]));
+        *to = static_cast<double>(values[i]);
       }
-    return total;
+    }
+    return values;
   }
 
  private:
-  // Positions side by side in a row, so that few channels fill vectors as well.
-  int64_t repeat() const { return std::max<int64_t>(1, columns / channels_); }
-  int64_t task_positions() const {
-    auto positions = std::max(fewest_positions, task_size / channels_);
-    return positions - positions % repeat();
+  // Positions that fill no row.
+  int64_t rest() const { return count() - rows_ * per_row_; }
+
+  template <typename S>
+  std::vector<S> to_columns(const std::vector<S>& values) const {
+    std::vector<S> repeated;
+    repeated.reserve(columns_);
+    if (is_interleaved_)
+      for (int64_t i = 0; i < per_row_; i++) repeated.insert(repeated.end(), values.begin(), values.end());
+    else
+      for (auto value : values) repeated.insert(repeated.end(), per_row_, value);
+    return repeated;
+  }
+
+  // Without divisions, which would take longer than the sums.
+  void add_columns(const Task& task, const double* of_columns, double* of_channels) const {
+    if (is_interleaved_) {
+      auto* to = of_channels + task.column;
+      auto period = std::min(task.rows.width, channels_);
+      for (int64_t from = 0; from < task.rows.width; from += period)
+        for (int64_t c = 0; c < period; c++) to[c] += of_columns[from + c];
+    } else {
+      auto* to = of_channels + task.column / per_row_;
+      for (int64_t from = 0; from < task.rows.width; from += per_row_, to++)
+        for (int64_t k = 0; k < per_row_; k++) *to += of_columns[from + k];
+    }
   }
 
   int64_t samples_, channels_, positions_;
-  bool channels_last_;
+  bool has_planes_;
+  // Of a matrix:
+  bool is_interleaved_ = false;  // a column's channel is column % channels, else column / per_row
+  int64_t per_row_ = 1;          // values of a channel in a row
+  int64_t rows_ = 0, columns_ = 0, rows_per_task_ = 1, columns_per_task_ = 1, groups_ = 0;
 };
 
 template <typename S>
 std::vector<S> values_of(const optional<Tensor>& tensor, int64_t count, S otherwise) {
   if (!tensor) return std::vector<S>(count, otherwise);
-  if (tensor->is_contiguous() && tensor->scalar_type() == at::kFloat)
-    return std::vector<S>(tensor->template data_ptr<float>(), tensor->template data_ptr<float>() + count);
-  auto values = tensor->detach().to(c10::CppTypeToScalarType<S>::value).contiguous();
+  auto values = readable(tensor->detach());
+  if (values.is_contiguous() && values.scalar_type() == at::kFloat)
+    return std::vector<S>(values.template data_ptr<float>(), values.template data_ptr<float>() + count);
+  values = values.to(c10::CppTypeToScalarType<S>::value).contiguous();
   return std::vector<S>(values.template data_ptr<S>(), values.template data_ptr<S>() + count);
 }
 
 optional<Tensor> given(const Tensor& tensor) { return tensor.defined() ? optional<Tensor>(tensor) : nullopt; }
-
-// The value of each channel at the first position: differences from it are as small as the values vary.
-template <typename T>
-std::vector<Sum<T>> first_values(const Tensor& x) {
-  std::vector<Sum<T>> values(x.size(1));
-  auto stride = x.stride(1);
-  for (size_t i = 0; i < values.size(); i++) values[i] = static_cast<Sum<T>>(x.data_ptr<T>()[i * stride]);
-  return values;
-}
 
 // ---- Forward
 // ---------------------------------------------------------------------------------------------------------
@@ -182,32 +246,70 @@ struct Statistics {
   std::vector<double> mean, inverse_deviation;
 };
 
+// Mean and sum of squared distances from it, of each channel.
+struct Moments {
+  std::vector<double> mean, spread;
+};
+
+// Each group's sums are about a value of its own: about one that is far from the others, differences of sums
+// would lose the digits that the variance has. Groups are brought together about the mean of all (Chan, Golub
+// & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+template <typename T>
+Moments moments_of(const T* x, const Layout& layout) {
+  using S = Sum<T>;
+  auto channels = layout.channels(), groups = layout.groups();
+  std::vector<double> pivots(groups * channels);
+  auto sums = layout.sums([&](const Task& task, double* sum, double* squares) {
+    auto* of_group = &pivots[task.group * channels];
+    if (task.rows.uniform) {
+      auto pivot = static_cast<S>(x[task.start]);
+      of_group[task.column] = static_cast<double>(pivot);
+      kernels::sum_squares(x + task.start, task.rows, &pivot, sum, squares);
+    } else {
+      auto of_columns = layout.first_values<S>(x, task, of_group);
+      kernels::sum_squares(x + task.start, task.rows, of_columns.data(), sum, squares);
+    }
+  });
+
+  Moments moments{std::vector<double>(channels), std::vector<double>(channels)};
+  // The sum of differences from the first pivot, and then the mean.
+  for (int64_t group = 0; group < groups; group++) {
+    auto count = static_cast<double>(layout.count(group));
+    const auto *pivot = &pivots[group * channels], *sum = &sums.first[group * channels];
+    for (int64_t c = 0; c < channels; c++) moments.mean[c] += count * (pivot[c] - pivots[c]) + sum[c];
+  }
+  for (int64_t c = 0; c < channels; c++)
+    moments.mean[c] = pivots[c] + moments.mean[c] / static_cast<double>(layout.count());
+  for (int64_t group = 0; group < groups; group++) {
+    auto count = static_cast<double>(layout.count(group)), share = 1 / count;
+    const auto* pivot = &pivots[group * channels];
+    const auto *sum = &sums.first[group * channels], *squares = &sums.second[group * channels];
+    for (int64_t c = 0; c < channels; c++) {
+      auto distance = sum[c] * share, within = squares[c] - sum[c] * distance;
+      auto between = pivot[c] + distance - moments.mean[c];
+      moments.spread[c] += (within < 0 ? 0 : within) + count * between * between;  // a NaN stays one
+    }
+  }
+  return moments;
+}
+
 template <typename T>
 Statistics batch_statistics(const BatchNormalization& norm, const Layout& layout) {
-  using S = Sum<T>;
-  const T* x = norm.x.data_ptr<T>();
-  auto pivot = first_values<T>(norm.x);
-  Layout::Coefficients<S> pivots(layout, pivot);
-  auto sums = layout.sums<S>([&](int64_t start, Rows rows, int64_t channel, S* sum, S* squares) {
-    kernels::sum_squares(x + start, rows, pivots.at(channel), sum, squares);
-  });
+  auto moments = moments_of(norm.x.data_ptr<T>(), layout);
   auto count = static_cast<double>(layout.count());
   auto like = at::TensorOptions().dtype(at::kDouble);
-  auto mean = at::empty({layout.channels()}, like), variance = at::empty_like(mean);
+  auto variance = at::empty({layout.channels()}, like);
   Statistics statistics;
   for (int64_t c = 0; c < layout.channels(); c++) {
-    auto distance = sums.first[c] / count;
-    auto spread = sums.second[c] / count - distance * distance;
-    if (spread < 0) spread = 0;  // by rounding; a NaN stays one
-    statistics.mean.push_back(mean.data_ptr<double>()[c] = pivot[c] + distance);
-    statistics.inverse_deviation.push_back(1 / std::sqrt(spread + norm.eps));
-    variance.data_ptr<double>()[c] = spread * count / (count - 1);
+    statistics.inverse_deviation.push_back(1 / std::sqrt(moments.spread[c] / count + norm.eps));
+    variance.data_ptr<double>()[c] = moments.spread[c] / (count - 1);
   }
+  statistics.mean = std::move(moments.mean);
   auto move = [&](const optional<Tensor>& running, const Tensor& seen) {
     if (running)
       Tensor(*running).mul_(1 - norm.momentum).add_(seen.to(running->scalar_type()), norm.momentum);
   };
-  move(norm.running_mean, mean);
+  move(norm.running_mean, at::tensor(statistics.mean, like));
   move(norm.running_var, variance);
   return statistics;
 }
@@ -231,14 +333,15 @@ Tensor normalize(const BatchNormalization& norm, const Layout& layout, const Sta
     scale[c] = static_cast<S>(factor);
     shift[c] = static_cast<S>(bias[c] - statistics.mean[c] * factor);
   }
-  Layout::Coefficients<S> scales(layout, scale), shifts(layout, shift);
+  Layout::Coefficients<S> scales(layout, std::move(scale)), shifts(layout, std::move(shift));
   auto out = at::empty_like(norm.x);
   const T *x = norm.x.data_ptr<T>(), *added = norm.added ? norm.added->data_ptr<T>() : nullptr;
   T* to = out.data_ptr<T>();
   auto clamp = clamp_of(norm.activation);
-  layout.for_each([&](int64_t start, Rows rows, int64_t, int64_t channel) {
-    kernels::normalize(x + start, added ? added + start : nullptr, rows, scales.at(channel),
-                       shifts.at(channel), clamp, to + start);
+  layout.for_each([&](const Task& task) {
+    auto start = task.start;
+    kernels::normalize(x + start, added ? added + start : nullptr, task.rows, scales.of(task),
+                       shifts.of(task), clamp, to + start);
   });
   return out;
 }
@@ -277,7 +380,7 @@ class Training : public torch::autograd::Function<Training> {
     auto place = [&](const char* name) { return data[name].toBool() ? next++ : 0; };
     auto weight_at = place("has_weight"), bias_at = place("has_bias"), added_at = place("has_added");
     auto is_needed = [&](size_t index) { return context->needs_input_grad(index); };
-    Gradients gradients(context->get_saved_variables(), output_gradients[0],
+    Gradients gradients(context->get_saved_variables(), with_memory(output_gradients[0]),
                         static_cast<Activation>(data["activation"].toInt()), data["eps"].toDouble(),
                         added_at > 0 && is_needed(added_at));
     if (at::GradMode::is_enabled())
@@ -332,45 +435,59 @@ class Training : public torch::autograd::Function<Training> {
       using S = Sum<T>;
       Layout layout(input_);
       auto clamp = clamp_of(activation_);
-      auto gradient = of_output_.contiguous(input_.suggest_memory_format());
+      auto gradient = readable(of_output_).contiguous(input_.suggest_memory_format());
       if (needs_added_ && activation_ != Activation::None) added = at::empty_like(input_);
       const T *g = gradient.data_ptr<T>(), *out = output_.data_ptr<T>(), *in = input_.data_ptr<T>();
       T* passed = added.defined() ? added.data_ptr<T>() : nullptr;
-      auto mean = values_of<S>(mean_, layout.channels(), 0);
-      Layout::Coefficients<S> means(layout, mean);
-      auto sums = layout.sums<S>([&](int64_t start, Rows rows, int64_t channel, S* sum, S* dot) {
-        kernels::sum_gradients(g + start, out + start, in + start, rows, means.at(channel), clamp, sum, dot,
+      const auto *mean = mean_.data_ptr<double>(), *inverse = inverse_deviation_.data_ptr<double>();
+      // Kernels take distances from the mean as they can hold it.
+      std::vector<S> near_mean(mean, mean + layout.channels());
+      Layout::Coefficients<S> means(layout, near_mean);
+      auto sums = layout.sums([&](const Task& task, double* sum, double* dot) {
+        auto start = task.start;
+        kernels::sum_gradients(g + start, out + start, in + start, task.rows, means.of(task), clamp, sum, dot,
                                passed ? passed + start : nullptr);
       });
+      std::vector<double> of_bias(layout.channels()), of_scale(layout.channels()), off(layout.channels());
+      for (int64_t group = 0, at = 0; group < layout.groups(); group++)
+        for (int64_t c = 0; c < layout.channels(); c++, at++) {
+          of_bias[c] += sums.first[at];
+          of_scale[c] += sums.second[at];
+        }
+      for (int64_t c = 0; c < layout.channels(); c++) {
+        off[c] = static_cast<double>(near_mean[c]) - mean[c];
+        of_scale[c] += off[c] * of_bias[c];
+      }
       auto weights = values_of<double>(given(weight_), layout.channels(), 1);
-      const auto* inverse = inverse_deviation_.data_ptr<double>();
       auto dtype = weight_.defined() ? weight_.scalar_type() : c10::CppTypeToScalarType<S>::value;
       std::vector<double> of_weight(layout.channels());
-      for (int64_t c = 0; c < layout.channels(); c++) of_weight[c] = sums.second[c] * inverse[c];
+      for (int64_t c = 0; c < layout.channels(); c++) of_weight[c] = of_scale[c] * inverse[c];
       weight = at::tensor(of_weight, at::TensorOptions().dtype(at::kDouble)).to(dtype);
-      bias = at::tensor(sums.first, at::TensorOptions().dtype(at::kDouble)).to(dtype);
+      bias = at::tensor(of_bias, at::TensorOptions().dtype(at::kDouble)).to(dtype);
       if (needs_added_ && !added.defined()) added = gradient;
       if (!needs_input) return;
 
       std::vector<S> of_gradient(layout.channels()), of_input(layout.channels()), constant(layout.channels());
       auto count = static_cast<double>(layout.count());
       for (int64_t c = 0; c < layout.channels(); c++) {
-        auto scale = weights[c] * inverse[c];
+        auto scale = weights[c] * inverse[c],
+             by_distance = scale * inverse[c] * inverse[c] * of_scale[c] / count;
         of_gradient[c] = static_cast<S>(scale);
-        of_input[c] = static_cast<S>(-scale * inverse[c] * inverse[c] * sums.second[c] / count);
-        constant[c] = static_cast<S>(-scale * sums.first[c] / count);
+        of_input[c] = static_cast<S>(-by_distance);
+        constant[c] = static_cast<S>(-scale * of_bias[c] / count - by_distance * off[c]);
       }
-      Layout::Coefficients<S> by_gradient(layout, of_gradient), by_input(layout, of_input),
-          rest(layout, constant);
+      Layout::Coefficients<S> by_gradient(layout, std::move(of_gradient)),
+          by_input(layout, std::move(of_input)), rest(layout, std::move(constant));
       // What the sums' pass has kept is the gradient behind the activation.
       bool clamps = passed == nullptr && activation_ != Activation::None;
       const T* behind = passed ? passed : g;
       x = at::empty_like(input_);
       T* dx = x.data_ptr<T>();
-      layout.for_each([&](int64_t start, Rows rows, int64_t, int64_t channel) {
-        kernels::differentiate(behind + start, clamps ? out + start : nullptr, in + start, rows,
-                               means.at(channel), by_gradient.at(channel), by_input.at(channel),
-                               rest.at(channel), clamp, dx + start);
+      layout.for_each([&](const Task& task) {
+        auto start = task.start;
+        kernels::differentiate(behind + start, clamps ? out + start : nullptr, in + start, task.rows,
+                               means.of(task), by_gradient.of(task), by_input.of(task), rest.of(task), clamp,
+                               dx + start);
       });
     }
 
@@ -399,7 +516,8 @@ bool has_kernels(const BatchNormalization& norm) {
   // Of others libtorch says what is wrong.
   auto is_ours = [&](const optional<Tensor>& of_channels) {
     return !of_channels || (of_channels->is_cpu() && of_channels->layout() == at::kStrided &&
-                            of_channels->dim() == 1 && of_channels->size(0) == x.size(1));
+                            at::isFloatingType(of_channels->scalar_type()) && of_channels->dim() == 1 &&
+                            of_channels->size(0) == x.size(1));
   };
   if (!is_ours(norm.weight) || !is_ours(norm.bias) || !is_ours(norm.running_mean) ||
       !is_ours(norm.running_var))
@@ -413,9 +531,10 @@ bool has_kernels(const BatchNormalization& norm) {
 
 // May the kernel walk through both as they lie in memory, without gradients?
 bool is_alike(const Tensor& x, const optional<Tensor>& added) {
-  if (!has_kernels(x) || !x.is_non_overlapping_and_dense() || learns(x)) return false;
+  auto is_plain = [](const Tensor& tensor) { return !tensor.is_neg() && !tensor._is_zerotensor(); };
+  if (!has_kernels(x) || !x.is_non_overlapping_and_dense() || learns(x) || !is_plain(x)) return false;
   if (!added) return true;
-  return !learns(added) && added->is_cpu() && added->scalar_type() == x.scalar_type() &&
+  return !learns(added) && is_plain(*added) && added->is_cpu() && added->scalar_type() == x.scalar_type() &&
          added->sizes() == x.sizes() && added->strides() == x.strides();
 }
 
@@ -471,14 +590,15 @@ Tensor batch_norm(const BatchNormalization& norm) {
   if (is_plain || !has_kernels(norm)) return by_operators(norm);
   auto format = norm.x.suggest_memory_format();
   using Field = optional<Tensor> BatchNormalization::*;
-  List inputs{norm.x.contiguous(format)};
+  List inputs{readable(norm.x).contiguous(format)};
   std::vector<Field> fields;
   for (Field field :
        {&BatchNormalization::weight, &BatchNormalization::bias, &BatchNormalization::running_mean,
         &BatchNormalization::running_var, &BatchNormalization::added})
     if (norm.*field) {
       fields.push_back(field);
-      inputs.push_back(field == &BatchNormalization::added ? norm.added->contiguous(format) : *(norm.*field));
+      inputs.push_back(field == &BatchNormalization::added ? readable(*norm.added).contiguous(format)
+                                                           : *(norm.*field));
     }
   // A recording must not hold these tensors.
   BatchNormalization settings{{},      nullopt,        nullopt,       nullopt,

@@ -9,7 +9,7 @@ namespace {
 
 const char* spatial_letters(int64_t spatial_dims) {
   constexpr const char* letters[] = {"", ", L", ", H, W", ", D, H, W"};
-  return letters[spatial_dims];
+  return spatial_dims >= 0 && spatial_dims <= 3 ? letters[spatial_dims] : ", …";
 }
 
 }  // namespace

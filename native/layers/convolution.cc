@@ -32,7 +32,9 @@ void Convolution::decode_padding(const Options& options, const std::vector<int64
     if (std::any_of(stride_.begin(), stride_.end(), [](int64_t each) { return each != 1; }))
       options.refuse("padding", "\"same\" needs stride 1, got stride [", c10::Join(", ", stride_), "]");
     for (size_t i = 0; i < dims; i++) {
-      auto total = dilation_[i] * (kernel[i] - 1);
+      int64_t total;
+      bool overflow = __builtin_mul_overflow(dilation_[i], kernel[i] - 1, &total);
+      if (overflow) options.refuse("dilation", "expected a kernel that can be counted, got ", dilation_[i]);
       left[i] = total / 2;
       right[i] = total - left[i];
     }

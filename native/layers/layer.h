@@ -24,8 +24,9 @@
 namespace alambic {
 
 // One argument of `forward`: a tensor's handle, a handle or null, an integer, 0 unless given, or a boolean.
+// Held by value: what a forward tells a recording is heard by JavaScript, which may release the tensor.
 template <typename Argument>
-decltype(auto) decode_argument(const Napi::Value& value) {
+Argument decode_argument(const Napi::Value& value) {
   if constexpr (std::is_same_v<Argument, at::Tensor>) {
     return to_tensor(value);
   } else if constexpr (std::is_same_v<Argument, optional<at::Tensor>>) {

@@ -7,10 +7,11 @@
 
 namespace alambic::kernels {
 
-// What a loop walks over: rows of `width` values one after the other. Each column has its own coefficients
-// and sums or, `uniform`, all have the first ones.
+// What a loop walks over: rows of `width` values, `stride` from one to the next. Each column has its own
+// coefficients and sums or, `uniform`, all have the first ones. Sums are double: in float long ones lose
+// digits, and differences of them more.
 struct Rows {
-  int64_t count, width;
+  int64_t count, width, stride;
   bool uniform;
 };
 
@@ -21,8 +22,7 @@ struct Clamp {
 
 // sums += x - pivot, squares += (x - pivot)²
 template <typename T>
-void sum_squares(const T* x, Rows rows, const at::opmath_type<T>* pivot, at::opmath_type<T>* sums,
-                 at::opmath_type<T>* squares);
+void sum_squares(const T* x, Rows rows, const at::opmath_type<T>* pivot, double* sums, double* squares);
 
 // out = clamp(scale x + shift + added); `added` may be null.
 template <typename T>
@@ -37,7 +37,7 @@ void activate(T* x, const T* added, int64_t n, Clamp clamp);
 // be null, becomes g.
 template <typename T>
 void sum_gradients(const T* gradient, const T* out, const T* x, Rows rows, const at::opmath_type<T>* mean,
-                   Clamp clamp, at::opmath_type<T>* sums, at::opmath_type<T>* dots, T* passed);
+                   Clamp clamp, double* sums, double* dots, T* passed);
 
 // With the same g: dx = of_gradient g + of_input (x - mean) + constant. Without `out`, g is the gradient.
 template <typename T>

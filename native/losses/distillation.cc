@@ -1,6 +1,6 @@
 #include "losses/distillation.h"
 
-#include <numeric>
+#include <limits>
 #include <sstream>
 
 #include "errors.h"
@@ -75,42 +75,86 @@ std::pair<Tensor, Tensor> align(const Level& level, const Tensor& student, const
 }
 
 // Channels may differ: the map has one.
-Tensor attention_level(const Level& level, Tensor student, Tensor teacher, bool pool) {
+void check_attention_pair(const Level& level, const Tensor& student, const Tensor& teacher) {
   check_pair(level, student, teacher);
   bool is_resizable = student.dim() == 4 && teacher.dim() == 4;
   if (student.dim() != teacher.dim() || (!same_space(student, teacher) && !is_resizable))
     fail("ERR_SHAPE_MISMATCH", level,
          ": expected features of equal size, or 4-D ones (N, C, H, W), got student ", describe(student),
          " and teacher ", describe(teacher));
+}
+
+Tensor attention_distance(Tensor student, Tensor teacher, bool pool) {
   if (pool && student.size(2) > teacher.size(2))
     student = at::adaptive_avg_pool2d(student, space(teacher));
   else if (pool && student.size(2) < teacher.size(2))
     teacher = at::adaptive_avg_pool2d(teacher, space(student));
 
-  auto student_map = attention_map(student),
-       teacher_map = attention_map(teacher).to(student_map.scalar_type());
+  auto student_map = attention_map(student), teacher_map = attention_map(teacher);
+  auto dtype = at::promote_types(student_map.scalar_type(), teacher_map.scalar_type());
+  student_map = student_map.to(dtype);
+  teacher_map = teacher_map.to(dtype);
   if (!same_space(student_map, teacher_map))
     teacher_map = at::upsample_bilinear2d(teacher_map, space(student_map), /*align_corners=*/false);
   return at::mse_loss(student_map, teacher_map);
 }
 
-Tensor average(const std::vector<Tensor>& levels, const std::vector<double>& weights) {
-  double sum = weights.empty() ? static_cast<double>(levels.size())
-                               : std::accumulate(weights.begin(), weights.end(), 0.0);
-  Tensor total;
-  for (size_t i = 0; i < levels.size(); i++) {
-    auto share = weights.empty() ? levels[i] : levels[i] * weights[i];
-    total = total.defined() ? total + share : share;
+// Σ weight · part over the parts that weigh something. Others are no part of it, nor of its gradients:
+// 0 · ∞ would be no number.
+class WeightedSum {
+ public:
+  void add(double weight, const Tensor& part) {
+    if (weight == 0) return;
+    auto share = weight == 1 ? part : part * weight;
+    sum_ = sum_.defined() ? sum_ + share : share;
   }
-  return total / sum;
+  // `divisor`: so that the caller's part itself never comes back.
+  Tensor over(double divisor) const { return sum_ / divisor; }
+
+ private:
+  Tensor sum_;
+};
+
+// The (weighted) mean of `distance(level)`, which is asked for levels only that weigh something.
+template <typename Distance>
+Tensor average(size_t levels, const std::vector<double>& weights, Distance distance) {
+  WeightedSum sum;
+  double total_weight = 0;
+  for (size_t i = 0; i < levels; i++) {
+    auto weight = weights.empty() ? 1.0 : weights[i];
+    total_weight += weight;
+    if (weight != 0) sum.add(weight, distance(i));
+  }
+  if (!(total_weight > 0))
+    fail("ERR_ARGUMENT", "weights: expected a sum above 0, got ", c10::Join(", ", weights));
+  return sum.over(total_weight);
 }
 
 DistillationLoss combine(const char* loss, const Tensor& distillation, const Classification& target) {
   check_labels(loss, target.logits, target.labels, /*ignore_index=*/-100);
   auto logits = target.logits.to(loss_dtype(target.logits));
   auto classification = at::cross_entropy_loss(logits, target.labels);
-  auto total = target.alpha * distillation + (1 - target.alpha) * classification;
-  return {total, distillation, classification};
+  WeightedSum total;
+  total.add(target.alpha, distillation);
+  total.add(1 - target.alpha, classification);
+  return {total.over(1), distillation, classification};
+}
+
+// KL(softmax(teacher) ‖ softmax(student)) of logits (N, classes), mean over samples. What the teacher rules
+// out by a logit of −∞ counts nothing, whatever the student says: p (log p - log q) goes to 0 with p. A
+// sample without any other class has no distribution, and counts nothing.
+Tensor divergence(const Tensor& student, Tensor teacher) {
+  auto excluded = teacher.isneginf();
+  // The softmax of such a sample is no number, and neither would its gradient be.
+  if (at::GradMode::is_enabled() && teacher.requires_grad())
+    teacher = teacher.masked_fill(excluded.all(1, /*keepdim=*/true), 0);
+  auto log_q = at::log_softmax(student, 1).masked_fill(excluded, 0);
+  auto log_p = at::log_softmax(teacher, 1).masked_fill(excluded, 0);
+  // Where the student rules out what the teacher does not, the loss is infinite, however small p may be.
+  auto smallest = teacher.scalar_type() == at::kDouble ? std::numeric_limits<double>::min()
+                                                       : std::numeric_limits<float>::min();
+  auto p = log_p.exp().clamp_min(smallest);
+  return (p * (log_p - log_q)).sum() / static_cast<double>(student.size(0));
 }
 
 // ---- Bindings
@@ -196,7 +240,7 @@ Napi::Value logits_distillation_binding(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
-  const auto& features = to_tensor(info[0]);
+  auto features = to_tensor(info[0]);
   if (features.dim() < 2 || !at::isFloatingType(features.scalar_type()))
     fail("ERR_SHAPE_MISMATCH", "attentionMap: expected floating point features (N, C, H, W), got ",
          describe(features));
@@ -211,13 +255,11 @@ DistillationLoss feature_distillation(const std::vector<Tensor>& student, const 
                                       const Classification& classification) {
   constexpr auto name = "FeatureDistillationLoss";
   check_lists(name, student, teacher, weights);
+  std::vector<std::pair<Tensor, Tensor>> pairs;
+  for (size_t i = 0; i < student.size(); i++) pairs.push_back(align({name, i}, student[i], teacher[i]));
   auto distance = criterion == Criterion::Cosine ? cosine_feature_loss : mse_feature_loss;
-  std::vector<Tensor> levels;
-  for (size_t i = 0; i < student.size(); i++) {
-    auto [aligned_student, aligned_teacher] = align({name, i}, student[i], teacher[i]);
-    levels.push_back(distance(aligned_student, aligned_teacher));
-  }
-  return combine(name, average(levels, weights), classification);
+  auto of_level = [&](size_t i) { return distance(pairs[i].first, pairs[i].second); };
+  return combine(name, average(pairs.size(), weights, of_level), classification);
 }
 
 DistillationLoss attention_transfer(const std::vector<Tensor>& student, const std::vector<Tensor>& teacher,
@@ -225,10 +267,9 @@ DistillationLoss attention_transfer(const std::vector<Tensor>& student, const st
                                     const Classification& classification) {
   constexpr auto name = "AttentionTransfer";
   check_lists(name, student, teacher, weights);
-  std::vector<Tensor> levels;
-  for (size_t i = 0; i < student.size(); i++)
-    levels.push_back(attention_level({name, i}, student[i], teacher[i], pool));
-  return combine(name, average(levels, weights), classification);
+  for (size_t i = 0; i < student.size(); i++) check_attention_pair({name, i}, student[i], teacher[i]);
+  auto of_level = [&](size_t i) { return attention_distance(student[i], teacher[i], pool); };
+  return combine(name, average(student.size(), weights, of_level), classification);
 }
 
 DistillationLoss logits_distillation(const Tensor& teacher_logits, double temperature,
@@ -238,12 +279,9 @@ DistillationLoss logits_distillation(const Tensor& teacher_logits, double temper
   if (teacher_logits.sizes() != student_logits.sizes())
     fail("ERR_SHAPE_MISMATCH", name, ": expected the teacher's logits in the student's shape ",
          describe(student_logits), ", got ", describe(teacher_logits));
-  auto dtype = loss_dtype(student_logits);
-  auto student = at::log_softmax(student_logits.to(dtype) / temperature, 1);
-  auto teacher = at::log_softmax(teacher_logits.to(dtype) / temperature, 1);
-  auto divergence = at::kl_div(student, teacher, at::Reduction::Sum, /*log_target=*/true) /
-                    static_cast<double>(student.size(0));
-  return combine(name, divergence * (temperature * temperature), classification);
+  auto dtype = at::promote_types(loss_dtype(student_logits), loss_dtype(teacher_logits));
+  auto loss = divergence(student_logits.to(dtype) / temperature, teacher_logits.to(dtype) / temperature);
+  return combine(name, loss * (temperature * temperature), classification);
 }
 
 void export_losses(Napi::Env env, Napi::Object exports) {

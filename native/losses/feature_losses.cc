@@ -6,6 +6,7 @@
 
 #include "losses/fused.h"
 #include "losses/kernels.h"
+#include "readable.h"
 
 namespace alambic {
 
@@ -14,7 +15,24 @@ namespace {
 using at::Tensor;
 using List = std::vector<Tensor>;
 
-constexpr double norm_floor = 1e-12;  // as torch.nn.functional.normalize
+// Which norms are too small to divide by.
+struct Floor {
+  double least;
+  // Norms below count as `least`, or (then what has such a norm counts as zero) their inverse does not count.
+  bool is_zero;
+};
+
+// As torch.nn.functional.normalize; but float16 cannot hold gradients of 1 / 1e-12 = 10¹²: below its smallest
+// normal number, 2⁻¹⁴, a norm is none.
+Floor norm_floor(at::ScalarType dtype) {
+  return dtype == at::kHalf ? Floor{0x1p-14, true} : Floor{1e-12, false};
+}
+
+// Of maps, which are squares.
+Floor map_floor(at::ScalarType dtype) {
+  return dtype == at::kHalf ? Floor{0x1p-28, true} : Floor{1e-12, false};
+}
+
 constexpr int64_t chunk = 1 << 14;  // elements per task: partial sums do not depend on the number of threads
 
 // Samples per task: to wake a thread takes longer than to read a small sample.
@@ -40,19 +58,23 @@ struct Chunks {
 };
 
 // Scale 1 / max(‖x‖, floor), and whether the norm itself was used (its gradient vanishes below the floor).
-template <typename Sum>
 struct InverseNorm {
-  explicit InverseNorm(Sum squared)
-      : above_floor(std::sqrt(squared) >= static_cast<Sum>(norm_floor) && squared > 0),
-        value(1 / std::max(std::sqrt(squared), static_cast<Sum>(norm_floor))) {}
+  InverseNorm(double squared, const Floor& floor) {
+    auto norm = std::sqrt(squared);
+    bool below = norm < floor.least;  // a NaN is not: it stays one
+    above_floor = !below && squared > 0;
+    value = !below ? 1 / norm : floor.is_zero ? 0 : 1 / floor.least;
+  }
   bool above_floor;
-  Sum value;
+  double value;
 };
 
 // x / max(‖x‖, floor) per sample, samples flattened.
-Tensor normalize_samples(const Tensor& features) {
+Tensor normalize_samples(const Tensor& features, const Floor& floor) {
   auto flat = features.flatten(1);  // reshape could not tell the size of an empty batch
-  return flat / flat.norm(2, {1}, /*keepdim=*/true).clamp_min(norm_floor);
+  auto norm = flat.norm(2, {1}, /*keepdim=*/true);
+  auto scaled = flat / norm.clamp_min(floor.least);
+  return floor.is_zero ? scaled.masked_fill(norm < floor.least, 0) : scaled;
 }
 
 // Room for the gradients of two inputs, where they are needed.
@@ -62,17 +84,31 @@ List empty_gradients(const List& inputs, const std::vector<bool>& needed) {
 
 Tensor widen(const Tensor& feature) { return feature.to(loss_dtype(feature)); }
 
-// Both features in one dense memory order, so that kernels can walk over them side by side.
+// Both as the loss computes with them: in the wider of their types.
+List widen_both(const Tensor& student, const Tensor& teacher) {
+  auto dtype = at::promote_types(loss_dtype(student), loss_dtype(teacher));
+  return {student.to(dtype), teacher.to(dtype)};
+}
+
+// Both features in one dense memory order and dtype, so that kernels can walk over them side by side.
 List in_same_order(const Tensor& student, const Tensor& teacher) {
   auto format = student.suggest_memory_format();
-  return {student.contiguous(format), teacher.to(student.scalar_type()).contiguous(format)};
+  auto pair =
+      student.scalar_type() == teacher.scalar_type() ? List{student, teacher} : widen_both(student, teacher);
+  for (auto& each : pair) each = readable(each).contiguous(format);
+  return pair;
 }
 
 // ---- Mean squared error
 // ----------------------------------------------------------------------------------------
 
 struct MeanSquaredError {
-  static Tensor formula(const List& inputs) { return at::mse_loss(widen(inputs[0]), widen(inputs[1])); }
+  static bool takes(at::ScalarType, at::ScalarType) { return true; }
+
+  static Tensor formula(const List& inputs) {
+    auto pair = widen_both(inputs[0], inputs[1]);
+    return at::mse_loss(pair[0], pair[1]);
+  }
 
   static Tensor forward(const List& inputs, Tensor&) {
     const auto &student = inputs[0], &teacher = inputs[1];
@@ -122,38 +158,44 @@ struct MeanSquaredError {
 // -------------------------------------------------------------------------------------------------------
 
 struct Cosine {
-  static Tensor formula(const List& inputs) {
-    auto similarity = (normalize_samples(widen(inputs[0])) * normalize_samples(widen(inputs[1]))).sum(1);
-    return (1 - similarity).mean();
+  // Kernels have one floor.
+  static bool takes(at::ScalarType student, at::ScalarType teacher) {
+    return student == teacher || (student != at::kHalf && teacher != at::kHalf);
   }
 
-  // `kept`: per sample the products s·s, t·t, s·t.
+  static Tensor formula(const List& inputs) {
+    auto pair = widen_both(inputs[0], inputs[1]);
+    for (size_t i = 0; i < 2; i++) pair[i] = normalize_samples(pair[i], norm_floor(inputs[i].scalar_type()));
+    return (1 - (pair[0] * pair[1]).sum(1)).mean();
+  }
+
+  // `kept`: per sample the products s·s, t·t, s·t; on the CPU in float64.
   static Tensor forward(const List& inputs, Tensor& kept) {
     const auto &student = inputs[0], &teacher = inputs[1];
     if (student.is_cuda()) return cuda::loss_kernels()->cosine(student, teacher, kept);
     int64_t samples = student.size(0), size = student.numel() / samples;
-    kept =
-        at::empty({samples, 3},
-                  student.options().dtype(loss_dtype(student)).memory_format(at::MemoryFormat::Contiguous));
+    kept = at::empty({samples, 3},
+                     student.options().dtype(at::kDouble).memory_format(at::MemoryFormat::Contiguous));
+    auto floor = norm_floor(student.scalar_type());
     double sum = 0;
     dispatch_kernel_dtype(student.scalar_type(), [&](auto zero) {
       using T = decltype(zero);
       const T *s = student.data_ptr<T>(), *t = teacher.data_ptr<T>();
-      using Sum = kernels::Sum<T>;
       Chunks chunks(samples, size);
-      std::vector<Sum> parts(3 * chunks.count);  // in chunks: long float sums lose digits
+      std::vector<double> parts(3 * chunks.count);
       chunks.for_each([&](int64_t, int64_t start, int64_t length, int64_t index) {
         kernels::dot_products(s + start, t + start, length, parts.data() + 3 * index);
       });
-      auto* products = kept.data_ptr<Sum>();
+      auto* products = kept.data_ptr<double>();
       for (int64_t i = 0; i < samples; i++) {
         auto* p = products + 3 * i;
-        std::fill(p, p + 3, Sum(0));
+        std::fill(p, p + 3, 0.0);
         for (int64_t k = 0; k < 3 * chunks.per_sample; k++) p[k % 3] += parts[3 * i * chunks.per_sample + k];
-        sum += 1 - p[2] * InverseNorm(p[0]).value * InverseNorm(p[1]).value;
+        sum += 1 - p[2] * InverseNorm(p[0], floor).value * InverseNorm(p[1], floor).value;
       }
     });
-    return at::scalar_tensor(sum / static_cast<double>(samples), kept.options());
+    return at::scalar_tensor(sum / static_cast<double>(samples),
+                             student.options().dtype(loss_dtype(student)));
   }
 
   static List backward(const List& inputs, const Tensor& kept, const Tensor& output_gradient,
@@ -172,18 +214,23 @@ struct Cosine {
       const T *s = student.data_ptr<T>(), *t = teacher.data_ptr<T>();
       T* ds = needed[0] ? gradients[0].data_ptr<T>() : nullptr;
       T* dt = needed[1] ? gradients[1].data_ptr<T>() : nullptr;
-      const auto* products = kept.data_ptr<Sum>();
-      auto gradient = static_cast<Sum>(output_gradient.item<double>() / static_cast<double>(samples));
+      const auto* products = kept.data_ptr<double>();
+      auto gradient = output_gradient.item<double>() / static_cast<double>(samples);
+      auto floor = norm_floor(student.scalar_type());
       Chunks(samples, size).for_each([&](int64_t sample, int64_t start, int64_t length, int64_t) {
         const auto* p = products + 3 * sample;
-        InverseNorm<Sum> ns(p[0]), nt(p[1]);
+        InverseNorm ns(p[0], floor), nt(p[1], floor);
         // d(-s·t/(‖s‖‖t‖))/ds = (s·t/‖s‖² s - t) / (‖s‖‖t‖), the first part only where the norm is not
         // floored.
         auto both = gradient * ns.value * nt.value;
-        auto along_s = ns.above_floor ? both * p[2] * ns.value * ns.value : Sum(0);
-        auto along_t = nt.above_floor ? both * p[2] * nt.value * nt.value : Sum(0);
-        if (ds) kernels::combine(s + start, t + start, length, along_s, -both, ds + start);
-        if (dt) kernels::combine(t + start, s + start, length, along_t, -both, dt + start);
+        auto along_s = ns.above_floor ? both * p[2] * ns.value * ns.value : 0;
+        auto along_t = nt.above_floor ? both * p[2] * nt.value * nt.value : 0;
+        auto combine = [&](const T* a, const T* b, double p_a, T* out) {
+          kernels::combine(a + start, b + start, length, static_cast<Sum>(p_a), static_cast<Sum>(-both),
+                           out + start);
+        };
+        if (ds) combine(s, t, along_s, ds);
+        if (dt) combine(t, s, along_t, dt);
       });
     });
     return gradients;
@@ -197,18 +244,18 @@ struct AttentionMap {
   static Tensor formula(const List& inputs) {
     auto features = widen(inputs[0]);
     auto map = features.pow(2).mean({1}, /*keepdim=*/true);
-    return normalize_samples(map).reshape(map.sizes());
+    return normalize_samples(map, map_floor(inputs[0].scalar_type())).reshape(map.sizes());
   }
 
-  // `kept`, on the CPU: (2, N, positions): the normalised map, and in [1, n, 0] the squared norm before
-  // normalisation.
+  // `kept`, on the CPU: (N, positions + 1): the normalised map, and what it was scaled by.
   static Tensor forward(const List& inputs, Tensor& kept) {
     if (inputs[0].is_cuda()) return cuda::loss_kernels()->attention_map(inputs[0], kept);
     Layout layout(inputs[0]);
     auto options =
         inputs[0].options().dtype(loss_dtype(inputs[0])).memory_format(at::MemoryFormat::Contiguous);
     auto map = at::empty(map_shape(inputs[0]), options);
-    kept = at::empty({2, layout.samples, layout.positions}, options);
+    kept = at::empty({layout.samples, layout.positions + 1}, options);
+    auto floor = map_floor(inputs[0].scalar_type());
     dispatch_kernel_dtype(inputs[0].scalar_type(), [&](auto zero) {
       using T = decltype(zero);
       using Sum = kernels::Sum<T>;
@@ -216,15 +263,17 @@ struct AttentionMap {
       auto *out = map.data_ptr<Sum>(), *keep = kept.data_ptr<Sum>();
       at::parallel_for(0, layout.samples, samples_per_task(layout.sample_size()),
                        [&](int64_t begin, int64_t end) {
+                         std::vector<double> squares(layout.positions);
                          for (int64_t i = begin; i < end; i++) {
                            auto* sample = out + i * layout.positions;
-                           mean_squares(layout, x + i * layout.sample_size(), sample);
-                           Sum squared = 0;
-                           for (int64_t k = 0; k < layout.positions; k++) squared += sample[k] * sample[k];
-                           InverseNorm<Sum> norm(squared);
-                           for (int64_t k = 0; k < layout.positions; k++) sample[k] *= norm.value;
-                           std::copy(sample, sample + layout.positions, keep + i * layout.positions);
-                           keep[(layout.samples + i) * layout.positions] = squared;
+                           mean_squares(layout, x + i * layout.sample_size(), squares.data());
+                           auto squared = kernels::sum_of_squares(squares.data(), layout.positions);
+                           InverseNorm norm(squared, floor);
+                           for (int64_t k = 0; k < layout.positions; k++)
+                             sample[k] = static_cast<Sum>(squares[k] * norm.value);
+                           auto* kept_sample = keep + i * (layout.positions + 1);
+                           std::copy(sample, sample + layout.positions, kept_sample);
+                           kept_sample[layout.positions] = static_cast<Sum>(norm.value);
                          }
                        });
     });
@@ -239,29 +288,31 @@ struct AttentionMap {
       return {gradient};
     }
     Layout layout(inputs[0]);
-    auto map_gradient = output_gradient.contiguous();
+    auto map_gradient = readable(output_gradient).contiguous();
+    auto most = 1 / map_floor(inputs[0].scalar_type()).least;
     dispatch_kernel_dtype(inputs[0].scalar_type(), [&](auto zero) {
       using T = decltype(zero);
       using Sum = kernels::Sum<T>;
       const T* x = inputs[0].data_ptr<T>();
       T* dx = gradient.data_ptr<T>();
       const auto *keep = kept.data_ptr<Sum>(), *dmap = map_gradient.data_ptr<Sum>();
-      at::parallel_for(0, layout.samples, samples_per_task(layout.sample_size()),
-                       [&](int64_t begin, int64_t end) {
-                         std::vector<Sum> factor(layout.positions);
-                         for (int64_t i = begin; i < end; i++) {
-                           const auto *map = keep + i * layout.positions, *dm = dmap + i * layout.positions;
-                           InverseNorm<Sum> norm(keep[(layout.samples + i) * layout.positions]);
-                           Sum along = 0;  // the map's own direction does not count: it is normalised
-                           if (norm.above_floor)
-                             for (int64_t k = 0; k < layout.positions; k++) along += map[k] * dm[k];
-                           Sum scale = 2 * norm.value / static_cast<Sum>(layout.channels);
-                           for (int64_t k = 0; k < layout.positions; k++)
-                             factor[k] = scale * (dm[k] - along * map[k]);
-                           scale_positions(layout, x + i * layout.sample_size(), factor.data(),
-                                           dx + i * layout.sample_size());
-                         }
-                       });
+      at::parallel_for(
+          0, layout.samples, samples_per_task(layout.sample_size()), [&](int64_t begin, int64_t end) {
+            std::vector<Sum> factor(layout.positions);
+            for (int64_t i = begin; i < end; i++) {
+              const auto *map = keep + i * (layout.positions + 1), *dm = dmap + i * layout.positions;
+              auto inverse_norm = map[layout.positions];
+              double sum = 0;  // the map's own direction does not count: it is normalised
+              if (static_cast<double>(inverse_norm) < most)
+                for (int64_t k = 0; k < layout.positions; k++)
+                  sum += static_cast<double>(map[k]) * static_cast<double>(dm[k]);
+              auto along = static_cast<Sum>(sum);
+              auto scale = 2 * inverse_norm / static_cast<Sum>(layout.channels);
+              for (int64_t k = 0; k < layout.positions; k++) factor[k] = scale * (dm[k] - along * map[k]);
+              scale_positions(layout, x + i * layout.sample_size(), factor.data(),
+                              dx + i * layout.sample_size());
+            }
+          });
     });
     return {gradient};
   }
@@ -287,16 +338,15 @@ struct AttentionMap {
   };
 
   template <typename T>
-  static void mean_squares(const Layout& layout, const T* x, kernels::Sum<T>* out) {
-    auto channels = static_cast<kernels::Sum<T>>(layout.channels);
+  static void mean_squares(const Layout& layout, const T* x, double* out) {
+    auto channels = static_cast<double>(layout.channels);
     if (layout.channels_last) {
       for (int64_t k = 0; k < layout.positions; k++)
         out[k] = kernels::sum_of_squares(x + k * layout.channels, layout.channels) / channels;
       return;
     }
-    std::fill(out, out + layout.positions, 0);
-    for (int64_t c = 0; c < layout.channels; c++)
-      kernels::add_squares(x + c * layout.positions, layout.positions, out);
+    std::fill(out, out + layout.positions, 0.0);
+    kernels::add_squares(x, layout.channels, layout.positions, out);
     for (int64_t k = 0; k < layout.positions; k++) out[k] /= channels;
   }
 
@@ -314,8 +364,9 @@ struct AttentionMap {
 
 template <typename Loss>
 Tensor pair_loss(const Tensor& student, const Tensor& teacher) {
-  if (!has_kernels(student) || !has_kernels(teacher))
-    return Loss::formula({student, teacher.to(student.scalar_type())});
+  if (!has_kernels(student) || !has_kernels(teacher) ||
+      !Loss::takes(student.scalar_type(), teacher.scalar_type()))
+    return Loss::formula({student, teacher});
   return Fused<Loss>::run(in_same_order(student, teacher));
 }
 
@@ -331,7 +382,7 @@ Tensor cosine_feature_loss(const Tensor& student, const Tensor& teacher) {
 
 Tensor attention_map(const Tensor& features) {
   if (!has_kernels(features)) return AttentionMap::formula({features});
-  return Fused<AttentionMap>::run({features.contiguous(features.suggest_memory_format())});
+  return Fused<AttentionMap>::run({readable(features).contiguous(features.suggest_memory_format())});
 }
 
 }  // namespace alambic

@@ -81,12 +81,15 @@ class Fused : public torch::autograd::Function<Fused<Loss>> {
   static at::Tensor run(const List& inputs) { return Fused::apply(at::TensorList(inputs)); }
 
  private:
+  // With respect to aliases of the inputs: an input may depend on another one, and what comes through that is
+  // not for this node to count.
   static List formula_gradients(const List& inputs, const std::vector<bool>& needed,
                                 const at::Tensor& output_gradient) {
-    List differentiated;
+    List aliases, differentiated;
+    for (const auto& input : inputs) aliases.push_back(at::alias(input));
     for (size_t i = 0; i < inputs.size(); i++)
-      if (needed[i]) differentiated.push_back(inputs[i]);
-    auto found = torch::autograd::grad({Loss::formula(inputs)}, differentiated, {output_gradient},
+      if (needed[i]) differentiated.push_back(aliases[i]);
+    auto found = torch::autograd::grad({Loss::formula(aliases)}, differentiated, {output_gradient},
                                        /*retain_graph=*/true, /*create_graph=*/true);
     List gradients(inputs.size());
     for (size_t i = 0, next = 0; i < inputs.size(); i++)

@@ -3,21 +3,31 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
+#include <algorithm>
+
 #include "clones.h"
 
 namespace alambic::kernels {
 
 namespace {
 
+// Sums of so many elements are short enough for float; longer ones are made of them in double.
+constexpr int64_t block = 512;
+
 template <typename T>
-ALAMBIC_BODY Sum<T> squared_difference_body(const T* __restrict a, const T* __restrict b, int64_t n) {
-  Sum<T> sum = 0;
+ALAMBIC_BODY double squared_difference_body(const T* __restrict a, const T* __restrict b, int64_t n) {
+  double total = 0;
+  for (int64_t start = 0; start < n; start += block) {
+    auto end = std::min(n, start + block);
+    Sum<T> sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; i++) {
-    auto difference = static_cast<Sum<T>>(a[i]) - static_cast<Sum<T>>(b[i]);
-    sum += difference * difference;
+    for (int64_t i = start; i < end; i++) {
+      auto difference = static_cast<Sum<T>>(a[i]) - static_cast<Sum<T>>(b[i]);
+      sum += difference * difference;
+    }
+    total += static_cast<double>(sum);
   }
-  return sum;
+  return total;
 }
 
 template <typename T>
@@ -41,18 +51,23 @@ ALAMBIC_BODY void scaled_difference_body(const T* __restrict a, const T* __restr
 
 template <typename T>
 ALAMBIC_BODY void dot_products_body(const T* __restrict a, const T* __restrict b, int64_t n,
-                                    Sum<T>* __restrict out) {
-  Sum<T> aa = 0, bb = 0, ab = 0;
+                                    double* __restrict out) {
+  double products[3] = {0, 0, 0};
+  for (int64_t start = 0; start < n; start += block) {
+    auto end = std::min(n, start + block);
+    Sum<T> aa = 0, bb = 0, ab = 0;
 #pragma omp simd reduction(+ : aa, bb, ab)
-  for (int64_t i = 0; i < n; i++) {
-    auto x = static_cast<Sum<T>>(a[i]), y = static_cast<Sum<T>>(b[i]);
-    aa += x * x;
-    bb += y * y;
-    ab += x * y;
+    for (int64_t i = start; i < end; i++) {
+      auto x = static_cast<Sum<T>>(a[i]), y = static_cast<Sum<T>>(b[i]);
+      aa += x * x;
+      bb += y * y;
+      ab += x * y;
+    }
+    products[0] += static_cast<double>(aa);
+    products[1] += static_cast<double>(bb);
+    products[2] += static_cast<double>(ab);
   }
-  out[0] = aa;
-  out[1] = bb;
-  out[2] = ab;
+  std::copy(products, products + 3, out);
 }
 
 template <typename T>
@@ -64,23 +79,38 @@ ALAMBIC_BODY void combine_body(const T* __restrict a, const T* __restrict b, int
 }
 
 template <typename T>
-ALAMBIC_BODY void add_squares_body(const T* __restrict x, int64_t n, Sum<T>* __restrict out) {
+ALAMBIC_BODY Sum<T> squared(T x) {
+  return static_cast<Sum<T>>(x) * static_cast<Sum<T>>(x);
+}
+
+template <typename T>
+ALAMBIC_BODY void add_squares_body(const T* __restrict x, int64_t planes, int64_t n, double* __restrict out) {
+  int64_t plane = 0;
+  // Four at a time: sums so short lose nothing in float.
+  for (; plane + 4 <= planes; plane += 4) {
+    const T* __restrict a = x + plane * n, * __restrict b = a + n, * __restrict c = b + n, * __restrict d = c + n;
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) {
-    auto value = static_cast<Sum<T>>(x[i]);
-    out[i] += value * value;
+    for (int64_t i = 0; i < n; i++)
+      out[i] += static_cast<double>((squared(a[i]) + squared(b[i])) + (squared(c[i]) + squared(d[i])));
+  }
+  for (; plane < planes; plane++) {
+    const T* __restrict a = x + plane * n;
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) out[i] += static_cast<double>(squared(a[i]));
   }
 }
 
 template <typename T>
-ALAMBIC_BODY Sum<T> sum_of_squares_body(const T* __restrict x, int64_t n) {
-  Sum<T> sum = 0;
+ALAMBIC_BODY double sum_of_squares_body(const T* __restrict x, int64_t n) {
+  double total = 0;
+  for (int64_t start = 0; start < n; start += block) {
+    auto end = std::min(n, start + block);
+    Sum<T> sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; i++) {
-    auto value = static_cast<Sum<T>>(x[i]);
-    sum += value * value;
+    for (int64_t i = start; i < end; i++) sum += squared(x[i]);
+    total += static_cast<double>(sum);
   }
-  return sum;
+  return total;
 }
 
 template <typename T>
@@ -98,23 +128,23 @@ ALAMBIC_BODY void scale_body(const T* __restrict x, Sum<T> v, int64_t n, T* __re
 
 // One plain function per kernel and type, which the templates of the header forward to.
 #define ALAMBIC_KERNELS(T, suffix)                                                                       \
-  ALAMBIC_CLONES Sum<T> squared_difference_##suffix(const T* a, const T* b, int64_t n) {                 \
+  ALAMBIC_CLONES double squared_difference_##suffix(const T* a, const T* b, int64_t n) {                 \
     return squared_difference_body<T>(a, b, n);                                                          \
   }                                                                                                      \
   ALAMBIC_CLONES void scaled_difference_##suffix(const T* a, const T* b, int64_t n, Sum<T> scale, T* da, \
                                                  T* db) {                                                \
     scaled_difference_body<T>(a, b, n, scale, da, db);                                                   \
   }                                                                                                      \
-  ALAMBIC_CLONES void dot_products_##suffix(const T* a, const T* b, int64_t n, Sum<T>* out) {            \
+  ALAMBIC_CLONES void dot_products_##suffix(const T* a, const T* b, int64_t n, double* out) {            \
     dot_products_body<T>(a, b, n, out);                                                                  \
   }                                                                                                      \
   ALAMBIC_CLONES void combine_##suffix(const T* a, const T* b, int64_t n, Sum<T> p, Sum<T> q, T* out) {  \
     combine_body<T>(a, b, n, p, q, out);                                                                 \
   }                                                                                                      \
-  ALAMBIC_CLONES void add_squares_##suffix(const T* x, int64_t n, Sum<T>* out) {                         \
-    add_squares_body<T>(x, n, out);                                                                      \
+  ALAMBIC_CLONES void add_squares_##suffix(const T* x, int64_t planes, int64_t n, double* out) {         \
+    add_squares_body<T>(x, planes, n, out);                                                              \
   }                                                                                                      \
-  ALAMBIC_CLONES Sum<T> sum_of_squares_##suffix(const T* x, int64_t n) {                                 \
+  ALAMBIC_CLONES double sum_of_squares_##suffix(const T* x, int64_t n) {                                 \
     return sum_of_squares_body<T>(x, n);                                                                 \
   }                                                                                                      \
   ALAMBIC_CLONES void multiply_##suffix(const T* x, const Sum<T>* v, int64_t n, T* out) {                \
@@ -131,7 +161,7 @@ ALAMBIC_KERNELS(at::Half, half)
 
 #define ALAMBIC_FORWARD(T, suffix)                                                           \
   template <>                                                                                \
-  Sum<T> squared_difference<T>(const T* a, const T* b, int64_t n) {                          \
+  double squared_difference<T>(const T* a, const T* b, int64_t n) {                          \
     return squared_difference_##suffix(a, b, n);                                             \
   }                                                                                          \
   template <>                                                                                \
@@ -139,7 +169,7 @@ ALAMBIC_KERNELS(at::Half, half)
     scaled_difference_##suffix(a, b, n, scale, da, db);                                      \
   }                                                                                          \
   template <>                                                                                \
-  void dot_products<T>(const T* a, const T* b, int64_t n, Sum<T>* out) {                     \
+  void dot_products<T>(const T* a, const T* b, int64_t n, double* out) {                     \
     dot_products_##suffix(a, b, n, out);                                                     \
   }                                                                                          \
   template <>                                                                                \
@@ -147,11 +177,11 @@ ALAMBIC_KERNELS(at::Half, half)
     combine_##suffix(a, b, n, p, q, out);                                                    \
   }                                                                                          \
   template <>                                                                                \
-  void add_squares<T>(const T* x, int64_t n, Sum<T>* out) {                                  \
-    add_squares_##suffix(x, n, out);                                                         \
+  void add_squares<T>(const T* x, int64_t planes, int64_t n, double* out) {                  \
+    add_squares_##suffix(x, planes, n, out);                                                 \
   }                                                                                          \
   template <>                                                                                \
-  Sum<T> sum_of_squares<T>(const T* x, int64_t n) {                                          \
+  double sum_of_squares<T>(const T* x, int64_t n) {                                          \
     return sum_of_squares_##suffix(x, n);                                                    \
   }                                                                                          \
   template <>                                                                                \

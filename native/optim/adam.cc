@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "errors.h"
+#include "optim/trial.h"
 #include "values.h"
 
 namespace alambic::optim {
@@ -134,15 +135,93 @@ void update_loop(const Update& update, const AdamOptions& options, WeightDecay w
   }
 }
 
+// How a step is carried out: by the fused kernel that reads its learning rate on the device where there is a
+// decision, else by an implementation.
+struct Way {
+  WeightDecay weight_decay;
+  Implementation implementation;
+  const DeviceDecision* decision = nullptr;
+
+  const char* fused_name() const {
+    return weight_decay == WeightDecay::Decoupled ? "aten::_fused_adamw_" : "aten::_fused_adam_";
+  }
+};
+
+void update(Batch& batch, const AdamOptions& options, Way way) {
+  for (auto* trainable : batch.trainables) create_state(*trainable, options.amsgrad);
+  place_counts(batch, way.implementation);
+
+  Tensors steps;
+  for (auto* trainable : batch.trainables) steps.push_back(trainable->state[step_count]);
+  increment(steps);
+  Update update{batch.parameters,        batch.gradients,
+                std::move(steps),        batch.state(exp_avg),
+                batch.state(exp_avg_sq), options.amsgrad ? batch.state(max_exp_avg_sq) : Tensors()};
+  if (way.decision != nullptr)
+    return update_on_device(way.fused_name(), batch, update, options, *way.decision);
+  switch (way.implementation) {
+    case Implementation::Fused:
+      return update_fused(*find_fused<FusedAdam>(way.fused_name(), batch), update, options);
+    case Implementation::Foreach:
+      return update_foreach(update, options, way.weight_decay);
+    case Implementation::Loop:
+      return update_loop(update, options, way.weight_decay);
+  }
+}
+
+// ---- Trying the kernels
+// --------------------------------------------------------------------------------------
+
+const std::vector<AdamOptions>& variants() {
+  static const std::vector<AdamOptions> all = {
+      {0.5, 0.5, 0.75, 0.125, 0, false, false, {}},
+      {0.5, 0.5, 0.75, 0.125, 0.25, false, true, {}},
+      {0.5, 0.5, 0.25, 0.125, 0.25, true, false, {}},
+  };
+  return all;
+}
+
+bool tried_agrees(const at::Tensor& parameter, WeightDecay weight_decay, const TrialStep& tried) {
+  constexpr size_t entries = max_exp_avg_sq + 1;
+  return agrees(parameter, {entries, variants().size(), tried, [&](Batch& batch, size_t variant) {
+                              update(batch, variants()[variant], Way{weight_decay, Implementation::Loop});
+                            }});
+}
+
+bool is_right(Way way, const at::Tensor& parameter) {
+  const char* foreach_name =
+      way.weight_decay == WeightDecay::Decoupled ? "AdamW with foreach" : "Adam with foreach";
+  const char* kernel = way.implementation == Implementation::Fused ? way.fused_name() : foreach_name;
+  return is_right_once(kernel, parameter, [&] {
+    return tried_agrees(parameter, way.weight_decay,
+                        [&](Batch& batch, size_t variant) { update(batch, variants()[variant], way); });
+  });
+}
+
+bool is_right_on_device(WeightDecay weight_decay, const at::Tensor& parameter) {
+  const char* kernel = weight_decay == WeightDecay::Decoupled ? "aten::_fused_adamw_.tensor_lr"
+                                                              : "aten::_fused_adam_.tensor_lr";
+  return is_right_once(kernel, parameter, [&] {
+    return tried_agrees(parameter, weight_decay, [&](Batch& batch, size_t variant) {
+      const auto& options = variants()[variant];
+      DeviceDecision decision = make_decision(options.lr, batch);
+      update(batch, options, Way{weight_decay, Implementation::Fused, &decision});
+      skip_next(decision);
+      update(batch, options, Way{weight_decay, Implementation::Fused, &decision});
+    });
+  });
+}
+
 }  // namespace
 
 void AdamOptions::check() const {
   const char* below_one = "a number of at least 0 and below 1";
-  check_not_negative("lr", lr);
+  check_magnitude("lr", lr);
   check_option("betas[0]", beta1, beta1 >= 0 && beta1 < 1, below_one);
   check_option("betas[1]", beta2, beta2 >= 0 && beta2 < 1, below_one);
-  check_not_negative("eps", eps);
-  check_not_negative("weightDecay", weight_decay);
+  check_magnitude("eps", eps);
+  check_magnitude("weightDecay", weight_decay);
+  preference.check();
 }
 
 std::vector<double> AdamOptions::constants() const {
@@ -155,37 +234,23 @@ std::vector<double> AdamOptions::constants() const {
           preference.number()};
 }
 
-const char* Adam::fused_name() const {
-  return weight_decay_ == WeightDecay::Decoupled ? "aten::_fused_adamw_" : "aten::_fused_adam_";
-}
-
 std::string Adam::device_obstacle(size_t group, const AdamOptions& options) const {
-  return Optimizer::device_obstacle(group, options.preference, {fused_name(), device_overload});
+  Way way{weight_decay_, Implementation::Fused};
+  return Optimizer::device_obstacle(
+      group, options.preference, {way.fused_name(), device_overload},
+      [&](const at::Tensor& parameter) { return is_right_on_device(weight_decay_, parameter); });
 }
 
 void Adam::step(size_t group, const AdamOptions& options, const DeviceDecision* decision) {
   update_group(group, [&](Batch& batch) {
-    auto kernel = find_fused<FusedAdam>(fused_name(), batch);
-    auto implementation =
-        decision != nullptr ? Implementation::Fused : options.preference.choose(batch, kernel.has_value());
-    for (auto* trainable : batch.trainables) create_state(*trainable, options.amsgrad);
-    place_counts(batch, implementation);
-
-    Tensors steps;
-    for (auto* trainable : batch.trainables) steps.push_back(trainable->state[step_count]);
-    increment(steps);
-    Update update{batch.parameters,        batch.gradients,
-                  std::move(steps),        batch.state(exp_avg),
-                  batch.state(exp_avg_sq), options.amsgrad ? batch.state(max_exp_avg_sq) : Tensors()};
-    if (decision != nullptr) return update_on_device(fused_name(), batch, update, options, *decision);
-    switch (implementation) {
-      case Implementation::Fused:
-        return update_fused(*kernel, update, options);
-      case Implementation::Foreach:
-        return update_foreach(update, options, weight_decay_);
-      case Implementation::Loop:
-        return update_loop(update, options, weight_decay_);
+    Way way{weight_decay_, Implementation::Fused, decision};
+    if (decision == nullptr) {
+      bool has_fused = find_fused<FusedAdam>(way.fused_name(), batch).has_value();
+      way.implementation = options.preference.choose(batch, has_fused, [&](Implementation each) {
+        return is_right(Way{weight_decay_, each}, batch.parameters.front());
+      });
     }
+    update(batch, options, way);
   });
 }
 

@@ -24,7 +24,10 @@ class Adam : public Optimizer {
   using Options = AdamOptions;
 
   explicit Adam(WeightDecay weight_decay = WeightDecay::InGradient)
-      : Optimizer({{"step", true}, {"exp_avg", false}, {"exp_avg_sq", false}, {"max_exp_avg_sq", false}}),
+      : Optimizer({{"step", /*is_count=*/true, /*is_optional=*/false},
+                   {"exp_avg", false, false},
+                   {"exp_avg_sq", false, false},
+                   {"max_exp_avg_sq", false, true}}),
         weight_decay_(weight_decay) {}
   // With a decision of the device its learning rate takes the place of the option, and only the fused kernels
   // are used.
@@ -32,8 +35,6 @@ class Adam : public Optimizer {
   std::string device_obstacle(size_t group, const AdamOptions& options) const;
 
  private:
-  const char* fused_name() const;
-
   WeightDecay weight_decay_;
 };
 

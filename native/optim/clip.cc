@@ -1,5 +1,6 @@
 #include "optim/clip.h"
 
+#include <cmath>
 #include <map>
 
 #include "errors.h"
@@ -29,7 +30,6 @@ std::vector<Tensors> gradients_by_kind(const Tensors& parameters) {
 }
 
 at::Tensor total_norm(const std::vector<Tensors>& lists, double norm_type) {
-  if (lists.empty()) return at::zeros({});
   Tensors norms;
   auto device = lists.front().front().device();
   for (const auto& list : lists)
@@ -60,10 +60,13 @@ at::Tensor clip_gradient_norm(const Tensors& parameters, double most, double nor
                               bool error_if_nonfinite) {
   at::NoGradGuard no_grad;
   auto lists = gradients_by_kind(parameters);
+  if (lists.empty())
+    return at::zeros({}, parameters.empty() ? at::Device(at::kCPU) : parameters.front().device());
   auto norm = total_norm(lists, norm_type);
   if (error_if_nonfinite && !norm.isfinite().item<bool>())
     fail("ERR_NAN_LOSS", "clipGradNorm_: the norm of the gradients is ", norm.item<double>(),
          "; they cannot be scaled to a finite one");
+  if (std::isinf(most)) return norm;
   // Clamped rather than compared: a comparison would have to wait for the device.
   auto factor = (most / (norm + 1e-6)).clamp_max(1);
   for (const auto& list : lists) multiply(list, factor.to(list.front().device()));

@@ -88,6 +88,7 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
   void step() override { step_groups(prepared_); }
 
   void step_unless(const at::Tensor& skip) override {
+    optimizer_.check_fit();
     for (size_t i = 0; i < prepared_.size(); i++) {
       DeviceDecision decision{rates_[i].on_device, skip};
       optimizer_.step(i, prepared_[i], &decision);
@@ -134,7 +135,14 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
  private:
   template <Napi::Value (Self::*method)(const Napi::CallbackInfo&)>
   Napi::Value call(const Napi::CallbackInfo& info) {
-    return guard(info.Env(), [&] { return (this->*method)(info); });
+    return guard(info.Env(), [&] {
+      if (is_busy)
+        fail("ERR_BUSY",
+             "the optimizer is used by a compiled step in another thread: wait for the training, or look at "
+             "it "
+             "in onStep or onEpoch, which are called between the steps");
+      return (this->*method)(info);
+    });
   }
 
   static typename Algorithm::Options to_options(const Napi::Value& value) {
@@ -169,6 +177,7 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
   }
 
   void step_groups(const GroupOptions& options) {
+    optimizer_.check_fit();
     for (size_t i = 0; i < options.size(); i++) optimizer_.step(i, options[i]);
   }
 
@@ -214,21 +223,50 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
     return array;
   }
 
-  // loadState({ name: handle } per parameter)
+  // Of one parameter; what an optimizer of another kind saved is refused, and so is a part of a state.
+  Tensors read_state(const Napi::Object& object, uint32_t index) {
+    const auto& entries = optimizer_.entries();
+    Tensors state(entries.size());
+    auto names = object.GetPropertyNames();
+    for (uint32_t i = 0; i < names.Length(); i++) {
+      auto name = names.Get(i).ToString().Utf8Value();
+      size_t entry = 0;
+      while (entry < entries.size() && entries[entry].name != name) entry++;
+      if (entry == entries.size())
+        fail("ERR_STATE_DICT", "loadStateDict: parameter ", index, " has the state ", name,
+             ", which is that of another optimizer: this one keeps ", list_entries());
+      state[entry] = to_tensor(object.Get(name));
+    }
+    for (size_t entry = 0; names.Length() > 0 && entry < entries.size(); entry++)
+      if (!state[entry].defined() && !entries[entry].is_optional)
+        fail("ERR_STATE_DICT", "loadStateDict: parameter ", index, " has no ", entries[entry].name,
+             " beside the rest of its state");
+    return state;
+  }
+
+  std::string list_entries() const {
+    std::string list;
+    for (const auto& entry : optimizer_.entries())
+      list += (list.empty() ? "" : ", ") + std::string(entry.name);
+    return list;
+  }
+
+  // loadState({ name: handle } per parameter, options of each group): copies the state. The options are
+  // checked only; JavaScript keeps them.
   Napi::Value load_state(const Napi::CallbackInfo& info) {
+    auto groups = info[1].As<Napi::Array>();
+    for (uint32_t i = 0; i < groups.Length(); i++) try {
+        to_options(groups.Get(i));
+      } catch (const CodedError& error) {
+        fail("ERR_STATE_DICT", "loadStateDict: param_groups[", i, "].", error.what());
+      }
     auto array = info[0].As<Napi::Array>();
     if (!info[0].IsArray() || array.Length() != optimizer_.trainables().size())
       fail("ERR_STATE_DICT", "loadStateDict: expected the state of ", optimizer_.trainables().size(),
            " parameters");
     std::vector<Tensors> states;
-    for (uint32_t i = 0; i < array.Length(); i++) {
-      auto object = array.Get(i).template As<Napi::Object>();
-      auto& state = states.emplace_back(optimizer_.entries().size());
-      for (size_t entry = 0; entry < state.size(); entry++) {
-        auto value = object.Get(optimizer_.entries()[entry].name);
-        if (!value.IsUndefined()) state[entry] = to_tensor(value);
-      }
-    }
+    for (uint32_t i = 0; i < array.Length(); i++)
+      states.push_back(read_state(array.Get(i).template As<Napi::Object>(), i));
     optimizer_.load_state(states);
     report_memory(optimizer_.state_bytes());
     return info.Env().Undefined();

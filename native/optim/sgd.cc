@@ -1,6 +1,7 @@
 #include "optim/sgd.h"
 
 #include "errors.h"
+#include "optim/trial.h"
 #include "values.h"
 
 namespace alambic::optim {
@@ -65,8 +66,15 @@ void update_loop(const Batch& batch, const Tensors& buffers, const SgdOptions& o
   }
 }
 
+// How a step is carried out: by the fused kernel that reads its learning rate on the device where there is a
+// decision, else by an implementation.
+struct Way {
+  Implementation implementation;
+  const DeviceDecision* decision = nullptr;
+};
+
 // `is_first`: the momentum buffers are made by this step.
-void update(Batch& batch, const SgdOptions& options, bool is_first, const DeviceDecision* decision) {
+void update(Batch& batch, const SgdOptions& options, bool is_first, Way way) {
   if (batch.size() == 0) return;
   if (is_first)
     for (auto* trainable : batch.trainables)
@@ -74,11 +82,10 @@ void update(Batch& batch, const SgdOptions& options, bool is_first, const Device
           at::zeros_like(trainable->parameter, {}, at::MemoryFormat::Preserve);
   auto buffers = options.momentum == 0 ? Tensors() : batch.state(momentum_buffer);
 
-  if (decision != nullptr) return update_on_device(batch, buffers, options, is_first, *decision);
-  auto kernel = find_fused<FusedSgd>(fused_name, batch);
-  switch (options.preference.choose(batch, kernel.has_value())) {
+  if (way.decision != nullptr) return update_on_device(batch, buffers, options, is_first, *way.decision);
+  switch (way.implementation) {
     case Implementation::Fused:
-      return update_fused(*kernel, batch, buffers, options, is_first);
+      return update_fused(*find_fused<FusedSgd>(fused_name, batch), batch, buffers, options, is_first);
     case Implementation::Foreach:
       return update_foreach(batch, buffers, options, is_first);
     case Implementation::Loop:
@@ -86,15 +93,66 @@ void update(Batch& batch, const SgdOptions& options, bool is_first, const Device
   }
 }
 
+void update(Batch& batch, const SgdOptions& options, Way way) {
+  if (options.momentum == 0) return update(batch, options, false, way);
+  // A parameter that had no gradient so far has no buffer yet.
+  auto [fresh, running] =
+      batch.partition([](const Trainable& trainable) { return !trainable.state[momentum_buffer].defined(); });
+  update(fresh, options, true, way);
+  update(running, options, false, way);
+}
+
+// ---- Trying the kernels
+// --------------------------------------------------------------------------------------
+
+const std::vector<SgdOptions>& variants() {
+  static const std::vector<SgdOptions> all = {
+      {0.5, 0, 0, 0, false, false, {}},
+      {0.5, 0, 0, 0.25, false, true, {}},
+      {0.5, 0.5, 0.25, 0.25, false, false, {}},
+      {0.5, 0.5, 0, 0, true, true, {}},
+  };
+  return all;
+}
+
+bool tried_agrees(const at::Tensor& parameter, const TrialStep& tried) {
+  return agrees(parameter, {1, variants().size(), tried, [](Batch& batch, size_t variant) {
+                              update(batch, variants()[variant], Way{Implementation::Loop});
+                            }});
+}
+
+bool is_right(Implementation implementation, const at::Tensor& parameter) {
+  const char* kernel = implementation == Implementation::Fused ? fused_name : "SGD with foreach";
+  return is_right_once(kernel, parameter, [&] {
+    return tried_agrees(parameter, [&](Batch& batch, size_t variant) {
+      update(batch, variants()[variant], Way{implementation});
+    });
+  });
+}
+
+bool is_right_on_device(const at::Tensor& parameter) {
+  return is_right_once("aten::_fused_sgd_.tensor_lr", parameter, [&] {
+    return tried_agrees(parameter, [&](Batch& batch, size_t variant) {
+      const auto& options = variants()[variant];
+      DeviceDecision decision = make_decision(options.lr, batch);
+      update(batch, options, Way{Implementation::Fused, &decision});
+      skip_next(decision);
+      update(batch, options, Way{Implementation::Fused, &decision});
+    });
+  });
+}
+
 }  // namespace
 
 void SgdOptions::check() const {
-  check_not_negative("lr", lr);
-  check_not_negative("momentum", momentum);
-  check_not_negative("weightDecay", weight_decay);
+  check_magnitude("lr", lr);
+  check_magnitude("momentum", momentum);
+  check_finite("dampening", dampening);
+  check_magnitude("weightDecay", weight_decay);
   if (nesterov && (momentum == 0 || dampening != 0))
     fail("ERR_ARGUMENT", "nesterov: expected a momentum above 0 and no dampening, got momentum ", momentum,
          " and dampening ", dampening);
+  preference.check();
 }
 
 std::vector<double> SgdOptions::constants() const {
@@ -107,17 +165,17 @@ std::vector<double> SgdOptions::constants() const {
 }
 
 std::string Sgd::device_obstacle(size_t group, const SgdOptions& options) const {
-  return Optimizer::device_obstacle(group, options.preference, {fused_name, device_overload});
+  return Optimizer::device_obstacle(group, options.preference, {fused_name, device_overload},
+                                    is_right_on_device);
 }
 
 void Sgd::step(size_t group, const SgdOptions& options, const DeviceDecision* decision) {
   update_group(group, [&](Batch& batch) {
-    if (options.momentum == 0) return update(batch, options, false, decision);
-    // A parameter that had no gradient so far has no buffer yet.
-    auto [fresh, running] = batch.partition(
-        [](const Trainable& trainable) { return !trainable.state[momentum_buffer].defined(); });
-    update(fresh, options, true, decision);
-    update(running, options, false, decision);
+    if (decision != nullptr) return update(batch, options, Way{Implementation::Fused, decision});
+    bool has_fused = find_fused<FusedSgd>(fused_name, batch).has_value();
+    auto implementation = options.preference.choose(
+        batch, has_fused, [&](Implementation each) { return is_right(each, batch.parameters.front()); });
+    update(batch, options, Way{implementation});
   });
 }
 

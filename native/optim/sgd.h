@@ -20,7 +20,7 @@ class Sgd : public Optimizer {
  public:
   using Options = SgdOptions;
 
-  Sgd() : Optimizer({{"momentum_buffer", false}}) {}
+  Sgd() : Optimizer({{"momentum_buffer", /*is_count=*/false, /*is_optional=*/true}}) {}
   // With a decision of the device its learning rate takes the place of the option, and only the fused kernels
   // are used.
   void step(size_t group, const SgdOptions& options, const DeviceDecision* decision = nullptr);

@@ -10,6 +10,11 @@ namespace alambic::optim {
 class Update {
  public:
   virtual ~Update() = default;
+
+  // A step in another thread works with it: JavaScript has to leave it alone. Written and read on the
+  // JavaScript thread only.
+  bool is_busy = false;
+
   virtual void zero_grad() = 0;
   // With the options that JavaScript prepared.
   virtual void step() = 0;

@@ -6,32 +6,34 @@
 
 #include <exception>
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include "compat.h"
+#include "environment.h"
 #include "errors.h"
+#include "jobs.h"
 #include "thread_team.h"
 
 namespace alambic {
 
-// `work()` runs on a thread of Node's pool, with the grad mode and the number of threads of the thread that
-// asked; `finish(env, result)` runs back in JavaScript and makes the promise's value.
+// `work()` runs on a thread of the environment's pool, with the grad mode and the number of threads of the
+// thread that asked; `finish(env, result)` runs back in JavaScript and makes the promise's value.
 template <typename Result>
-class Job : public Napi::AsyncWorker {
+class Job final : public Task {
  public:
   using Work = std::function<Result()>;
   using Finish = std::function<Napi::Value(Napi::Env, Result&)>;
 
   static Napi::Promise start(Napi::Env env, Work work, Finish finish) {
-    auto* job = new Job(env, std::move(work), std::move(finish));  // deletes itself
+    std::unique_ptr<Job> job(new Job(env, std::move(work), std::move(finish)));
     auto promise = job->deferred_.Promise();
     release_thread_team();
-    job->Queue();
+    Environment::of(env).jobs.pool.start(std::move(job));
     return promise;
   }
 
- protected:
-  void Execute() override {
+  void run() noexcept override {
     TeamRelease at_end;
     try {
       if (at::get_num_threads() != threads_) at::set_num_threads(threads_);
@@ -42,23 +44,16 @@ class Job : public Napi::AsyncWorker {
     }
   }
 
-  void OnOK() override {
-    Napi::HandleScope scope(Env());
-    try {
+  void settle(Napi::Env env) noexcept override {
+    alambic::settle(env, deferred_, [&] {
       if (exception_) std::rethrow_exception(exception_);
-      auto value = finish_(Env(), *result_);
-      deferred_.Resolve(value);
-    } catch (const Napi::Error& error) {
-      deferred_.Reject(error.Value());
-    } catch (...) {
-      deferred_.Reject(to_js_error(Env(), std::current_exception()));
-    }
+      return finish_(env, *result_);
+    });
   }
 
  private:
   Job(Napi::Env env, Work work, Finish finish)
-      : Napi::AsyncWorker(env),
-        deferred_(Napi::Promise::Deferred::New(env)),
+      : deferred_(Napi::Promise::Deferred::New(env)),
         threads_(at::get_num_threads()),
         work_(std::move(work)),
         finish_(std::move(finish)) {}

@@ -2,11 +2,14 @@
 
 #include <ATen/Parallel.h>
 
+#include <memory>
+#include <optional>
+
 #include "cuda_library.h"
 #include "environment.h"
 #include "errors.h"
+#include "jobs.h"
 #include "step/training_step.h"
-#include "step/worker.h"
 #include "thread_team.h"
 #include "trace/recording.h"
 #include "values.h"
@@ -27,7 +30,9 @@ std::vector<Handle> to_handles(const Napi::Value& value) {
 // Tensors that JavaScript must leave alone while this lives.
 class Locked {
  public:
-  Locked(HandleTable& table, const std::vector<Handle>& handles) : table_(table) {
+  // Where one cannot be locked, none stays so.
+  Locked(HandleTable& table, const std::vector<Handle>& handles) : Locked(table) {
+    locked_.reserve(handles.size());
     for (auto handle : handles) {
       table_.lock(handle);
       locked_.push_back(handle);
@@ -40,8 +45,22 @@ class Locked {
   Locked& operator=(const Locked&) = delete;
 
  private:
+  explicit Locked(HandleTable& table) : table_(table) {}
+
   HandleTable& table_;
   std::vector<Handle> locked_;
+};
+
+// Sets a flag while it lives.
+class Raised {
+ public:
+  explicit Raised(bool& flag) : flag_(flag) { flag_ = true; }
+  ~Raised() { flag_ = false; }
+  Raised(const Raised&) = delete;
+  Raised& operator=(const Raised&) = delete;
+
+ private:
+  bool& flag_;
 };
 
 std::unique_ptr<step::StepRunner> make_runner(const std::string& name, const Tensors& trained) {
@@ -63,7 +82,8 @@ class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
          InstanceMethod("release", &CompiledStep::release)});
   }
 
-  explicit CompiledStep(const Napi::CallbackInfo& info) : Napi::ObjectWrap<CompiledStep>(info) {
+  explicit CompiledStep(const Napi::CallbackInfo& info)
+      : Napi::ObjectWrap<CompiledStep>(info), lane_(Environment::of(info.Env()).jobs, /*most_threads=*/1) {
     guard(info.Env(), [&] {
       auto optimizer = info[0].As<Napi::Object>();
       update_ = optimizer.Get("update")
@@ -95,47 +115,54 @@ class CompiledStep : public Napi::ObjectWrap<CompiledStep> {
   std::vector<Handle> locked_;
   optional<double> clip_norm_;
   std::unique_ptr<step::StepRunner> runner_;
-  step::Worker worker_;
+  // libtorch's OpenMP keeps a team of threads for each thread that computes: training has one of its own, not
+  // whichever thread of a pool is free.
+  Lane lane_;
   bool is_running_ = false;
 };
 
-// Node's own pool only waits for the worker, which it does in an orderly way: also when the process ends.
-class CompiledStep::Job : public Napi::AsyncWorker {
+class CompiledStep::Job final : public Task {
  public:
   Job(Napi::Env env, CompiledStep& owner, Napi::Object recording, Tensors batch)
-      : Napi::AsyncWorker(env),
-        result(Napi::Promise::Deferred::New(env)),
+      : result(Napi::Promise::Deferred::New(env)),
         owner_(owner),
         recording_(*RecordingObject::Unwrap(recording)),
         batch_(std::move(batch)),
-        threads_(at::get_num_threads()),
-        locked_(std::make_unique<Locked>(Environment::of(env).tensors, owner.locked_)) {
+        threads_(at::get_num_threads()) {
     keep_.Reset(owner.Value(), 1);
     keep_recording_.Reset(recording, 1);
-    owner_.is_running_ = true;
+    in_use_.emplace(Environment::of(env).tensors, owner);
   }
 
   Napi::Promise::Deferred result;
 
- protected:
-  void Execute() override {
+  void run() noexcept override {
     try {
-      owner_.worker_.run([this] { train(); });
+      train();
     } catch (...) {
       error_ = std::current_exception();
     }
   }
 
-  void OnOK() override {
-    locked_.reset();
-    owner_.is_running_ = false;
-    if (error_) return result.Reject(to_js_error(Env(), error_));
-    auto values = Napi::Array::New(Env(), losses_.size());
-    for (uint32_t i = 0; i < losses_.size(); i++) values.Set(i, losses_[i]);
-    result.Resolve(values);
+  void settle(Napi::Env env) noexcept override {
+    in_use_.reset();
+    alambic::settle(env, result, [&] {
+      if (error_) std::rethrow_exception(error_);
+      auto values = Napi::Array::New(env, losses_.size());
+      for (uint32_t i = 0; i < losses_.size(); i++) values.Set(i, losses_[i]);
+      return values;
+    });
   }
 
  private:
+  // What JavaScript must not touch meanwhile.
+  struct InUse {
+    InUse(HandleTable& table, CompiledStep& owner)
+        : tensors(table, owner.locked_), step(owner.is_running_), optimizer(owner.update_->is_busy) {}
+    Locked tensors;
+    Raised step, optimizer;
+  };
+
   void train() {
     TeamRelease at_end;
     // How many threads an operator takes is a matter of the thread that calls it.
@@ -152,7 +179,7 @@ class CompiledStep::Job : public Napi::AsyncWorker {
   Napi::ObjectReference keep_, keep_recording_;
   Tensors batch_;
   int threads_;
-  std::unique_ptr<Locked> locked_;
+  std::optional<InUse> in_use_;  // after what it refers to
   std::vector<double> losses_;
   std::exception_ptr error_;
 };
@@ -160,10 +187,13 @@ class CompiledStep::Job : public Napi::AsyncWorker {
 Napi::Value CompiledStep::run(const Napi::CallbackInfo& info) {
   return guard(info.Env(), [&] {
     if (is_running_) fail("ERR_BUSY", "the step before is still running: wait for it");
-    auto* job = new Job(info.Env(), *this, info[0].As<Napi::Object>(), to_tensors(info[1], "batch"));
+    if (update_->is_busy) fail("ERR_BUSY", "the optimizer is used by another compiled step: wait for it");
+    auto job =
+        std::make_unique<Job>(info.Env(), *this, info[0].As<Napi::Object>(), to_tensors(info[1], "batch"));
+    auto promise = job->result.Promise();
     release_thread_team();
-    job->Queue();  // deletes itself
-    return job->result.Promise();
+    lane_.start(std::move(job));
+    return promise;
   });
 }
 

@@ -21,7 +21,8 @@ struct LabelCheck {
 
 // What a step leaves on the device where the host decides nothing.
 struct Outcome {
-  // float64: the losses, then for each check 1 where a label was out of range, else 0.
+  // float64: the losses, where gradients are clipped the norm that they had, then for each check 1 where a
+  // label was out of range, else 0.
   at::Tensor values;
   std::vector<LabelCheck> checks;
   // Why the host had to wait for the device all the same; empty if it had not.
@@ -48,6 +49,8 @@ class Step {
   // The numbers of compute_losses. Waits for the device.
   virtual std::vector<double> read_losses() const = 0;
   virtual void compute_gradients() = 0;
+  // Where gradients are clipped the norm that they had, else nothing. Waits for the device.
+  virtual std::vector<double> read_gradient_norm() const = 0;
   virtual void update() = 0;
 
   // ---- Where the device decides
@@ -64,12 +67,12 @@ class Step {
   virtual void prepare_device() = 0;
   // Whether there is a part that can run beside what follows it.
   virtual bool has_side_part() const = 0;
-  // The whole step without waiting for the device. No weight changes where the first loss is not finite or a
-  // label is out of range; such labels are overwritten, so that the batch must be nobody else's. Without a
-  // side stream the step does all in line.
+  // The whole step without waiting for the device. No weight changes where the first loss or the norm of the
+  // gradients is not finite or a label is out of range; such labels are overwritten, so that the batch must
+  // be nobody else's. Without a side stream the step does all in line.
   virtual Outcome run_on_device(const Tensors& batch, SideStream* side = nullptr) = 0;
-  // Losses from the values of an outcome, now on the host. Throws ERR_LABEL_RANGE for this batch, which still
-  // has its labels.
+  // Losses and norm from the values of an outcome, now on the host. Throws ERR_LABEL_RANGE for this batch,
+  // which still has its labels.
   virtual std::vector<double> read(const Outcome& outcome, const at::Tensor& values,
                                    const Tensors& batch) const = 0;
   virtual const Tensors& trained() const = 0;
@@ -91,7 +94,8 @@ struct RunnerReport {
 class StepRunner {
  public:
   virtual ~StepRunner() = default;
-  // Returns the losses. Where the first is not finite no weight has changed.
+  // Returns the losses, and where gradients are clipped the norm that they had. Where the first loss, or the
+  // norm, is not finite no weight has changed.
   virtual std::vector<double> run(Step& step, const Tensors& batch) = 0;
   virtual RunnerReport report() const { return {}; }
 };
@@ -99,11 +103,15 @@ class StepRunner {
 // Operator after operator. Inline, for runners outside of the addon too.
 inline std::vector<double> run_plainly(Step& step, const Tensors& batch) {
   step.compute_losses(batch);
-  auto losses = step.read_losses();
-  if (!std::isfinite(losses.front())) return losses;
+  auto values = step.read_losses();
+  if (!std::isfinite(values.front())) return values;
   step.compute_gradients();
+  for (double norm : step.read_gradient_norm()) {
+    values.push_back(norm);
+    if (!std::isfinite(norm)) return values;
+  }
   step.update();
-  return losses;
+  return values;
 }
 
 // Operator after operator, on any device.

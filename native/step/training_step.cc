@@ -51,7 +51,12 @@ void TrainingStep::compute_gradients() {
   losses_.clear();
   backward(losses.front());
   if (clip_norm_)
-    optim::clip_gradient_norm(trained_, *clip_norm_, /*norm_type=*/2, /*error_if_nonfinite=*/false);
+    norm_ = optim::clip_gradient_norm(trained_, *clip_norm_, /*norm_type=*/2, /*error_if_nonfinite=*/false);
+}
+
+std::vector<double> TrainingStep::read_gradient_norm() const {
+  if (!norm_.defined()) return {};
+  return {norm_.item<double>()};
 }
 
 std::string TrainingStep::obstacle(const Tensors& batch) const {
@@ -84,7 +89,8 @@ std::vector<int64_t> TrainingStep::assumptions(const Tensors& batch) const {
 
 Outcome TrainingStep::run_on_device(const Tensors& batch, SideStream* side) {
   Outcome outcome;
-  at::Tensor skip;
+  at::Tensor is_bad;
+  Tensors values, failed_checks;
   {
     DeferredLabelChecks checks(batch);
     {
@@ -92,17 +98,24 @@ Outcome TrainingStep::run_on_device(const Tensors& batch, SideStream* side) {
       compute_losses(batch);
     }
     at::NoGradGuard no_grad;
-    auto is_bad = losses_.front().detach().isfinite().logical_not().reshape({});
-    Tensors values{to_values(losses_)};
+    is_bad = losses_.front().detach().isfinite().logical_not().reshape({});
+    values.push_back(to_values(losses_));
     for (const auto& failed : checks.failed) {
       is_bad = is_bad.logical_or(failed);
-      values.push_back(failed.to(at::kDouble).reshape({1}));
+      failed_checks.push_back(failed.to(at::kDouble).reshape({1}));
     }
-    skip = is_bad.to(at::kFloat);
-    outcome = {at::cat(values), std::move(checks.checks), std::move(checks.obstacle)};
+    outcome.checks = std::move(checks.checks);
+    outcome.obstacle = std::move(checks.obstacle);
   }
   compute_gradients();
-  update_.step_unless(skip);
+  at::NoGradGuard no_grad;
+  if (norm_.defined()) {
+    is_bad = is_bad.logical_or(norm_.isfinite().logical_not());
+    values.push_back(norm_.to(at::kDouble).reshape({1}));
+  }
+  values.insert(values.end(), failed_checks.begin(), failed_checks.end());
+  outcome.values = at::cat(values);
+  update_.step_unless(is_bad.to(at::kFloat));
   return outcome;
 }
 
@@ -115,7 +128,7 @@ std::vector<double> TrainingStep::read(const Outcome& outcome, const at::Tensor&
       const auto& check = outcome.checks[i];
       check_label_range(check.loss.c_str(), batch.at(check.batch_index), check.classes, check.ignore_index);
     }
-  return {number, number + losses};
+  return {number, number + losses};  // and the norm, which lies behind them
 }
 
 }  // namespace alambic::step

@@ -26,6 +26,7 @@ class TrainingStep final : public Step {
   void compute_losses(const Tensors& batch) override;
   std::vector<double> read_losses() const override;
   void compute_gradients() override;
+  std::vector<double> read_gradient_norm() const override;
   void update() override { update_.step(); }
 
   std::string obstacle(const Tensors& batch) const override;
@@ -44,6 +45,7 @@ class TrainingStep final : public Step {
   const Tensors& trained_;
   optional<double> clip_norm_;
   Tensors losses_;
+  at::Tensor norm_;  // of the gradients before they were clipped; undefined where they are not
 };
 
 }  // namespace alambic::step

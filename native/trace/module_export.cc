@@ -80,7 +80,7 @@ void fill_module(jit::Module& module, const Napi::Object& description,
     module.register_parameter(name_of(parameter), to_tensor(parameter.Get("tensor")), /*is_buffer=*/false);
   });
   each(description.Get("buffers"), [&](const Napi::Object& buffer) {
-    const auto& tensor = to_tensor(buffer.Get("tensor"));
+    auto tensor = to_tensor(buffer.Get("tensor"));
     if (to_bool(buffer.Get("persistent"), "persistent"))
       module.register_buffer(name_of(buffer), tensor);
     else  // an attribute travels with the file and is no part of its state dict

@@ -48,13 +48,7 @@ export async function buildNative(root, libtorch, { verbose, detail }) {
     ALAMBIC_OUTPUT: outputs,
     ALAMBIC_WERROR: warningsAreErrors() ? 'ON' : 'OFF',
   })
-  await cmakeJs(root, ['build', '--out', binaryDir, '--parallel', String(jobs())], {
-    verbose,
-    onLine: line => {
-      const step = /^\[\s*\d+(\/\d+|%)\]/.exec(line)?.[0]
-      if (step) detail(step)
-    },
-  })
+  await compile(root, binaryDir, { verbose, detail })
   validate(outputs, libtorch)
   publish(outputs, releaseFolder(root))
   recordValidation(root, addonFiles(releaseFolder(root), libtorch))
@@ -99,6 +93,23 @@ export async function configure(root, libtorch, binaryDir, options) {
     rmSync(binaryDir, { recursive: true })
     await cmakeJs(root, ['configure', '--out', binaryDir, ...args], {})
   }
+}
+
+/**
+ * What {@link configure} described.
+ *
+ * @param {string} root
+ * @param {string} binaryDir
+ * @param {{ verbose: boolean, detail: (text: string) => void }} options
+ */
+export async function compile(root, binaryDir, { verbose, detail }) {
+  await cmakeJs(root, ['build', '--out', binaryDir, '--parallel', String(jobs())], {
+    verbose,
+    onLine: line => {
+      const step = /^\[\s*\d+(\/\d+|%)\]/.exec(line)?.[0]
+      if (step) detail(step)
+    },
+  })
 }
 
 /**

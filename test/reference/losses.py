@@ -74,7 +74,7 @@ def pooled_attention(student, teacher):
 
 def level_mean(losses, weights):
     weights = [1.0] * len(losses) if weights is None else weights
-    return sum(weight * loss for weight, loss in zip(weights, losses)) / sum(weights)
+    return sum(weight * loss for weight, loss in zip(weights, losses) if weight != 0) / sum(weights)
 
 
 LEVEL_LOSSES = {'mse': mse, 'cosine': cosine, 'attention': attention, 'pooled attention': pooled_attention}
@@ -83,7 +83,9 @@ LEVEL_LOSSES = {'mse': mse, 'cosine': cosine, 'attention': attention, 'pooled at
 def distillation_loss(kind, students, teachers, logits, labels, alpha, weights):
     distillation = level_mean([LEVEL_LOSSES[kind](s, t) for s, t in zip(students, teachers)], weights)
     classification = F.cross_entropy(logits, labels)
-    total = alpha * distillation + (1 - alpha) * classification
+    # What weighs nothing is no part of the sum, nor of its gradients.
+    parts = [(alpha, distillation), (1 - alpha, classification)]
+    total = sum(weight * part for weight, part in parts if weight != 0)
     return total, distillation, classification
 
 

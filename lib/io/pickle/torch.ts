@@ -6,7 +6,7 @@ import type { DType } from '../../types.js'
 import { fromStorageClass, isDType, itemSize } from '../dtypes.js'
 import { Malformed, StorageRecord, TensorRecord, type TensorFields } from '../records.js'
 import { kindOf, Reference, type Global, type Vocabulary } from './unpickler.js'
-import { Bytes, Complex128, Dict, PySet, Tuple, type Value } from './values.js'
+import { Bytes, Complex128, Dict, PySet, Tuple, Unknown, type Value } from './values.js'
 
 /** How a pickle refers to a storage that lies outside of it. */
 export interface StorageReference {
@@ -20,8 +20,9 @@ export interface StorageReference {
 /** @param storage gives the record for a reference: the same one for the same key */
 export function torchVocabulary(storage: (reference: StorageReference) => StorageRecord): Vocabulary {
   return {
+    passesUnknown: true,
     find: name => (Object.hasOwn(globals, name) ? { name, ...globals[name] } : dtypeOrStorage(name)),
-    load: id => storage(storageReference(id)),
+    load: id => moduleClass(id) ?? storage(storageReference(id)),
   }
 }
 
@@ -30,6 +31,7 @@ type Call = NonNullable<Global['call']>
 const globals: Record<string, { call?: Call }> = {
   'collections.OrderedDict': { call: args => dictOf(args) },
   'collections.Counter': { call: args => dictOf(args) },
+  'collections.defaultdict': { call: ([, ...items]) => dictOf(items) },
   'builtins.dict': { call: args => dictOf(args) },
   'builtins.list': { call: ([items = []]) => itemsOf(items) },
   'builtins.set': { call: ([items = []]) => new PySet(itemsOf(items)) },
@@ -80,10 +82,17 @@ export function dtypeNamed({ name }: Global): DType | undefined {
 
 // ---- Storages ------------------------------------------------------------------------------------------------------------
 
+/** `('module', class, file, source)`: how old files name the class of a whole module. */
+function moduleClass(id: Value): Unknown | undefined {
+  const [kind, type] = id instanceof Tuple ? id.items : []
+  if (kind !== 'module') return undefined
+  if (type instanceof Unknown) return type
+  throw new Malformed('the class of a module', kindOf(type ?? null))
+}
+
 /** `('storage', class, key, location, numel)`, in old files with a view after it; the location does not matter. */
 function storageReference(id: Value): StorageReference {
   const [kind, type, key, , numel, view] = id instanceof Tuple ? id.items : []
-  if (kind === 'module') throw new Malformed('a state dict', 'a whole module with its source code')
   const dtype = type instanceof Reference ? storageType(type.global.name) : undefined
   if (kind !== 'storage' || dtype === undefined) throw new Malformed('a storage', kindOf(id))
   const reference = { key: keyText(key), dtype, bytes: size(numel) * itemSize(dtype) }

@@ -1,15 +1,15 @@
 /**
  * Reads pickles, protocols 0 to 5, without running them. A pickle is a program for a stack machine that may import and
  * call anything; here it may only build containers and call what a {@link Vocabulary} knows, which is data about
- * tensors. Everything else is refused by its name.
+ * tensors. In the place of everything else stands an {@link Unknown}, or it is refused by its name.
  *
  * Opcodes are those of Python's `pickletools`; the few that old and rare writers use only (`INST`, `OBJ`, extension
- * codes, out-of-band buffers) build objects of classes, and are refused.
+ * codes, out-of-band buffers) build objects of classes, and are never known.
  */
 import { AlambicError } from '../../errors.js'
 import { fileError } from '../file-error.js'
 import { Malformed } from '../records.js'
-import { Bytes, Complex128, Dict, PySet, Tuple, type Value } from './values.js'
+import { Bytes, Complex128, Dict, PySet, Tuple, Unknown, type Value } from './values.js'
 
 /** A class or function that a pickle names. */
 export interface Global {
@@ -21,8 +21,10 @@ export interface Global {
 
 /** What a pickle may name and refer to. */
 export interface Vocabulary {
-  /** Undefined for what is not known: refused. */
+  /** Undefined for what is not known. */
   find(name: string): Global | undefined
+  /** What is not known gives an {@link Unknown}, and is refused only where it is needed. Default: refused at once. */
+  readonly passesUnknown?: boolean
   /** An object outside of the pickle, such as a storage. */
   load(id: Value): Value
   /** Takes the state of an object that a call made; false refuses it. */
@@ -63,6 +65,8 @@ export function unpickle(
 ): { value: Value; end: number } {
   const machine = new Unpickler(bytes, vocabulary, file, base, limits)
   const value = machine.run()
+  // There is nothing beside it that could be read.
+  if (value instanceof Unknown) throw unsafePickle(file, value.at, value.what)
   return { value, end: machine.position }
 }
 
@@ -230,18 +234,21 @@ class Unpickler {
 
   append(values: readonly Value[]): void {
     const list = this.top()
+    if (this.fillUnknown(list, values)) return
     if (!Array.isArray(list)) throw this.broken('a list', kindOf(list))
     for (const value of values) list.push(value)
   }
 
   addItems(values: readonly Value[]): void {
     const set = this.top()
+    if (this.fillUnknown(set, values)) return
     if (!(set instanceof PySet)) throw this.broken('a set', kindOf(set))
     for (const value of values) set.items.push(value)
   }
 
   setItems(pairs: readonly Value[]): void {
     const dict = this.top()
+    if (this.fillUnknown(dict, pairs)) return
     if (!(dict instanceof Dict)) throw this.broken('a dict', kindOf(dict))
     fill(dict, pairs, this)
   }
@@ -253,31 +260,66 @@ class Unpickler {
       throw this.broken('the name of a class or function', `${kindOf(module)}, ${kindOf(name)}`)
     const qualified = `${PYTHON_2_MODULES[module] ?? module}.${name}`
     const found = this.vocabulary.find(qualified)
-    if (found === undefined) throw this.unsafe(qualified)
-    this.push(new Reference(found))
+    if (found === undefined) this.pushUnknown(qualified, [])
+    else this.push(new Reference(found))
+  }
+
+  /** What a class or function gives that is not known, or whose arguments are not. Nothing is called. */
+  pushUnknown(what: string, parts: readonly Value[]): void {
+    if (!this.vocabulary.passesUnknown) throw this.unsafe(what)
+    const unknown = new Unknown(what, this.base + this.opcodeAt)
+    this.fillUnknown(unknown, parts)
+    this.pushContainer(unknown)
+  }
+
+  private fillUnknown(target: Value, parts: readonly Value[]): boolean {
+    if (!(target instanceof Unknown)) return false
+    for (const part of parts) if (typeof part === 'object' && part !== null) target.parts.push(part)
+    return true
   }
 
   call(callee: Value, args: Value): void {
+    if (callee instanceof Unknown) {
+      this.pushUnknown(calledName(callee, args), [callee, args])
+      return
+    }
     if (!(callee instanceof Reference)) throw this.broken('a class or function to call', kindOf(callee))
     if (!(args instanceof Tuple)) throw this.broken('a tuple of arguments', kindOf(args))
     const { name, call } = callee.global
-    if (call === undefined) throw this.unsafe(`${name}(…)`)
+    if (call === undefined) {
+      this.pushUnknown(`${name}(…)`, [args])
+      return
+    }
     this.countContainer()
-    this.push(call(args.items))
+    this.passing(args, () => call(args.items))
+  }
+
+  /** Pushes what `make` gives, or that it is unknown where it fails for a part of `parts` that is. */
+  private passing(parts: Value, make: () => Value): void {
+    let value: Value
+    try {
+      value = make()
+    } catch (error) {
+      const unknown = error instanceof Malformed ? unknownIn(parts) : undefined
+      if (unknown === undefined) throw error
+      this.pushUnknown(unknown.what, [parts])
+      return
+    }
+    this.push(value)
   }
 
   /** The state of a dict is its attributes, such as the versions (`_metadata`) of a state dict: not part of the data. */
   build(): void {
     const state = this.pop()
     const target = this.top()
-    if (this.vocabulary.build?.(target, state)) return
+    if (this.vocabulary.build?.(target, state) || this.fillUnknown(target, [state])) return
     const attributes = state instanceof Tuple ? state.items[0] : state
     if (target instanceof Dict && (attributes instanceof Dict || attributes === null)) return
-    throw this.unsafe(`the state of ${kindOf(target)}`)
+    throw this.unsafe(state instanceof Unknown ? state.what : `the state of ${kindOf(target)}`)
   }
 
   load(id: Value): void {
-    this.push(this.vocabulary.load(id))
+    this.passing(id, () => this.vocabulary.load(id))
   }
 
   // ---- Errors ------------------------------------------------------------------------------------------------------------
@@ -286,13 +328,35 @@ class Unpickler {
     return fileError(this.file, { offset: this.base + this.opcodeAt, expected, found })
   }
 
-  unsafe(what: string): AlambicError {
-    return new AlambicError(
-      'ERR_UNSAFE_PICKLE',
-      `${this.file}: at byte ${this.base + this.opcodeAt}: expected tensors, containers, numbers and strings, ` +
-        `found ${show(what)}; pickles are read, never run: in Python, save the state_dict() alone`,
-    )
+  private unsafe(what: string): AlambicError {
+    return unsafePickle(this.file, this.base + this.opcodeAt, what)
   }
+}
+
+/** The error for an object that is needed and not known. */
+export function unsafePickle(file: string, at: number, what: string, where = ''): AlambicError {
+  return new AlambicError(
+    'ERR_UNSAFE_PICKLE',
+    `${file}: at byte ${at}: expected tensors, containers, numbers and strings${where === '' ? '' : ` at ${show(where)}`}, ` +
+      `found ${show(what)}; pickles are read, never run: in Python, save the state_dict() alone`,
+  )
+}
+
+/** Protocol 0 makes objects by a function, whose first argument is the class. */
+function calledName({ what }: Unknown, args: Value): string {
+  const [type] = args instanceof Tuple ? args.items : []
+  return what === 'copyreg._reconstructor' && type instanceof Unknown ? `${what}(${type.what}, …)` : what
+}
+
+/** The first unknown object in a value, or in the tuples in it. */
+function unknownIn(value: Value, depth = 0): Unknown | undefined {
+  if (value instanceof Unknown) return value
+  if (!(value instanceof Tuple) || depth > 2) return undefined
+  for (const item of value.items) {
+    const found = unknownIn(item, depth + 1)
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 /** A {@link Global} as a value. */
@@ -328,6 +392,7 @@ export function kindOf(value: Value): string {
   if (value instanceof Bytes) return 'bytes'
   if (value instanceof Complex128) return 'a complex number'
   if (value instanceof Reference) return value.global.name
+  if (value instanceof Unknown) return value.what
   return typeof value === 'object' ? 'a tensor or storage' : `a ${typeof value}`
 }
 
@@ -337,11 +402,11 @@ const STOP = 0x2e
 
 type Execute = (machine: Unpickler) => void
 
-const refuse =
-  (what: string): Execute =>
-  m => {
-    throw m.unsafe(what)
-  }
+/** An opcode that makes objects of classes; `pops` takes its arguments from the data and the stack. */
+const unknown =
+  (what: string, pops: (machine: Unpickler) => Value[]): Execute =>
+  m =>
+    m.pushUnknown(what, pops(m))
 
 const byCharacter: Record<string, Execute> = {
   '(': m => m.mark(),
@@ -408,9 +473,12 @@ const byCharacter: Record<string, Execute> = {
 
   i: m => {
     const module = m.line()
-    throw m.unsafe(`${module}.${m.line()}, as an instance`)
+    m.pushUnknown(`${module}.${m.line()}, as an instance`, m.popToMark())
   },
-  o: refuse('an instance of a class (OBJ)'),
+  o: m => {
+    const [type = null, ...args] = m.popToMark()
+    m.pushUnknown(type instanceof Unknown ? type.what : 'an instance of a class (OBJ)', args)
+  },
 }
 
 const byCode: Record<number, Execute> = {
@@ -422,9 +490,9 @@ const byCode: Record<number, Execute> = {
     const args = m.pop()
     m.call(m.pop(), args)
   },
-  0x82: refuse('an extension code (EXT1)'),
-  0x83: refuse('an extension code (EXT2)'),
-  0x84: refuse('an extension code (EXT4)'),
+  0x82: unknown('an extension code (EXT1)', m => (m.take(1), [])),
+  0x83: unknown('an extension code (EXT2)', m => (m.take(2), [])),
+  0x84: unknown('an extension code (EXT4)', m => (m.take(4), [])),
   0x85: m => m.pushTuple(1),
   0x86: m => m.pushTuple(2),
   0x87: m => m.pushTuple(3),
@@ -438,7 +506,11 @@ const byCode: Record<number, Execute> = {
   0x8f: m => m.pushContainer(new PySet([])),
   0x90: m => m.addItems(m.popToMark()),
   0x91: m => m.pushContainer(new PySet(m.popToMark())),
-  0x92: refuse('an instance of a class with keywords (NEWOBJ_EX)'),
+  0x92: m => {
+    const [keywords, args, type] = [m.pop(), m.pop(), m.pop()]
+    const what = type instanceof Unknown ? type.what : 'an instance of a class with keywords (NEWOBJ_EX)'
+    m.pushUnknown(what, [args, keywords])
+  },
   0x93: m => {
     const name = m.pop()
     m.pushGlobal(m.pop(), name)
@@ -446,8 +518,8 @@ const byCode: Record<number, Execute> = {
   0x94: m => m.remember(m.memoSize),
   0x95: m => void m.take(8),
   0x96: m => m.push(new Bytes(m.take(m.uint64()))),
-  0x97: refuse('a buffer outside of the file (NEXT_BUFFER)'),
-  0x98: refuse('a buffer outside of the file (READONLY_BUFFER)'),
+  0x97: unknown('a buffer outside of the file (NEXT_BUFFER)', () => []),
+  0x98: unknown('a buffer outside of the file (READONLY_BUFFER)', m => [m.pop()]),
 }
 
 /** By code: looked up once per step. */

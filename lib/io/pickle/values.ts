@@ -17,6 +17,7 @@ export type Value =
   | TensorRecord
   | StorageRecord
   | Reference
+  | Unknown
 
 /** dict, OrderedDict and their like: keys in order. */
 export class Dict {
@@ -46,5 +47,23 @@ export class Complex128 {
   constructor(
     readonly re: number,
     readonly im: number,
+  ) {}
+}
+
+/**
+ * What a pickle makes by a class or function that is not known. It stands where Python would have the object, so that
+ * what is beside it can be read; nothing was called. Whoever needs the object itself refuses it by its name.
+ */
+export class Unknown {
+  /** What it was made of and filled with: arguments, items, state. */
+  readonly parts: Value[] = []
+
+  /**
+   * @param what its class or function, `argparse.Namespace`
+   * @param at the byte of the file where it is named
+   */
+  constructor(
+    readonly what: string,
+    readonly at: number,
   ) {}
 }

@@ -1,8 +1,10 @@
 /** Schedules that are a formula of the epoch. */
 import { argumentError } from '../../errors.js'
+import { isPlainObject } from '../../memory.js'
 import type { Optimizer } from '../optimizer.js'
 import { number, readOptions, type Kinds } from '../../options.js'
-import { checkCount, LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'
+import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude } from './checks.js'
+import { LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'
 
 /** The initial learning rate times `lrLambda(epoch)`; one function for all groups or one each. */
 export class LambdaLR extends LRScheduler {
@@ -15,9 +17,11 @@ export class LambdaLR extends LRScheduler {
     options?: SchedulerOptions,
   ) {
     super(optimizer, readOptions('LambdaLR', options, schedulerOptions))
-    this.lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
-    if (this.lambdas.length !== this.groups.length)
+    const lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
+    const areFunctions = Array.isArray(lambdas) && lambdas.every(each => typeof each === 'function')
+    if (!areFunctions || lambdas.length !== this.groups.length)
       throw argumentError('lrLambda', `a function, or ${this.groups.length} (one per group)`, lrLambda)
+    this.lambdas = [...lambdas]
     this.start()
   }
 
@@ -27,7 +31,7 @@ export class LambdaLR extends LRScheduler {
 }
 
 export interface StepLROptions extends SchedulerOptions {
-  /** Default: 0.1. */
+  /** Not negative. Default: 0.1. */
   gamma?: number
 }
 
@@ -35,7 +39,10 @@ const stepOptions: Kinds<StepLROptions> = { ...schedulerOptions, gamma: number }
 
 /** Multiplies by `gamma` every `stepSize` epochs. */
 export class StepLR extends LRScheduler {
-  protected readonly stateFields = { step_size: 'stepSize', gamma: 'gamma' }
+  protected readonly stateFields = {
+    step_size: { field: 'stepSize', check: checkCount },
+    gamma: { field: 'gamma', check: checkMagnitude },
+  }
   private readonly gamma: number
 
   constructor(
@@ -46,6 +53,7 @@ export class StepLR extends LRScheduler {
     const { gamma = 0.1 } = readOptions('StepLR', options, stepOptions)
     super(optimizer, options)
     checkCount('stepSize', stepSize)
+    checkMagnitude('gamma', gamma)
     this.gamma = gamma
     this.start()
   }
@@ -60,9 +68,12 @@ export class StepLR extends LRScheduler {
   }
 }
 
-/** Multiplies by `gamma` at each milestone; at one that is named twice, twice. */
+/** Multiplies by `gamma` at each milestone, in any order; at one that is named twice, twice. */
 export class MultiStepLR extends LRScheduler {
-  protected readonly stateFields = { milestones: 'milestones', gamma: 'gamma' }
+  protected readonly stateFields = {
+    milestones: { field: 'milestones', check: checkCounts },
+    gamma: { field: 'gamma', check: checkMagnitude },
+  }
   private readonly gamma: number
   /** How often each epoch is named. */
   private readonly milestones: Record<number, number> = {}
@@ -70,6 +81,8 @@ export class MultiStepLR extends LRScheduler {
   constructor(optimizer: Optimizer, milestones: readonly number[], options: StepLROptions = {}) {
     const { gamma = 0.1 } = readOptions('MultiStepLR', options, stepOptions)
     super(optimizer, options)
+    checkList(checkIndex)('milestones', milestones)
+    checkMagnitude('gamma', gamma)
     for (const epoch of milestones) this.milestones[epoch] = (this.milestones[epoch] ?? 0) + 1
     this.gamma = gamma
     this.start()
@@ -87,9 +100,18 @@ export class MultiStepLR extends LRScheduler {
   }
 }
 
-/** Multiplies by `gamma` every epoch. */
+/** How often each epoch is named, as the state has it. */
+function checkCounts(name: string, value: unknown): void {
+  if (!isPlainObject(value)) throw argumentError(name, 'an object of counts by epochs', value)
+  for (const [epoch, count] of Object.entries(value)) {
+    checkIndex(`${name}: epoch`, Number(epoch))
+    checkCount(`${name}[${epoch}]`, count)
+  }
+}
+
+/** Multiplies by `gamma`, which is not negative, every epoch. */
 export class ExponentialLR extends LRScheduler {
-  protected readonly stateFields = { gamma: 'gamma' }
+  protected readonly stateFields = { gamma: { field: 'gamma', check: checkMagnitude } }
 
   constructor(
     optimizer: Optimizer,
@@ -97,6 +119,7 @@ export class ExponentialLR extends LRScheduler {
     options?: SchedulerOptions,
   ) {
     super(optimizer, readOptions('ExponentialLR', options, schedulerOptions))
+    checkMagnitude('gamma', gamma)
     this.start()
   }
 
@@ -128,9 +151,9 @@ const linearOptions: Kinds<LinearLROptions> = {
 /** From `startFactor` to `endFactor` times the initial learning rate in equal steps: a warm-up. */
 export class LinearLR extends LRScheduler {
   protected readonly stateFields = {
-    start_factor: 'startFactor',
-    end_factor: 'endFactor',
-    total_iters: 'totalIters',
+    start_factor: { field: 'startFactor', check: checkStartFactor },
+    end_factor: { field: 'endFactor', check: checkBetween(0, 1) },
+    total_iters: { field: 'totalIters', check: checkCount },
   }
   private readonly startFactor: number
   private readonly endFactor: number
@@ -143,9 +166,8 @@ export class LinearLR extends LRScheduler {
       totalIters = 5,
     } = readOptions('LinearLR', options, linearOptions)
     super(optimizer, options)
-    if (!(startFactor > 0 && startFactor <= 1))
-      throw argumentError('startFactor', 'a number in (0, 1]', startFactor)
-    if (!(endFactor >= 0 && endFactor <= 1)) throw argumentError('endFactor', 'a number in [0, 1]', endFactor)
+    checkStartFactor('startFactor', startFactor)
+    checkBetween(0, 1)('endFactor', endFactor)
     checkCount('totalIters', totalIters)
     this.startFactor = startFactor
     this.endFactor = endFactor
@@ -167,8 +189,13 @@ export class LinearLR extends LRScheduler {
   }
 }
 
+function checkStartFactor(name: string, value: unknown): void {
+  if (typeof value !== 'number' || !(value > 0 && value <= 1))
+    throw argumentError(name, 'a number in (0, 1]', value)
+}
+
 export interface CosineAnnealingLROptions extends SchedulerOptions {
-  /** The least learning rate. Default: 0. */
+  /** The learning rate at the end, not negative. Default: 0. */
   etaMin?: number
 }
 
@@ -179,7 +206,10 @@ const cosineOptions: Kinds<CosineAnnealingLROptions> = { ...schedulerOptions, et
  * Hutter 2017, "SGDR", without the restarts).
  */
 export class CosineAnnealingLR extends LRScheduler {
-  protected readonly stateFields = { T_max: 'tMax', eta_min: 'etaMin' }
+  protected readonly stateFields = {
+    T_max: { field: 'tMax', check: checkCount },
+    eta_min: { field: 'etaMin', check: checkMagnitude },
+  }
   private readonly etaMin: number
 
   constructor(
@@ -190,6 +220,7 @@ export class CosineAnnealingLR extends LRScheduler {
     const { etaMin = 0 } = readOptions('CosineAnnealingLR', options, cosineOptions)
     super(optimizer, options)
     checkCount('tMax', tMax)
+    checkMagnitude('etaMin', etaMin)
     this.etaMin = etaMin
     this.start()
   }

@@ -1,5 +1,6 @@
 /** Learning-rate schedules, with PyTorch's sequences of values. */
-export { LRScheduler, type SchedulerOptions, type SchedulerStateDict } from './scheduler.js'
+export { LRScheduler, type SchedulerOptions } from './scheduler.js'
+export type { SchedulerStateDict, StateField, StateFields } from './state.js'
 export {
   CosineAnnealingLR,
   ExponentialLR,

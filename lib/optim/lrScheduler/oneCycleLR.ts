@@ -1,10 +1,18 @@
-import { AlambicError, argumentError } from '../../errors.js'
+import { AlambicError } from '../../errors.js'
 import type { Optimizer } from '../optimizer.js'
-import { anything, boolean, integer, number, oneOf, readOptions, type Kinds } from '../../options.js'
+import { anything, readOptions, type Kinds } from '../../options.js'
 import {
+  checkBetween,
   checkCount,
-  LRScheduler,
+  checkDivisor,
+  checkFlag,
+  checkMagnitude,
+  checkWord,
   perGroup,
+} from './checks.js'
+import {
+  checkOptimizer,
+  LRScheduler,
   schedulerOptions,
   type Group,
   type SchedulerOptions,
@@ -25,27 +33,28 @@ export interface OneCycleLROptions extends SchedulerOptions {
   baseMomentum?: number | readonly number[]
   /** One for all groups or one each. Default: 0.95. */
   maxMomentum?: number | readonly number[]
-  /** The first learning rate is `maxLr / divFactor`. Default: 25. */
+  /** Above 0: the first learning rate is `maxLr / divFactor`. Default: 25. */
   divFactor?: number
-  /** The last one is the first divided by this. Default: 1e4. */
+  /** Above 0: the last learning rate is the first divided by this. Default: 1e4. */
   finalDivFactor?: number
   /** Falls as fast as it rose, and then to the end, instead of from the top to the end at once. Default: false. */
   threePhase?: boolean
 }
 
+/** Values are checked together, below. */
 const oneCycleOptions: Kinds<OneCycleLROptions> = {
   ...schedulerOptions,
-  totalSteps: integer(1),
-  epochs: integer(1),
-  stepsPerEpoch: integer(1),
-  pctStart: number,
-  annealStrategy: oneOf('cos', 'linear'),
-  cycleMomentum: boolean,
+  totalSteps: anything,
+  epochs: anything,
+  stepsPerEpoch: anything,
+  pctStart: anything,
+  annealStrategy: anything,
+  cycleMomentum: anything,
   baseMomentum: anything,
   maxMomentum: anything,
-  divFactor: number,
-  finalDivFactor: number,
-  threePhase: boolean,
+  divFactor: anything,
+  finalDivFactor: anything,
+  threePhase: anything,
 }
 
 type Moment = 'baseMomentum' | 'maxMomentum'
@@ -61,15 +70,17 @@ type Movable = Group & { momentum?: number; betas?: readonly [number, number] }
 
 /**
  * The 1cycle policy (Smith & Topin 2019, "Super-Convergence"), as PyTorch has it: up to `maxLr` and down again, once.
- * Step it after every batch.
+ * Step it after every batch. Where the rise has no length (`pctStart · totalSteps` is 1, which PyTorch refuses), the
+ * cycle begins at `maxLr`.
  *
- * @param maxLr one for all groups or one each
+ * @param maxLr one for all groups or one each, not negative
+ * @throws AlambicError `ERR_ARGUMENT` for options out of range; then no group was changed
  */
 export class OneCycleLR extends LRScheduler {
   protected readonly stateFields = {
-    total_steps: 'totalSteps',
-    cycle_momentum: 'cycleMomentum',
-    _anneal_func_type: 'annealStrategy',
+    total_steps: { field: 'totalSteps', check: checkCount },
+    cycle_momentum: { field: 'cycleMomentum', check: checkFlag },
+    _anneal_func_type: { field: 'annealStrategy', check: checkStrategy },
   }
   private readonly totalSteps: number
   private readonly phases: readonly Phase[]
@@ -79,10 +90,12 @@ export class OneCycleLR extends LRScheduler {
   constructor(optimizer: Optimizer, maxLr: number | readonly number[], options: OneCycleLROptions = {}) {
     readOptions('OneCycleLR', options, oneCycleOptions)
     const { pctStart = 0.3, annealStrategy = 'cos', cycleMomentum = true, threePhase = false } = options
+    checkOptimizer(optimizer)
     const totalSteps = countSteps(options)
-    if (!(pctStart >= 0 && pctStart <= 1)) throw argumentError('pctStart', 'a number in [0, 1]', pctStart)
-    if (annealStrategy !== 'cos' && annealStrategy !== 'linear')
-      throw argumentError('annealStrategy', "'cos' or 'linear'", annealStrategy)
+    checkBetween(0, 1)('pctStart', pctStart)
+    checkStrategy('annealStrategy', annealStrategy)
+    checkFlag('cycleMomentum', cycleMomentum)
+    checkFlag('threePhase', threePhase)
     if ((options.lastEpoch ?? -1) === -1) prepare(optimizer, maxLr, cycleMomentum, options)
     super(optimizer, options)
     this.totalSteps = totalSteps
@@ -102,7 +115,8 @@ export class OneCycleLR extends LRScheduler {
     const index = this.phases.findIndex(({ endStep }) => step <= endStep)
     const phase = this.phases.at(index)! // -1, beyond the end, is the last one
     const start = this.phases[this.phases.indexOf(phase) - 1]?.endStep ?? 0
-    const share = (step - start) / (phase.endStep - start)
+    // A phase without length is at its end.
+    const share = phase.endStep > start ? (step - start) / (phase.endStep - start) : 1
     return this.groups.map(group => {
       if (this.cycleMomentum) setMomentum(group, this.anneal(group, phase.momentum, share))
       return this.anneal(group, phase.lr, share)
@@ -112,9 +126,14 @@ export class OneCycleLR extends LRScheduler {
   private anneal(group: Group, [from, to]: [Rate | Moment, Rate | Moment], share: number): number {
     const start = group[from]!
     const end = group[to]!
-    if (this.annealStrategy === 'linear') return (end - start) * share + start
+    // One step more than the cycle has: a line would go on below zero.
+    if (this.annealStrategy === 'linear') return (end - start) * Math.min(share, 1) + start
     return end + ((start - end) / 2) * (Math.cos(Math.PI * share) + 1)
   }
+}
+
+function checkStrategy(name: string, value: unknown): void {
+  checkWord('cos', 'linear')(name, value)
 }
 
 function countSteps({ totalSteps, epochs, stepsPerEpoch }: OneCycleLROptions): number {
@@ -158,9 +177,11 @@ function prepare(
   { baseMomentum = 0.85, maxMomentum = 0.95, divFactor = 25, finalDivFactor = 1e4 }: OneCycleLROptions,
 ): void {
   const groups = optimizer.paramGroups as readonly Movable[]
-  const maxLrs = perGroup('maxLr', maxLr, groups.length)
-  const lows = perGroup('baseMomentum', baseMomentum, groups.length)
-  const highs = perGroup('maxMomentum', maxMomentum, groups.length)
+  checkDivisor('divFactor', divFactor)
+  checkDivisor('finalDivFactor', finalDivFactor)
+  const maxLrs = perGroup('maxLr', maxLr, groups.length, checkMagnitude)
+  const lows = perGroup('baseMomentum', baseMomentum, groups.length, checkMagnitude)
+  const highs = perGroup('maxMomentum', maxMomentum, groups.length, checkMagnitude)
   if (cycleMomentum && groups.some(group => group.momentum === undefined && group.betas === undefined))
     throw new AlambicError('ERR_ARGUMENT', 'cycleMomentum: expected an optimizer with momentum or betas')
   groups.forEach((group, i) => {

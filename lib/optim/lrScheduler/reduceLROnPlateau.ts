@@ -1,13 +1,15 @@
 import { argumentError } from '../../errors.js'
 import { Tensor } from '../../tensor.js'
 import type { Optimizer } from '../optimizer.js'
-import { anything, notNegative, number, oneOf, readOptions, type Kinds } from '../../options.js'
-import { assign, checkOptimizer, perGroup, pick, type SchedulerStateDict } from './scheduler.js'
+import { anything, readOptions, type Kinds } from '../../options.js'
+import { checkIndex, checkList, checkMagnitude, checkNumber, checkWord, perGroup } from './checks.js'
+import { checkOptimizer } from './scheduler.js'
+import { readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
 
 export interface ReduceLROnPlateauOptions {
   /** Whether smaller or larger metrics are better. Default: `'min'`. */
   mode?: 'min' | 'max'
-  /** What the learning rate is multiplied by, below 1. Default: 0.1. */
+  /** What the learning rate is multiplied by, in [0, 1). Default: 0.1. */
   factor?: number
   /** Epochs without improvement that are waited for. Default: 10. */
   patience?: number
@@ -23,21 +25,28 @@ export interface ReduceLROnPlateauOptions {
   eps?: number
 }
 
+/** Values are checked where they are taken, and again where they are loaded. */
 const plateauOptions: Kinds<ReduceLROnPlateauOptions> = {
-  mode: oneOf('min', 'max'),
-  factor: number,
-  patience: notNegative,
-  threshold: number,
-  thresholdMode: oneOf('rel', 'abs'),
-  cooldown: notNegative,
+  mode: anything,
+  factor: anything,
+  patience: anything,
+  threshold: anything,
+  thresholdMode: anything,
+  cooldown: anything,
   minLr: anything,
-  eps: number,
+  eps: anything,
 }
 
-/** Lowers the learning rate when a metric has stopped improving. */
+/**
+ * Lowers the learning rate when a metric has stopped improving. The training functions give it the metric of each epoch:
+ * see `schedulerMetric` there.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for options out of range
+ */
 export class ReduceLROnPlateau {
   lastEpoch = 0
-  private readonly mode: 'min' | 'max'
+  /** Whether smaller or larger metrics are better. */
+  readonly mode: 'min' | 'max'
   private readonly factor: number
   private readonly patience: number
   private readonly threshold: number
@@ -65,25 +74,32 @@ export class ReduceLROnPlateau {
       eps = 1e-8,
     } = readOptions('ReduceLROnPlateau', options, plateauOptions)
     checkOptimizer(optimizer)
-    if (!(factor < 1)) throw argumentError('factor', 'a number below 1', factor)
-    if (mode !== 'min' && mode !== 'max') throw argumentError('mode', "'min' or 'max'", mode)
-    if (thresholdMode !== 'rel' && thresholdMode !== 'abs')
-      throw argumentError('thresholdMode', "'rel' or 'abs'", thresholdMode)
+    checkMode('mode', mode)
+    checkFactor('factor', factor)
+    checkIndex('patience', patience)
+    checkMagnitude('threshold', threshold)
+    checkThresholdMode('thresholdMode', thresholdMode)
+    checkIndex('cooldown', cooldown)
+    checkMagnitude('eps', eps)
     this.mode = mode
     this.factor = factor
     this.patience = patience
     this.threshold = threshold
     this.thresholdMode = thresholdMode
     this.cooldown = cooldown
-    this.minLrs = perGroup('minLr', minLr, optimizer.paramGroups.length)
+    this.minLrs = perGroup('minLr', minLr, optimizer.paramGroups.length, checkMagnitude)
     this.eps = eps
     this.best = mode === 'min' ? Infinity : -Infinity
     this.lastLr = this.currentLrs()
   }
 
-  /** Looks at the metric of an epoch that has ended. */
+  /**
+   * Looks at the metric of an epoch that has ended: a number, or a tensor with one element. NaN is no improvement.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for anything else, nothing included; then nothing was changed
+   */
   step(metric: number | Tensor): void {
-    const current = metric instanceof Tensor ? metric.item() : metric
+    const current = toNumber(metric)
     this.lastEpoch++
     if (this.isBetter(current)) {
       this.best = current
@@ -106,13 +122,36 @@ export class ReduceLROnPlateau {
     return [...this.lastLr]
   }
 
+  /** Everything but the optimizer; fit for `JSON.stringify`, which keeps the `best` of the beginning, Infinity. */
   stateDict(): SchedulerStateDict {
-    return pick(this, fields)
+    return readState(this, this.fields)
   }
 
-  /** @throws AlambicError `ERR_STATE_DICT` for a missing field; then nothing was changed */
+  /**
+   * @throws AlambicError `ERR_STATE_DICT` for a missing field, a value that an option could not have, and the state of
+   *   another schedule; then nothing was changed
+   */
   loadStateDict(dict: SchedulerStateDict): void {
-    assign(this, fields, dict)
+    writeState(this, this.fields, dict)
+  }
+
+  private get fields(): StateFields {
+    const rates = checkList(checkMagnitude, this.optimizer.paramGroups.length)
+    return {
+      mode: { field: 'mode', check: checkMode },
+      factor: { field: 'factor', check: checkFactor },
+      patience: { field: 'patience', check: checkIndex },
+      threshold: { field: 'threshold', check: checkMagnitude },
+      threshold_mode: { field: 'thresholdMode', check: checkThresholdMode },
+      cooldown: { field: 'cooldown', check: checkIndex },
+      min_lrs: { field: 'minLrs', check: rates },
+      eps: { field: 'eps', check: checkMagnitude },
+      best: { field: 'best', check: checkNumber },
+      num_bad_epochs: { field: 'badEpochs', check: checkIndex },
+      cooldown_counter: { field: 'cooldownCounter', check: checkIndex },
+      last_epoch: { field: 'lastEpoch', check: checkIndex },
+      _last_lr: { field: 'lastLr', check: rates },
+    }
   }
 
   private currentLrs(): number[] {
@@ -134,18 +173,21 @@ export class ReduceLROnPlateau {
   }
 }
 
-const fields = {
-  mode: 'mode',
-  factor: 'factor',
-  patience: 'patience',
-  threshold: 'threshold',
-  threshold_mode: 'thresholdMode',
-  cooldown: 'cooldown',
-  min_lrs: 'minLrs',
-  eps: 'eps',
-  best: 'best',
-  num_bad_epochs: 'badEpochs',
-  cooldown_counter: 'cooldownCounter',
-  last_epoch: 'lastEpoch',
-  _last_lr: 'lastLr',
+function toNumber(metric: unknown): number {
+  const value: unknown = metric instanceof Tensor && metric.numel() === 1 ? metric.item() : metric
+  if (typeof value === 'number') return value
+  throw argumentError('metric', 'a number or a tensor with one element, the metric of the epoch', metric)
+}
+
+function checkFactor(name: string, value: unknown): void {
+  if (typeof value !== 'number' || !(value >= 0 && value < 1))
+    throw argumentError(name, 'a number in [0, 1)', value)
+}
+
+function checkMode(name: string, value: unknown): void {
+  checkWord('min', 'max')(name, value)
+}
+
+function checkThresholdMode(name: string, value: unknown): void {
+  checkWord('rel', 'abs')(name, value)
 }

@@ -1,6 +1,8 @@
 import { AlambicError, argumentError } from '../../errors.js'
 import { integer, type Kinds } from '../../options.js'
 import { Optimizer, type OptimizerOptions, type ParamGroup } from '../optimizer.js'
+import { checkIndex, checkList, checkMagnitude } from './checks.js'
+import { checkState, readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
 
 export interface SchedulerOptions {
   /**
@@ -11,9 +13,6 @@ export interface SchedulerOptions {
 }
 
 export const schedulerOptions: Kinds<SchedulerOptions> = { lastEpoch: integer(-1) }
-
-/** Plain values under PyTorch's names. */
-export type SchedulerStateDict = Record<string, unknown>
 
 export type Group = ParamGroup<OptimizerOptions>
 
@@ -37,6 +36,7 @@ export abstract class LRScheduler {
     { lastEpoch = -1 }: SchedulerOptions = {},
   ) {
     checkOptimizer(optimizer)
+    checkEpoch('lastEpoch', lastEpoch)
     this.lastEpoch = lastEpoch
     this.baseLrs = this.groups.map((group, i) => initialLr(group, i, lastEpoch))
   }
@@ -50,7 +50,18 @@ export abstract class LRScheduler {
   }
 
   /** The names of the fields of {@link stateDict}, by PyTorch's. */
-  protected abstract readonly stateFields: Readonly<Record<string, string>>
+  protected abstract readonly stateFields: StateFields
+
+  private get allFields(): StateFields {
+    const rates = checkList(checkMagnitude, this.groups.length)
+    return {
+      base_lrs: { field: 'baseLrs', check: rates },
+      last_epoch: { field: 'lastEpoch', check: checkEpoch },
+      _step_count: { field: 'stepCount', check: checkIndex },
+      _last_lr: { field: 'lastLr', check: rates },
+      ...this.stateFields,
+    }
+  }
 
   protected get groups(): readonly Group[] {
     return this.optimizer.paramGroups
@@ -60,11 +71,22 @@ export abstract class LRScheduler {
     return this.groups.map(group => group.lr)
   }
 
-  /** Sets the learning rates of the next epoch. */
+  /**
+   * Sets the learning rates of the next epoch.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` when one of them would not be a finite number, or negative; then nothing was
+   *   changed
+   */
   step(): void {
+    const { stepCount, lastEpoch } = this
     this.stepCount++
     this.lastEpoch++
-    this.setLrs(this.getLr())
+    try {
+      this.setLrs(this.getLr())
+    } catch (error) {
+      Object.assign(this, { stepCount, lastEpoch })
+      throw error
+    }
   }
 
   /** Learning rates as last set, one per group. */
@@ -72,18 +94,24 @@ export abstract class LRScheduler {
     return [...this.lastLr]
   }
 
-  /** Everything but the optimizer, and functions. */
+  /** Everything but the optimizer, and functions; fit for `JSON.stringify`. */
   stateDict(): SchedulerStateDict {
-    return pick(this, { ...baseFields, ...this.stateFields })
+    return readState(this, this.allFields)
   }
 
   /**
    * Load this before the optimizer's, which knows the learning rates.
    *
-   * @throws AlambicError `ERR_STATE_DICT` for a missing field; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT` for a missing field, a value that an option could not have, and the state of
+   *   another schedule; then nothing was changed
    */
   loadStateDict(dict: SchedulerStateDict): void {
-    assign(this, { ...baseFields, ...this.stateFields }, dict)
+    writeState(this, this.allFields, dict)
+  }
+
+  /** Throws what {@link loadStateDict} would. @internal */
+  checkStateDict(dict: SchedulerStateDict): void {
+    checkState(this, this.allFields, dict)
   }
 
   /** Sets the learning rates of the first epoch; the last thing that a constructor does. */
@@ -98,6 +126,15 @@ export abstract class LRScheduler {
   }
 
   protected setLrs(lrs: readonly number[]): void {
+    if (lrs.length !== this.groups.length)
+      throw new AlambicError(
+        'ERR_LENGTH_MISMATCH',
+        `${this.constructor.name}: made for ${lrs.length} groups, and the optimizer has ${this.groups.length}; make it ` +
+          'after addParamGroup()',
+      )
+    lrs.forEach((lr, i) => {
+      checkMagnitude(`${this.constructor.name}: learning rate of group ${i} at epoch ${this.lastEpoch}`, lr)
+    })
     this.groups.forEach((group, i) => (group.lr = lrs[i]!))
     this.lastLr = this.currentLrs()
   }
@@ -121,11 +158,9 @@ export abstract class LRScheduler {
   }
 }
 
-const baseFields = {
-  base_lrs: 'baseLrs',
-  last_epoch: 'lastEpoch',
-  _step_count: 'stepCount',
-  _last_lr: 'lastLr',
+/** -1 is before the first. */
+function checkEpoch(name: string, value: unknown): void {
+  if (value !== -1) checkIndex(name, value)
 }
 
 export function checkOptimizer(optimizer: unknown): void {
@@ -140,33 +175,4 @@ function initialLr(group: Group, index: number, lastEpoch: number): number {
     `lastEpoch: expected paramGroups[${index}].initialLr, which a schedule goes on from; load the optimizer's state ` +
       'dict first, or leave lastEpoch out to start anew',
   )
-}
-
-export function pick(from: object, fields: Readonly<Record<string, string>>): SchedulerStateDict {
-  const values = from as Record<string, unknown>
-  return Object.fromEntries(
-    Object.entries(fields).map(([name, field]) => [name, structuredClone(values[field])]),
-  )
-}
-
-export function assign(to: object, fields: Readonly<Record<string, string>>, dict: SchedulerStateDict): void {
-  const missing = Object.keys(fields).filter(name => dict[name] === undefined)
-  if (missing.length > 0)
-    throw new AlambicError(
-      'ERR_STATE_DICT',
-      `loadStateDict: ${to.constructor.name} needs ${missing.join(', ')}, which the state dict lacks`,
-    )
-  for (const [name, field] of Object.entries(fields))
-    (to as Record<string, unknown>)[field] = structuredClone(dict[name])
-}
-
-export function checkCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1) throw argumentError(name, 'a whole number of at least 1', value)
-}
-
-/** One value for each group. */
-export function perGroup(name: string, value: number | readonly number[], groups: number): readonly number[] {
-  if (typeof value === 'number') return Array<number>(groups).fill(value)
-  if (value.length !== groups) throw argumentError(name, `one number, or ${groups} (one per group)`, value)
-  return value
 }

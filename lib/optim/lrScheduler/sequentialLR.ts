@@ -1,13 +1,16 @@
 import { AlambicError, argumentError } from '../../errors.js'
-import type { Optimizer } from '../optimizer.js'
-import { checkOptimizer, LRScheduler, pick, assign, type SchedulerStateDict } from './scheduler.js'
+import { withJson } from '../json.js'
+import { stateError, type Optimizer } from '../optimizer.js'
+import { checkIndex, checkList, checkMagnitude } from './checks.js'
+import { checkOptimizer, LRScheduler } from './scheduler.js'
+import { checkState, readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
 
 /**
  * One schedule after the other: the schedule `i + 1` takes over at epoch `milestones[i]`, from its own beginning.
  *
  * @example new SequentialLR(optimizer, [warmUp, new CosineAnnealingLR(optimizer, 95)], [5])
  * @throws AlambicError `ERR_LENGTH_MISMATCH` unless there is one schedule more than milestones, `ERR_ARGUMENT` for
- *   schedules of another optimizer
+ *   schedules of another optimizer, and milestones that are not whole numbers or do not rise
  */
 export class SequentialLR {
   /** Number of the epoch that the learning rates are for. */
@@ -20,6 +23,8 @@ export class SequentialLR {
     private readonly milestones: readonly number[],
   ) {
     checkOptimizer(optimizer)
+    if (!Array.isArray(schedulers)) throw argumentError('schedulers', 'an array of schedules', schedulers)
+    checkMilestones('milestones', milestones)
     schedulers.forEach((each, i) => checkSchedule(each, i, optimizer))
     if (schedulers.length === 0 || milestones.length !== schedulers.length - 1)
       throw new AlambicError(
@@ -45,20 +50,37 @@ export class SequentialLR {
     return [...this.lastLr]
   }
 
+  /** Those of the schedules as well; fit for `JSON.stringify`. */
   stateDict(): SchedulerStateDict {
-    return { ...pick(this, fields), _schedulers: this.schedulers.map(each => each.stateDict()) }
+    const schedulers = this.schedulers.map(each => each.stateDict())
+    return withJson({ ...readState(this, this.fields), _schedulers: schedulers })
   }
 
-  /** @throws AlambicError `ERR_STATE_DICT` when a field is missing or the schedules are not as many */
+  /**
+   * @throws AlambicError `ERR_STATE_DICT` as the schedules do, and when they are not as many; then nothing was changed
+   */
   loadStateDict(dict: SchedulerStateDict): void {
-    const saved = dict['_schedulers'] as SchedulerStateDict[] | undefined
-    if (saved?.length !== this.schedulers.length)
-      throw new AlambicError(
-        'ERR_STATE_DICT',
-        `loadStateDict: expected the state of ${this.schedulers.length} schedules, got ${saved?.length ?? 'none'}`,
+    const { _schedulers: saved, ...own } = (dict ?? {}) as Partial<SchedulerStateDict>
+    if (!Array.isArray(saved) || saved.length !== this.schedulers.length)
+      throw stateError(
+        `expected the state of ${this.schedulers.length} schedules, got ${Array.isArray(saved) ? saved.length : 'none'}`,
       )
-    assign(this, fields, dict)
-    this.schedulers.forEach((each, i) => each.loadStateDict(saved[i]!))
+    checkState(this, this.fields, own)
+    this.schedulers.forEach((each, i) => {
+      each.checkStateDict(saved[i] as SchedulerStateDict)
+    })
+    writeState(this, this.fields, own)
+    this.schedulers.forEach((each, i) => {
+      each.loadStateDict(saved[i] as SchedulerStateDict)
+    })
+  }
+
+  private get fields(): StateFields {
+    return {
+      _milestones: { field: 'milestones', check: checkMilestones },
+      last_epoch: { field: 'lastEpoch', check: checkIndex },
+      _last_lr: { field: 'lastLr', check: checkList(checkMagnitude, this.optimizer.paramGroups.length) },
+    }
   }
 
   private current(): LRScheduler {
@@ -66,7 +88,12 @@ export class SequentialLR {
   }
 }
 
-const fields = { _milestones: 'milestones', last_epoch: 'lastEpoch', _last_lr: 'lastLr' }
+function checkMilestones(name: string, value: unknown): void {
+  checkList(checkIndex)(name, value)
+  const milestones = value as number[]
+  if (milestones.some((epoch, i) => epoch < milestones[i - 1]!))
+    throw argumentError(name, 'whole numbers that rise', value)
+}
 
 function checkSchedule(scheduler: unknown, index: number, optimizer: Optimizer): void {
   const what = `schedulers[${index}]`

@@ -1,0 +1,106 @@
+import { argumentError } from './errors.js'
+import { native } from './native/loader.js'
+
+/**
+ * Which libraries and kernels libtorch may use, as `torch.backends` in Python. The flags hold for the whole process, all
+ * threads included, and can be read and set at any time:
+ *
+ *     backends.mkldnn.enabled = false
+ *     backends.cudnn.benchmark = true
+ *
+ * A flag takes a boolean; anything else is an `ERR_ARGUMENT`, and a name that does not exist as well.
+ */
+export const backends = closed('backends', {
+  /** oneDNN: convolutions, matrix products and some activations on the CPU. */
+  mkldnn: backend('mkldnn', ['enabled']),
+  /**
+   * NNPACK: convolutions of a single picture on the CPU. Where the processor is not one that it knows, it is off, and
+   * switching it on is an `ERR_NOT_IMPLEMENTED`.
+   */
+  nnpack: backend('nnpack', ['enabled']),
+  /** cuDNN: convolutions and recurrent networks on NVIDIA's GPUs. */
+  cudnn: backend('cudnn', ['enabled', 'benchmark', 'deterministic', 'allowTf32']),
+  /** Intel's MKL: matrix products and linear algebra on the CPU. */
+  mkl: backend('mkl', []),
+  /** The threads of operators on the CPU. */
+  openmp: backend('openmp', []),
+  cuda: closed('backends.cuda', {
+    /** Whether there is a GPU that libtorch can use. */
+    isAvailable: () => native.backendsAvailable().cuda,
+    /** Matrix products on the GPU. */
+    matmul: flags('cuda.matmul', ['allowTf32', 'allowFp16ReducedPrecisionReduction'], {}),
+    /** Kernels of `scaledDotProductAttention`. */
+    flashSdpEnabled: () => native.backendFlag('cuda.flashSdp'),
+    enableFlashSdp: (on: boolean) => native.setBackendFlag('cuda.flashSdp', on),
+    mathSdpEnabled: () => native.backendFlag('cuda.mathSdp'),
+    enableMathSdp: (on: boolean) => native.setBackendFlag('cuda.mathSdp', on),
+  }),
+})
+
+/** How exactly float32 matrix products are computed: `'highest'` in float32, the others faster and in fewer digits. */
+export type Float32MatmulPrecision = 'highest' | 'high' | 'medium'
+
+/** @throws AlambicError `ERR_ARGUMENT` */
+export function setFloat32MatmulPrecision(precision: Float32MatmulPrecision): void {
+  native.setFloat32MatmulPrecision(precision)
+}
+
+export function getFloat32MatmulPrecision(): Float32MatmulPrecision {
+  return native.float32MatmulPrecision() as Float32MatmulPrecision
+}
+
+/**
+ * Each warning of libtorch is shown once in a process. With true it is shown each time, which helps to find the call
+ * that it is about: `node --trace-warnings`.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for anything but a boolean
+ */
+export function setWarnAlways(always: boolean): void {
+  native.setWarnAlways(always)
+}
+
+export function isWarnAlwaysEnabled(): boolean {
+  return native.warnsAlways()
+}
+
+type Available = ReturnType<typeof native.backendsAvailable>
+
+function backend<Flag extends string>(name: keyof Available, names: readonly Flag[]) {
+  /** Whether this libtorch has it, and the machine can use it. */
+  const isAvailable = (): boolean => native.backendsAvailable()[name]
+  return flags(name, names, { isAvailable })
+}
+
+/** An object with a property per flag, besides `others`. */
+function flags<Flag extends string, Others extends object>(
+  name: string,
+  names: readonly Flag[],
+  others: Others,
+): Others & Record<Flag, boolean> {
+  for (const flag of names)
+    Object.defineProperty(others, flag, {
+      enumerable: true,
+      get: () => native.backendFlag(`${name}.${flag}`),
+      set: (on: boolean) => native.setBackendFlag(`${name}.${flag}`, on),
+    })
+  return closed(`backends.${name}`, others as Others & Record<Flag, boolean>)
+}
+
+/** A mistyped flag would be a setting without effect. */
+function closed<T extends object>(name: string, members: T): T {
+  return new Proxy(members, {
+    set(target, key, value) {
+      const setter = Object.getOwnPropertyDescriptor(target, key)?.set
+      if (!setter) throw argumentError(`${name}.${String(key)}`, `one of ${settable(target)}`, value)
+      setter(value)
+      return true
+    },
+  })
+}
+
+function settable(target: object): string {
+  const names = Object.entries(Object.getOwnPropertyDescriptors(target))
+    .filter(([, { set }]) => set)
+    .map(([key]) => key)
+  return names.length > 0 ? names.join(', ') : 'no flags (there are none to set here)'
+}

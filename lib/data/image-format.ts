@@ -1,0 +1,188 @@
+import { AlambicError, argumentError } from '../errors.js'
+import { unscoped } from '../memory.js'
+import { fromTypedArray, Tensor } from '../tensor.js'
+import { torch } from '../torch/index.js'
+
+/** How images are given to a network. What is left out is as a `DataLoader` of this package gives them by default. */
+export interface ImageFormat {
+  /** What was subtracted from each channel, in the unit of `range`; one number is for all channels. Default: 0. */
+  mean?: readonly number[]
+  /** What each channel was divided by after that. Default: 1. */
+  std?: readonly number[]
+  /** Black and white before that: `[0, 1]`, `[0, 255]`, `[-1, 1]`. Default: `[0, 1]`. */
+  range?: readonly [black: number, white: number]
+  /** Of the channels. Default: `'RGB'`. */
+  order?: 'RGB' | 'BGR'
+  /** Of the dimensions. Default: `'NCHW'`. */
+  layout?: 'NCHW' | 'NHWC'
+  /** Number of channels: 1 is grey. Default: as they come. */
+  channels?: number
+  /** Height and width, or both as one number. Default: as they come. */
+  size?: number | readonly [height: number, width: number]
+}
+
+/** From one format to another: see {@link convertImages}. */
+export interface ImageConversion {
+  /** How the images are. Default: RGB from 0 to 1, not normalised, (N, C, H, W). */
+  from?: ImageFormat
+  /** How they are wanted. */
+  to: ImageFormat
+}
+
+/**
+ * A function that brings images `(N, C, H, W)` from one format to another: undoes a normalisation and makes another,
+ * changes range, order and number of channels, size (bilinear, with antialiasing where it shrinks) and layout. It is for
+ * a teacher that wants other inputs than its student, and for anything else that does.
+ *
+ * @example const toTeacher = convertImages({ from: { mean, std }, to: models.preprocessingOf(weights)! })
+ * @returns a function of float or uint8 images that gives float32 (or the float dtype of the images); the result is the
+ *   caller's to release, and may be the images themselves where nothing changes
+ * @throws AlambicError `ERR_ARGUMENT` for a format that does not add up; the function itself `ERR_SHAPE_MISMATCH` for
+ *   images that have other dimensions or channels than `from` says
+ */
+export function convertImages({ from = {}, to }: ImageConversion): (images: Tensor) => Tensor {
+  if (typeof to !== 'object' || to === null) throw argumentError('convertImages: to', 'an image format', to)
+  const source = complete('from', from)
+  const target = complete('to', to)
+  const isMirrored = source.order !== target.order
+  const given = isMirrored ? reversed(source) : source
+  const affine = affineFor(given, target)
+  const toUnit = affineFor(given, unit)
+  const fromUnit = affineFor(unit, target)
+  return images => {
+    let x = floating(checkImages(images, source))
+    if (source.layout === 'NHWC') x = x.permute([0, 3, 1, 2])
+    if (isMirrored && x.size(1) > 1) x = x.flip([1])
+    const channels = target.channels ?? x.size(1)
+    if (channels < x.size(1)) x = fromUnit(grey(toUnit(x), target.order))
+    else x = affine(channels > x.size(1) ? x.expand([-1, channels, -1, -1]) : x)
+    if (target.size !== null) x = resized(x, target.size)
+    return target.layout === 'NHWC' ? x.permute([0, 2, 3, 1]) : x
+  }
+}
+
+// ---- Formats ---------------------------------------------------------------------------------------------------------
+
+interface CompleteFormat {
+  mean: readonly number[]
+  std: readonly number[]
+  range: readonly [number, number]
+  order: 'RGB' | 'BGR'
+  layout: 'NCHW' | 'NHWC'
+  channels: number | null
+  size: readonly [number, number] | null
+}
+
+const unit: CompleteFormat = complete('', {})
+
+function complete(side: string, format: ImageFormat): CompleteFormat {
+  const { mean = [0], std = [1], range = [0, 1], order = 'RGB', layout = 'NCHW' } = format
+  const name = `convertImages: ${side}`
+  const areNumbers = (list: unknown): list is number[] =>
+    Array.isArray(list) && list.length > 0 && list.every(value => Number.isFinite(value))
+  if (!areNumbers(mean)) throw argumentError(`${name}.mean`, 'a number per channel', mean)
+  if (!areNumbers(std) || !std.every(value => value > 0))
+    throw argumentError(`${name}.std`, 'a positive number per channel', std)
+  if (!areNumbers(range) || range.length !== 2 || !(range[0] < range[1]))
+    throw argumentError(`${name}.range`, 'two numbers, black below white', range)
+  if (!['RGB', 'BGR'].includes(order)) throw argumentError(`${name}.order`, "'RGB' or 'BGR'", order)
+  if (!['NCHW', 'NHWC'].includes(layout)) throw argumentError(`${name}.layout`, "'NCHW' or 'NHWC'", layout)
+  const counts = [mean.length, std.length, format.channels ?? 1].filter(count => count !== 1)
+  if (format.channels !== undefined && !(Number.isInteger(format.channels) && format.channels >= 1))
+    throw argumentError(`${name}.channels`, 'an integer of at least 1', format.channels)
+  if (new Set(counts).size > 1 || (format.channels === 1 && counts.length > 0))
+    throw argumentError(`${name}`, 'mean, std and channels for equally many channels', counts)
+  const channels = format.channels ?? counts[0] ?? null
+  return { mean, std, range, order, layout, channels, size: sizeOf(name, format.size) }
+}
+
+function sizeOf(name: string, size: ImageFormat['size']): readonly [number, number] | null {
+  if (size === undefined) return null
+  const both = typeof size === 'number' ? [size, size] : size
+  if (Array.isArray(both) && both.length === 2 && both.every(each => Number.isInteger(each) && each >= 1))
+    return both as unknown as [number, number]
+  throw argumentError(`${name}.size`, 'a height and a width of at least 1', size)
+}
+
+function reversed(format: CompleteFormat): CompleteFormat {
+  return { ...format, mean: [...format.mean].reverse(), std: [...format.std].reverse() }
+}
+
+function checkImages(images: unknown, { channels, layout }: CompleteFormat): Tensor {
+  if (!(images instanceof Tensor)) throw argumentError('convertImages: images', 'a tensor', images)
+  const { shape } = images
+  const found = shape[layout === 'NCHW' ? 1 : 3]
+  if (shape.length === 4 && (channels === null || channels === found)) return images
+  const dims = layout === 'NCHW' ? `(N, ${channels ?? 'C'}, H, W)` : `(N, H, W, ${channels ?? 'C'})`
+  throw new AlambicError(
+    'ERR_SHAPE_MISMATCH',
+    `convertImages: expected images ${dims}, got (${shape.join(', ')})`,
+  )
+}
+
+// ---- Numbers ---------------------------------------------------------------------------------------------------------
+
+type Affine = (x: Tensor) => Tensor
+
+/** Values of one format as those of another, by channel: x · scale + shift, computed in float64 once. */
+function affineFor(from: CompleteFormat, to: CompleteFormat): Affine {
+  const length = Math.max(...[from, to].flatMap(({ mean, std }) => [mean.length, std.length]))
+  const at = (list: readonly number[], i: number) => list[list.length === 1 ? 0 : i]!
+  const contrast = (to.range[1] - to.range[0]) / (from.range[1] - from.range[0])
+  const channels = Array.from({ length }, (_, i) => i)
+  const scale = channels.map(i => (at(from.std, i) * contrast) / at(to.std, i))
+  const shift = channels.map(
+    i => ((at(from.mean, i) - from.range[0]) * contrast + to.range[0] - at(to.mean, i)) / at(to.std, i),
+  )
+  if (scale.every(each => each === 1) && shift.every(each => each === 0)) return x => x
+  const constants = constantsFor([scale, shift])
+  return x => {
+    const [a, b] = constants(x)
+    return x.mul(a!).add(b!)
+  }
+}
+
+/** Tensors (1, C, 1, 1) that are made once per device and dtype, and stay. */
+function constantsFor(lists: readonly (readonly number[])[]): (like: Tensor) => Tensor[] {
+  const made = new Map<string, Tensor[]>()
+  return ({ device, dtype }) => {
+    const key = `${device} ${dtype}`
+    let tensors = made.get(key)
+    if (tensors === undefined) {
+      tensors = unscoped(() =>
+        lists.map(list => fromTypedArray(Float64Array.from(list), [1, list.length, 1, 1], { device, dtype })),
+      )
+      made.set(key, tensors)
+    }
+    return tensors
+  }
+}
+
+function floating(images: Tensor): Tensor {
+  return /^(float|bfloat)/.test(images.dtype) ? images : images.to('float32')
+}
+
+/** Rec. 601, as Pillow and torchvision do. */
+const rgbWeights = [0.299, 0.587, 0.114] as const
+const greyOf = {
+  RGB: constantsFor([rgbWeights]),
+  BGR: constantsFor([[...rgbWeights].reverse()]),
+}
+
+function grey(x: Tensor, order: 'RGB' | 'BGR'): Tensor {
+  if (x.size(1) !== 3)
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `convertImages: expected three channels to make grey of, got ${x.size(1)}`,
+    )
+  return x.mul(greyOf[order](x)[0]!).sum([1], { keepdim: true })
+}
+
+function resized(x: Tensor, [height, width]: readonly [number, number]): Tensor {
+  const [, , oldHeight, oldWidth] = x.shape as [number, number, number, number]
+  if (height === oldHeight && width === oldWidth) return x
+  const shrinks = height < oldHeight || width < oldWidth
+  return shrinks
+    ? torch._upsampleBilinear2dAa(x, [height, width], false)
+    : torch.upsampleBilinear2d(x, [height, width], false)
+}

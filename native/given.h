@@ -1,0 +1,40 @@
+// The values of a call under the names of the schema's parameters.
+#pragma once
+#include <ATen/ATen.h>
+
+#include <string>
+#include <vector>
+
+#include "arguments.h"
+#include "operators.h"
+
+namespace alambic {
+
+class Given {
+ public:
+  Given(const Plan& plan, const Candidate& candidate, const Argument* arguments, const Reader& reader)
+      : plan_(plan), candidate_(candidate), arguments_(arguments), reader_(reader) {}
+
+  // Undefined where none was given.
+  at::Tensor tensor(const char* parameter) const;
+  // Empty where none was given.
+  std::vector<at::Tensor> tensors(const char* parameter) const;
+  int64_t integer(const char* parameter, int64_t otherwise) const;
+  // All tensors of the call, also those in lists.
+  std::vector<at::Tensor> all_tensors() const;
+
+  // Throws ERR_SHAPE_MISMATCH or what else `code` says: "operator: parameter: expected …, got …".
+  [[noreturn]] void refuse(const char* code, const char* parameter, const std::string& expected,
+                           const std::string& got) const;
+
+ private:
+  // Null where the parameter was left at its default, or null was given.
+  const Argument* find(const char* parameter) const;
+
+  const Plan& plan_;
+  const Candidate& candidate_;
+  const Argument* arguments_;
+  const Reader& reader_;
+};
+
+}  // namespace alambic

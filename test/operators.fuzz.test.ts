@@ -1,0 +1,17 @@
+/** Some of the calls with hostile values; `npm run fuzz operators` makes all of them. */
+import { describe, expect, it } from 'vitest'
+import { fuzzOperators } from './operators.fuzz.js'
+
+/** One call of so many: a prime, so that all kinds of values and places come in turn. */
+const thinning = Number(process.env['ALAMBIC_FUZZ_THINNING'] ?? 397)
+
+describe('operators with null, empty, huge, sparse, meta, complex and other tensors in every place', () => {
+  it('give a result or an AlambicError, and never end the process', { timeout: 1_200_000 }, async () => {
+    const report = await fuzzOperators(thinning, 60)
+    expect(report.crashes).toEqual([])
+    expect(report.strange).toEqual([])
+    expect(report.slow).toEqual([])
+    expect(report.results).toBeGreaterThan(100)
+    expect(report.cases).toBeGreaterThan(1000)
+  })
+})

@@ -1,0 +1,344 @@
+/** The state of optimizers: what fits a parameter, what is taken from a state dict, and its form in JSON. */
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, test } from 'vitest'
+import {
+  AlambicError,
+  fromTypedArray,
+  loadCheckpoint,
+  noGrad,
+  ones,
+  optim,
+  randn,
+  tensor,
+  torch,
+  zeros,
+  type ErrorCode,
+  type Tensor,
+} from '../lib/index.js'
+import { findPython } from '../scripts/find-python.js'
+import { codeOf } from './codes.js'
+import { folderWith } from './data.fixtures.js'
+
+function expectError(run: () => unknown, code: ErrorCode, message: RegExp): void {
+  try {
+    run()
+  } catch (error) {
+    expect(error).toBeInstanceOf(AlambicError)
+    expect((error as AlambicError).message).toMatch(message)
+    expect((error as AlambicError).code).toBe(code)
+    return
+  }
+  expect.fail(`expected ${code}`)
+}
+
+function parameter(shape: number[] = [2, 3]): Tensor {
+  const made = randn(shape)
+  made.requiresGrad = true
+  made.grad = torch.onesLike(made)
+  return made
+}
+
+const optimizers = [
+  ['SGD', (params: Tensor[], more = {}) => new optim.SGD(params, { lr: 0.1, momentum: 0.9, ...more })],
+  ['Adam', (params: Tensor[], more = {}) => new optim.Adam(params, { lr: 0.1, amsgrad: true, ...more })],
+  ['AdamW', (params: Tensor[], more = {}) => new optim.AdamW(params, { lr: 0.1, ...more })],
+] as const
+
+const kernels = [{}, { fused: false }, { fused: false, foreach: false }]
+
+describe.each(optimizers)('%s: a parameter that changes in place', (_, make) => {
+  test.each(kernels)('and has another size than its state is an error that names both (%o)', kernel => {
+    const [other, p] = [parameter(), parameter()]
+    const optimizer = make([other, p], kernel)
+    optimizer.step()
+    const before = other.tolist()
+    noGrad(() => p.set_(zeros([64, 3])))
+    p.grad = ones([64, 3])
+    expectError(
+      () => optimizer.step(),
+      'ERR_SHAPE_MISMATCH',
+      /parameter 1 \(float32 \(64, 3\)\) is float32 \(2, 3\)/,
+    )
+    expect(other.tolist()).toEqual(before)
+    expect(p.tolist()).toEqual(zeros([64, 3]).tolist())
+  })
+
+  test('and has as many elements in another shape is an error too', () => {
+    const p = parameter([2, 3])
+    const optimizer = make([p])
+    optimizer.step()
+    noGrad(() => p.set_(zeros([3, 2])))
+    p.grad = ones([3, 2])
+    expectError(() => optimizer.step(), 'ERR_SHAPE_MISMATCH', /parameter 0 .*\(3, 2\).*\(2, 3\)/)
+  })
+
+  test('and is smaller is an error, after resize_ as after set_', () => {
+    const p = parameter([8, 3])
+    const optimizer = make([p])
+    optimizer.step()
+    noGrad(() => p.resize_([2, 3]))
+    p.grad = ones([2, 3])
+    expectError(() => optimizer.step(), 'ERR_SHAPE_MISMATCH', /parameter 0/)
+  })
+
+  test('goes on after a state that fits was loaded, and without one from the beginning', () => {
+    const p = parameter()
+    const optimizer = make([p])
+    optimizer.step()
+    noGrad(() => p.set_(zeros([4])))
+    p.grad = ones([4])
+    optimizer.loadStateDict({ ...optimizer.stateDict(), state: {} })
+    optimizer.step()
+    expect(p.sum().item()).toBeLessThan(0)
+  })
+
+  test('a gradient of another shape is an error', () => {
+    const p = parameter()
+    const optimizer = make([p])
+    optimizer.step()
+    p.grad = ones([2, 3])
+    noGrad(() => p.set_(zeros([3])))
+    expectError(() => optimizer.step(), 'ERR_SHAPE_MISMATCH', /parameter 0/)
+  })
+
+  test('a state tensor that was resized by hand is an error', () => {
+    const p = parameter()
+    const optimizer = make([p])
+    optimizer.step()
+    for (const value of Object.values(optimizer.stateDict().state[0]!)) (value as Tensor).resize_([0])
+    expectError(() => optimizer.step(), 'ERR_SHAPE_MISMATCH', /parameter 0/)
+  })
+
+  test('an expanded parameter is refused before its state changes', () => {
+    const p = torch.expand(zeros([1]), [4])
+    p.requiresGrad = true
+    p.grad = ones([4])
+    const optimizer = make([p])
+    expectError(() => optimizer.step(), 'ERR_ARGUMENT', /parameter 0 .*expanded/)
+    expect(optimizer.stateDict().state).toEqual({})
+  })
+
+  test('strides of dimensions of one element do not matter', () => {
+    const p = torch.asStrided(zeros([4]), [4, 1, 1], [1, 7, 9])
+    const plain = zeros([4, 1, 1], { requiresGrad: true })
+    p.requiresGrad = true
+    for (const each of [p, plain]) each.grad = ones([4, 1, 1])
+    const both = make([p, plain])
+    both.step()
+    both.step()
+    expect(p.tolist()).toEqual(plain.tolist())
+  })
+})
+
+// ---- State dicts ---------------------------------------------------------------------------------------------------
+
+type Dict = optim.OptimizerStateDict
+
+/** Of an optimizer that has taken a step, with changes. */
+function changed(dict: Dict, options: Record<string, unknown>, state: Record<string, unknown> = {}): Dict {
+  return {
+    state: { 0: { ...dict.state[0], ...state } as never },
+    param_groups: [{ ...dict.param_groups[0]!, ...options } as never],
+  }
+}
+
+function snapshot(optimizer: optim.Optimizer): string {
+  return JSON.stringify(optimizer.stateDict())
+}
+
+describe.each(optimizers)('%s.loadStateDict', (name, make) => {
+  const stepped = () => {
+    const optimizer = make([parameter()])
+    optimizer.step()
+    return optimizer
+  }
+
+  function refuses(make: (dict: Dict) => unknown, message: RegExp): void {
+    const optimizer = stepped()
+    const before = snapshot(optimizer)
+    expectError(() => optimizer.loadStateDict(make(optimizer.stateDict()) as Dict), 'ERR_STATE_DICT', message)
+    expect(snapshot(optimizer)).toBe(before)
+  }
+
+  test.each(['0.1', null, -1, NaN, Infinity, true, {}, [0.1]])('refuses the learning rate %j', lr => {
+    refuses(dict => changed(dict, { lr }), /param_groups\[0\]\.lr: expected/)
+  })
+
+  test('refuses other options of the wrong type or out of range', () => {
+    refuses(dict => changed(dict, { weight_decay: -1 }), /weightDecay/)
+    refuses(dict => changed(dict, { maximize: 'yes' }), /maximize/)
+    refuses(dict => changed(dict, { initial_lr: '1' }), /initialLr/)
+    if (name === 'SGD') {
+      refuses(dict => changed(dict, { momentum: '0.9' }), /momentum/)
+      refuses(dict => changed(dict, { momentum: -0.9 }), /momentum/)
+      refuses(dict => changed(dict, { dampening: NaN }), /dampening/)
+      refuses(dict => changed(dict, { nesterov: true, momentum: 0 }), /nesterov/)
+    } else {
+      refuses(dict => changed(dict, { betas: [2, 0] }), /betas\[0\]/)
+      refuses(dict => changed(dict, { betas: [0.9] }), /betas/)
+      refuses(dict => changed(dict, { betas: ['0.9', 0.9] }), /betas\[0\]/)
+      refuses(dict => changed(dict, { eps: null }), /eps/)
+      refuses(dict => changed(dict, { amsgrad: 1 }), /amsgrad/)
+    }
+  })
+
+  test('refuses options and state of another optimizer, by name', () => {
+    const other = name === 'SGD' ? new optim.Adam([parameter()]) : new optim.SGD([parameter()], { momentum: 0.5 })
+    other.step()
+    const { state, param_groups: groups } = other.stateDict()
+    refuses(() => ({ state, param_groups: groups }), /param_groups\[0\]\.(betas|momentum): this optimizer has no/)
+    const foreign = name === 'SGD' ? /step.*another optimizer.*keeps momentum_buffer/ : /momentum_buffer.*another/
+    refuses(dict => ({ ...dict, state }), foreign)
+  })
+
+  test('refuses names that nobody knows, with the nearest', () => {
+    refuses(dict => changed(dict, { weigth_decay: 1 }), /weigth_decay: .*did you mean weight_decay/)
+    refuses(dict => changed(dict, {}, { exp: zeros([2, 3]) }), /state exp/)
+  })
+
+  test('refuses state that is no tensor, not of the parameter, or of no parameter', () => {
+    const key = name === 'SGD' ? 'momentum_buffer' : 'exp_avg'
+    refuses(dict => changed(dict, {}, { [key]: 'abc' }), new RegExp(`state\\[0\\]\\.${key}: expected a tensor`))
+    refuses(dict => changed(dict, {}, { [key]: zeros([3]) }), new RegExp(`${key} of parameter 0`))
+    refuses(dict => changed(dict, {}, { [key]: zeros([2, 3], { dtype: 'complex64' }) }), /real numbers/)
+    refuses(dict => changed(dict, {}, { [key]: zeros([2, 3], { device: 'meta' }) }), /data/)
+    refuses(dict => changed(dict, {}, { [key]: torch.toSparse(zeros([2, 3])) }), /dense/)
+    refuses(dict => ({ ...dict, state: { 7: dict.state[0] } }), /state\[7\]: no group has/)
+    refuses(dict => ({ ...dict, state: { 0: 3 } }), /state\[0\]: expected an object/)
+    refuses(dict => ({ ...dict, state: null }), /expected \{ state, param_groups \}/)
+    refuses(() => null, /expected \{ state, param_groups \}/)
+    refuses(dict => ({ ...dict, param_groups: [{ lr: 1 }] }), /params: expected numbers/)
+    refuses(dict => ({ ...dict, param_groups: [null] }), /params: expected numbers/)
+  })
+
+  test('takes one-element tensors for numbers', () => {
+    const optimizer = stepped()
+    optimizer.loadStateDict(changed(optimizer.stateDict(), { lr: tensor(0.25), weight_decay: tensor([0.5]) }))
+    expect(optimizer.paramGroups[0]).toMatchObject({ lr: 0.25, weightDecay: 0.5 })
+    optimizer.step()
+  })
+
+  test('changes nothing that the dict holds, and the dict changes nothing later', () => {
+    const optimizer = stepped()
+    const dict = optimizer.stateDict()
+    optimizer.loadStateDict(dict)
+    const [group] = dict.param_groups
+    if (name !== 'SGD') (group!['betas'] as number[])[0] = 5
+    optimizer.step()
+  })
+
+  test('goes on bit for bit from its JSON', () => {
+    const [p, q] = [parameter(), parameter()]
+    noGrad(() => q.copy_(p))
+    const [one, other] = [make([p]), make([q])]
+    one.step()
+    noGrad(() => q.copy_(p))
+    for (const value of Object.values(one.stateDict().state[0]!).filter(each => (each as Tensor).ndim > 0))
+      noGrad(() => (value as Tensor).copy_(tensor([[0.1, 1e30, -0], [3, 1e-40, 2]])))
+    other.loadStateDict(JSON.parse(JSON.stringify(one.stateDict())) as Dict)
+    expect(snapshot(other)).toBe(snapshot(one))
+    one.step()
+    other.step()
+    expect(q.tolist()).toEqual(p.tolist())
+  })
+})
+
+test('JSON keeps Infinity, NaN and −0 in tensors of every dtype', () => {
+  for (const dtype of ['float32', 'float64', 'bfloat16', 'complex64'] as const) {
+    const p = zeros([4], { dtype, requiresGrad: true })
+    p.grad = torch.onesLike(p)
+    const optimizer = new optim.SGD([p], { lr: 1, momentum: 0.5 })
+    optimizer.step()
+    const buffer = optimizer.stateDict().state[0]!['momentum_buffer'] as Tensor
+    noGrad(() => buffer.copy_(tensor([Infinity, NaN, -0, -Infinity])))
+    const json = JSON.stringify(optimizer.stateDict())
+    optimizer.loadStateDict(JSON.parse(json) as Dict)
+    const loaded = optimizer.stateDict().state[0]!['momentum_buffer'] as Tensor
+    expect(loaded.dtype).toBe(dtype)
+    expect(loaded.tolist()).toEqual(buffer.tolist())
+    expect(JSON.stringify(optimizer.stateDict())).toBe(json)
+  }
+})
+
+test("an Adam refuses part of a state, a count that is none, and AdamW's", () => {
+  const optimizer = new optim.Adam([parameter()])
+  optimizer.step()
+  const dict = optimizer.stateDict()
+  const { exp_avg: _, ...part } = dict.state[0]!
+  expectError(() => optimizer.loadStateDict({ ...dict, state: { 0: part } }), 'ERR_STATE_DICT', /no exp_avg beside/)
+  for (const step of [-1, NaN, 0.5, 'NaN'])
+    expectError(() => optimizer.loadStateDict(changed(dict, {}, { step })), 'ERR_STATE_DICT', /count of steps/)
+  const decoupled = changed(dict, { decoupled_weight_decay: true })
+  expectError(() => optimizer.loadStateDict(decoupled), 'ERR_STATE_DICT', /got that of an AdamW/)
+  new optim.AdamW([parameter()]).loadStateDict(decoupled)
+  optimizer.loadStateDict(changed(dict, {}, { step: 7 }))
+  expect((optimizer.stateDict().state[0]!['step'] as Tensor).item()).toBe(7)
+})
+
+test('options of the constructor and of later groups are checked, those set by hand at the next step', () => {
+  for (const lr of ['0.1', null, -1, NaN, Infinity, tensor(0.1)] as never[]) {
+    expect(codeOf(() => new optim.SGD([parameter()], { lr }))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => new optim.Adam([{ params: parameter(), lr }]))).toBe('ERR_ARGUMENT')
+    const optimizer = new optim.AdamW([parameter()])
+    expect(codeOf(() => optimizer.addParamGroup({ params: parameter(), lr }))).toBe('ERR_ARGUMENT')
+    optimizer.paramGroups[0]!.lr = lr
+    expect(codeOf(() => optimizer.step())).toBe('ERR_ARGUMENT')
+    expect(optimizer.stateDict().state).toEqual({})
+  }
+  expect(codeOf(() => new optim.SGD([{ params: parameter(), initialLr: '1' as never }]))).toBe('ERR_ARGUMENT')
+  expect(codeOf(() => new optim.SGD([parameter()], { dampening: NaN, momentum: 1 }))).toBe('ERR_ARGUMENT')
+})
+
+test('changing the betas of one optimizer leaves the defaults of others alone', () => {
+  const optimizer = new optim.Adam([parameter()])
+  ;(optimizer.paramGroups[0]!.betas as unknown as number[])[0] = 0.5
+  expect(new optim.Adam([parameter()]).paramGroups[0]!.betas).toEqual([0.9, 0.999])
+})
+
+// ---- Python's ------------------------------------------------------------------------------------------------------
+
+const python = findPython()
+const save = `
+import sys, torch
+folder = sys.argv[1]
+def made(name, **options):
+    torch.manual_seed(0)
+    p = [torch.zeros(2, 3, requires_grad=True), torch.zeros(3, requires_grad=True)]
+    o = getattr(torch.optim, name)(p, **options)
+    for _ in range(2):
+        for each in p: each.grad = torch.ones_like(each)
+        o.step()
+    torch.save({'optimizer': o.state_dict(), 'parameters': p}, f'{folder}/{name}.pt')
+    for each in p: each.grad = torch.full_like(each, 0.5)
+    o.step()
+    torch.save([each.detach() for each in p], f'{folder}/{name}.next.pt')
+made('SGD', lr=0.1, momentum=0.9, weight_decay=0.01)
+made('Adam', lr=torch.tensor(0.125), foreach=False, amsgrad=True)
+made('AdamW', lr=0.1)
+`
+
+describe.skipIf(typeof python === 'string')("PyTorch's own checkpoints", () => {
+  let folder: string
+  beforeAll(async () => {
+    folder = await folderWith()
+    if (typeof python === 'string') return
+    const run = spawnSync(python.executable, ['-c', save, folder], { encoding: 'utf8' })
+    if (run.status !== 0) throw new Error(run.stderr)
+  })
+
+  test.each(['SGD', 'Adam', 'AdamW'] as const)('of %s go on as there', async name => {
+    const { optimizer: dict, parameters } = await loadCheckpoint<{ optimizer: Dict; parameters: Tensor[] }>(
+      join(folder, `${name}.pt`),
+    )
+    for (const each of parameters) {
+      each.requiresGrad = true
+      each.grad = fromTypedArray(new Float32Array(each.numel()).fill(0.5), each.shape)
+    }
+    const optimizer = new optim[name](parameters)
+    optimizer.loadStateDict(dict)
+    optimizer.step()
+    const next = await loadCheckpoint<Tensor[]>(join(folder, `${name}.next.pt`))
+    next.forEach((each, i) => expect(torch.allclose(parameters[i]!, each, { rtol: 1e-6 })).toBe(true))
+  })
+})
