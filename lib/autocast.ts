@@ -1,6 +1,6 @@
-import { argumentError } from './errors.js'
 import { refusePromise } from './memory.js'
 import { native } from './native/loader.js'
+import { boolean, device, oneOf, readOptions, type Kinds } from './options.js'
 import type { Device } from './types.js'
 
 export interface AutocastOptions {
@@ -10,6 +10,12 @@ export interface AutocastOptions {
   dtype?: 'bfloat16' | 'float16'
   /** false switches it off inside of another `autocast`. Default: true. */
   enabled?: boolean
+}
+
+const autocastOptions: Kinds<AutocastOptions> = {
+  device,
+  dtype: oneOf('bfloat16', 'float16'),
+  enabled: boolean,
 }
 
 /**
@@ -22,10 +28,8 @@ export interface AutocastOptions {
  * @example const loss = autocast({ device: 'cpu' }, () => nn.functional.crossEntropy(model.forward(x), labels))
  */
 export function autocast<T>(options: AutocastOptions, body: () => T): T {
-  const { device = 'cpu', enabled = true } = options
+  const { device = 'cpu', enabled = true } = readOptions('autocast', options, autocastOptions)
   const { dtype = device.startsWith('cuda') ? 'float16' : 'bfloat16' } = options
-  if (dtype !== 'bfloat16' && dtype !== 'float16')
-    throw argumentError('autocast: dtype', "'bfloat16' or 'float16'", dtype)
   const before = native.setAutocast(device, enabled ? dtype : null)
   try {
     const result = body()

@@ -1,6 +1,7 @@
 import { AlambicError } from './errors.js'
 import { refusePromise } from './memory.js'
 import { native } from './native/loader.js'
+import { boolean, listOf, orNull, readOptions, tensor, type Kinds } from './options.js'
 import { withHooks } from './tensor-hooks.js'
 import { Tensor } from './tensor.js'
 
@@ -45,6 +46,13 @@ export interface GradOptions {
   allowUnused?: boolean
 }
 
+const gradOptions: Kinds<GradOptions> = {
+  gradOutputs: listOf(orNull(tensor), 'an array of tensors and nulls, one per output'),
+  retainGraph: boolean,
+  createGraph: boolean,
+  allowUnused: boolean,
+}
+
 /**
  * d(sum of outputs)/d(input) for each input, without touching any `grad`.
  *
@@ -64,8 +72,14 @@ export function grad(
 export function grad(
   outputs: Tensor | readonly Tensor[],
   inputs: Tensor | readonly Tensor[],
-  { gradOutputs, createGraph = false, retainGraph = createGraph, allowUnused = false }: GradOptions = {},
+  options: GradOptions = {},
 ): (Tensor | null)[] {
+  const {
+    gradOutputs,
+    createGraph = false,
+    retainGraph = createGraph,
+    allowUnused = false,
+  } = readOptions('grad', options, gradOptions)
   const results = withHooks(() =>
     native.grad(
       handles('outputs', outputs),

@@ -4,6 +4,7 @@ import { parseFeaturePath, valueAt, withValueAt } from './feature-path.js'
 import { currentScope, moveToScope, type OpenScope } from './memory.js'
 import { aroundForward, hasOwnForward } from './nn/around-forward.js'
 import { Module } from './nn/module.js'
+import { callback, oneOf, readOptions, text, type Kinds } from './options.js'
 import { ScriptModule } from './script/script-module.js'
 import { Tensor } from './tensor.js'
 
@@ -76,7 +77,7 @@ export function attachFeatures<Output, const Options extends CaptureOptions = Ca
   paths: readonly string[],
   options?: Options,
 ): FeatureProbe<Output, Options> {
-  return new FeatureProbe(model, paths, options ?? ({} as Options))
+  return new FeatureProbe(model, paths, options === undefined ? ({} as Options) : options)
 }
 
 /** Made by {@link attachFeatures}. */
@@ -249,14 +250,15 @@ function nameOf(model: Module): string {
   return model instanceof ScriptModule ? model.typeName : model.constructor.name
 }
 
-function checkOptions(
-  model: Module,
-  { io = 'output', calls = 'last', replace, method }: CaptureOptions,
-): void {
-  if (io !== 'output' && io !== 'input') throw argumentError('io', "'output' or 'input'", io)
-  if (calls !== 'last' && calls !== 'all') throw argumentError('calls', "'last' or 'all'", calls)
-  if (replace !== undefined && typeof replace !== 'function')
-    throw argumentError('replace', 'a function', replace)
+const captureOptions: Kinds<CaptureOptions> = {
+  io: oneOf('output', 'input'),
+  calls: oneOf('last', 'all'),
+  replace: callback,
+  method: text,
+}
+
+function checkOptions(model: Module, options: CaptureOptions): void {
+  const { method } = readOptions('captureFeatures', options, captureOptions)
   if (method !== undefined && method !== 'forward' && !(model instanceof ScriptModule))
     throw argumentError('method', "'forward' for a model that is not TorchScript", method)
 }

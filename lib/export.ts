@@ -1,5 +1,5 @@
 /** TorchScript files of TypeScript modules. */
-import { stat } from 'node:fs/promises'
+import { statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { noGrad } from './autograd.js'
 import { asObserved } from './capture.js'
@@ -8,7 +8,9 @@ import { makeAtomically } from './io/atomic-file.js'
 import { scope } from './memory.js'
 import type { Handle, ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
 import { native } from './native/loader.js'
+import { inMode } from './nn/modes.js'
 import type { Module } from './nn/module.js'
+import { boolean, callback, orNull, readOptions, type Kinds } from './options.js'
 import { getRngState, setRngState } from './random.js'
 import { isError, isPlainObject } from './realms.js'
 import { Tensor } from './tensor.js'
@@ -24,14 +26,16 @@ export interface ExportOptions {
   freeze?: boolean
   /** Export as it behaves in training: dropout drops, batch norms count. Default: false. */
   training?: boolean
-  /** Takes a line for each choice that the export fixed. Default: `console.warn`; null for silence. */
-  warn?: ((line: string) => void) | null
+  /** Takes a line for each choice that the export fixed; waited for. Default: `console.warn`; null for silence. */
+  warn?: ((line: string) => unknown) | null
 }
 
 export interface ExportResult {
   /** What was said through `warn`. */
   warnings: string[]
 }
+
+const exportOptions: Kinds<ExportOptions> = { freeze: boolean, training: boolean, warn: orNull(callback) }
 
 /** What a module may return: a tensor, or arrays and objects of them. */
 type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
@@ -42,7 +46,7 @@ type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
  * {@link Module.stateDict}. The forward is run once on the examples and what it does is written down; arrays become
  * tuples, objects dicts.
  *
- * Before the file takes its place it is loaded again and must give the module's output. What the forward decided by
+ * The file has the weights of the moment of the call. Before it takes its place it is loaded again and must give the module's output. What the forward decided by
  * looking at values (`item()`, `tolist()`) or sizes is fixed in the file: for values there is always a warning, for
  * sizes where the file does not give the module's output for twice the examples.
  *
@@ -57,16 +61,16 @@ export async function exportTorchScript(
   module: Module<any[], any>,
   exampleInputs: readonly Tensor[],
   path: string,
-  { freeze = false, training = false, warn = console.warn }: ExportOptions = {},
+  options: ExportOptions = {},
 ): Promise<ExportResult> {
+  const {
+    freeze = false,
+    training = false,
+    warn = console.warn,
+  } = readOptions('exportTorchScript', options, exportOptions)
   checkInputs(exampleInputs)
-  if (freeze && training)
-    throw new AlambicError(
-      'ERR_ARGUMENT',
-      'freeze: expected training false: what is frozen cannot be trained',
-    )
+  checkTarget(path, { freeze, training })
   checkNames(module, freeze)
-  await checkDirectory(path)
   const warnings: string[] = []
   await makeAtomically(path, temporary => {
     inMode(module, training, () => {
@@ -87,7 +91,7 @@ export async function exportTorchScript(
         )
     })
   })
-  for (const line of warnings) warn?.(`exportTorchScript: ${line}`)
+  for (const line of warnings) await warn?.(`exportTorchScript: ${line}`)
   return { warnings }
 }
 
@@ -96,11 +100,19 @@ function checkInputs(inputs: readonly Tensor[]): void {
     throw argumentError('exampleInputs', 'an array of tensors', inputs)
 }
 
-async function checkDirectory(path: string): Promise<void> {
+/** What can be said without the module. @internal */
+export function checkTarget(
+  path: string,
+  { freeze = false, training = false }: { freeze?: boolean; training?: boolean },
+): void {
+  if (freeze && training)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      'freeze: expected training false: what is frozen cannot be trained',
+    )
   if (typeof path !== 'string' || path === '') throw argumentError('path', 'a file name', path)
   const directory = dirname(path)
-  const found = await stat(directory).catch(() => undefined)
-  if (found?.isDirectory() !== true)
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new AlambicError('ERR_FILE_NOT_FOUND', `exportTorchScript: there is no folder ${directory}`)
 }
 
@@ -296,16 +308,6 @@ function describe(tensor: Tensor): string {
 }
 
 // ---- Leaving everything as it was ------------------------------------------------------------------------------------
-
-function inMode<T>(module: Module, training: boolean, body: () => T): T {
-  const modes = module.modules().map(each => [each, each.training] as const)
-  module.train(training)
-  try {
-    return body()
-  } finally {
-    for (const [each, mode] of modes) each.training = mode
-  }
-}
 
 /** Runs forwards that may count batches and draw random numbers, and takes that back. */
 function unchanged<T>(module: Module, body: () => T): T {

@@ -1,6 +1,7 @@
 /** Tensors from nothing. Shapes are arrays; options as in PyTorch. */
 import { realFor, requireFits } from './elements.js'
 import { scope } from './memory.js'
+import { generator, integer, readOptions, tensorOptions, type Kinds } from './options.js'
 import type { Generator } from './random.js'
 import { tensor, type Tensor } from './tensor.js'
 import { torch } from './torch/index.js'
@@ -11,19 +12,25 @@ export interface RandomOptions extends TensorOptions {
   generator?: Generator
 }
 
+const randomOptions: Kinds<RandomOptions> = { ...tensorOptions, generator }
+
+const eyeOptions: Kinds<TensorOptions & { m?: number }> = { ...tensorOptions, m: integer(0) }
+
 function finish(tensor: Tensor, requiresGrad: boolean | undefined): Tensor {
   if (requiresGrad) tensor.requiresGrad = true
   return tensor
 }
 
 /** All elements 0. */
-export function zeros(shape: readonly number[], { requiresGrad, ...options }: TensorOptions = {}): Tensor {
-  return finish(torch.zeros(shape, options), requiresGrad)
+export function zeros(shape: readonly number[], options: TensorOptions = {}): Tensor {
+  const { requiresGrad, ...others } = readOptions('zeros', options, tensorOptions)
+  return finish(torch.zeros(shape, others), requiresGrad)
 }
 
 /** All elements 1. */
-export function ones(shape: readonly number[], { requiresGrad, ...options }: TensorOptions = {}): Tensor {
-  return finish(torch.ones(shape, options), requiresGrad)
+export function ones(shape: readonly number[], options: TensorOptions = {}): Tensor {
+  const { requiresGrad, ...others } = readOptions('ones', options, tensorOptions)
+  return finish(torch.ones(shape, others), requiresGrad)
 }
 
 /**
@@ -32,21 +39,22 @@ export function ones(shape: readonly number[], { requiresGrad, ...options }: Ten
  *
  * @throws AlambicError `ERR_ARGUMENT` for a number that the dtype does not hold
  */
-export function full(
-  shape: readonly number[],
-  value: Scalar,
-  { requiresGrad, dtype = dtypeOfScalar(value), ...options }: TensorOptions = {},
-): Tensor {
+export function full(shape: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
+  const {
+    requiresGrad,
+    dtype = dtypeOfScalar(value),
+    ...others
+  } = readOptions('full', options, tensorOptions)
   requireFits('full: value', value, dtype)
   // libtorch's numbers of 64 bits are signed.
   const filled =
     dtype === 'uint64'
       ? scope(() =>
-          tensor(value, { dtype, ...options })
+          tensor(value, { dtype, ...others })
             .expand(shape)
             .clone(),
         )
-      : torch.full(shape, realFor(dtype, value), { dtype, ...options })
+      : torch.full(shape, realFor(dtype, value), { dtype, ...others })
   return finish(filled, requiresGrad)
 }
 
@@ -57,18 +65,21 @@ function dtypeOfScalar(value: Scalar): DType {
 }
 
 /** Whatever the memory holds. */
-export function empty(shape: readonly number[], { requiresGrad, ...options }: TensorOptions = {}): Tensor {
-  return finish(torch.empty(shape, options), requiresGrad)
+export function empty(shape: readonly number[], options: TensorOptions = {}): Tensor {
+  const { requiresGrad, ...others } = readOptions('empty', options, tensorOptions)
+  return finish(torch.empty(shape, others), requiresGrad)
 }
 
 /** Standard normal. */
-export function randn(shape: readonly number[], { requiresGrad, ...options }: RandomOptions = {}): Tensor {
-  return finish(torch.randn(shape, options), requiresGrad)
+export function randn(shape: readonly number[], options: RandomOptions = {}): Tensor {
+  const { requiresGrad, ...others } = readOptions('randn', options, randomOptions)
+  return finish(torch.randn(shape, others), requiresGrad)
 }
 
 /** Uniform in [0, 1). */
-export function rand(shape: readonly number[], { requiresGrad, ...options }: RandomOptions = {}): Tensor {
-  return finish(torch.rand(shape, options), requiresGrad)
+export function rand(shape: readonly number[], options: RandomOptions = {}): Tensor {
+  const { requiresGrad, ...others } = readOptions('rand', options, randomOptions)
+  return finish(torch.rand(shape, others), requiresGrad)
 }
 
 /** Integers uniform in [low, high), int64 unless a dtype is given. `randint(high, shape)` starts at 0. */
@@ -76,14 +87,16 @@ export function randint(high: number, shape: readonly number[], options?: Random
 export function randint(low: number, high: number, shape: readonly number[], options?: RandomOptions): Tensor
 export function randint(...args: unknown[]): Tensor {
   const bounds = args.filter(each => typeof each === 'number')
-  const [shape, { requiresGrad, ...options } = {}] = args.slice(bounds.length) as [number[], RandomOptions?]
+  const [shape, options] = args.slice(bounds.length) as [number[], RandomOptions?]
+  const { requiresGrad, dtype = 'int64', ...others } = readOptions('randint', options, randomOptions)
   const [low, high] = bounds.length === 1 ? [0, bounds[0]!] : [bounds[0]!, bounds[1]!]
-  return finish(torch.randint(low, high, shape, { dtype: 'int64', ...options }), requiresGrad)
+  return finish(torch.randint(low, high, shape, { dtype, ...others }), requiresGrad)
 }
 
 /** A random permutation of 0 … n − 1, int64. */
-export function randperm(n: number, { requiresGrad, ...options }: RandomOptions = {}): Tensor {
-  return finish(torch.randperm(n, { dtype: 'int64', ...options }), requiresGrad)
+export function randperm(n: number, options: RandomOptions = {}): Tensor {
+  const { requiresGrad, dtype = 'int64', ...others } = readOptions('randperm', options, randomOptions)
+  return finish(torch.randperm(n, { dtype, ...others }), requiresGrad)
 }
 
 /** 0, 1, … up to but without `end`; or from `start` by `step`. int64 when all are whole, else float32. */
@@ -92,27 +105,22 @@ export function arange(start: number, end: number, options?: TensorOptions): Ten
 export function arange(start: number, end: number, step: number, options?: TensorOptions): Tensor
 export function arange(...args: (number | TensorOptions | undefined)[]): Tensor {
   const bounds = args.filter(each => typeof each === 'number')
-  const { requiresGrad, dtype, ...options } = (args[bounds.length] as TensorOptions | undefined) ?? {}
+  const options = args[bounds.length] as TensorOptions | undefined
+  const { requiresGrad, dtype, ...others } = readOptions('arange', options, tensorOptions)
   const [start, end, step] =
     bounds.length === 1 ? [0, bounds[0]!, 1] : [bounds[0]!, bounds[1]!, bounds[2] ?? 1]
   const inferred = bounds.every(Number.isInteger) ? 'int64' : 'float32'
-  return finish(torch.arange(start, end, { step, dtype: dtype ?? inferred, ...options }), requiresGrad)
+  return finish(torch.arange(start, end, { step, dtype: dtype ?? inferred, ...others }), requiresGrad)
 }
 
 /** `steps` values from `start` to `end`, both included. */
-export function linspace(
-  start: number,
-  end: number,
-  steps: number,
-  { requiresGrad, ...options }: TensorOptions = {},
-): Tensor {
-  return finish(torch.linspace(start, end, steps, options), requiresGrad)
+export function linspace(start: number, end: number, steps: number, options: TensorOptions = {}): Tensor {
+  const { requiresGrad, ...others } = readOptions('linspace', options, tensorOptions)
+  return finish(torch.linspace(start, end, steps, others), requiresGrad)
 }
 
 /** The identity matrix (n, m). */
-export function eye(
-  n: number,
-  { requiresGrad, m = n, ...options }: TensorOptions & { m?: number } = {},
-): Tensor {
-  return finish(torch.eye(n, m, options), requiresGrad)
+export function eye(n: number, options: TensorOptions & { m?: number } = {}): Tensor {
+  const { requiresGrad, m = n, ...others } = readOptions('eye', options, eyeOptions)
+  return finish(torch.eye(n, m, others), requiresGrad)
 }

@@ -159,6 +159,34 @@ export function scope<T>(body: () => T): T {
   }
 }
 
+/**
+ * A scope that is left and entered again, so that others may run between the parts of what is done in it: to them it is
+ * not open. @internal
+ */
+export class DividedScope {
+  readonly #made: Tensor[] = []
+
+  /** A part. What it makes lives until {@link close}, unless a scope inside of it releases it. */
+  run<T>(body: () => T): T {
+    const outer = current
+    enter({ made: this.#made, outer })
+    try {
+      const result = body()
+      refusePromise('scope', result)
+      return result
+    } finally {
+      enter(outer)
+    }
+  }
+
+  /** Releases what was made, except the tensors in `result`, which belong to the scope around from then on. */
+  close(result?: unknown): void {
+    const leaving = new Set<Tensor>()
+    collectTensors(result, tensor => leaving.add(tensor))
+    settle(this.#made.splice(0), leaving)
+  }
+}
+
 /** Releases tensors in one native call, and hands those that leave to the scope around. */
 function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>): void {
   claim(made.length)

@@ -4,12 +4,13 @@
  */
 import { AlambicError, argumentError } from './errors.js'
 import { nearest } from './names.js'
+import type { TensorOptions } from './types.js'
 
 /** What one option takes. */
 export interface Kind {
   /** For messages: `a number above 0`. */
   readonly expected: string
-  fits(value: unknown): boolean
+  readonly fits: (value: unknown) => boolean
 }
 
 /** A kind for each member of a type of options: one that is missing, or that the type has not, does not compile. */
@@ -169,4 +170,11 @@ export const size: Kind = {
   expected: 'an integer, or one per dimension',
   fits: value =>
     Number.isInteger(value) || (Array.isArray(value) && value.every(each => Number.isInteger(each))),
+}
+
+/** Of everything that makes tensors. */
+export const tensorOptions: Kinds<TensorOptions> = {
+  dtype: orNull(dtype),
+  device: orNull(device),
+  requiresGrad: boolean,
 }

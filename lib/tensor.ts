@@ -18,6 +18,17 @@ import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from './memory.js'
 import type { Handle } from './native/contract.js'
 import { native } from './native/loader.js'
+import {
+  boolean,
+  device,
+  dtype,
+  oneOf,
+  orNull,
+  readOptions,
+  tensor as tensorKind,
+  tensorOptions,
+  type Kinds,
+} from './options.js'
 import { bytesOf } from './realms.js'
 import { registerHook, withHooks, type HookHandle, type TensorHook } from './tensor-hooks.js'
 import { installMethods, Operator, toFunction } from './torch/call.js'
@@ -51,6 +62,24 @@ export interface BackwardOptions {
   /** Make the gradients differentiable themselves. Default: false. */
   createGraph?: boolean
 }
+
+const memoryFormat = oneOf('contiguous', 'preserve', 'channelsLast', 'channelsLast3d')
+
+export const toOptionKinds: Kinds<ToOptions> = {
+  dtype: orNull(dtype),
+  device: orNull(device),
+  memoryFormat: orNull(memoryFormat),
+  nonBlocking: boolean,
+  copy: boolean,
+}
+
+const backwardOptions: Kinds<BackwardOptions> = {
+  gradient: tensorKind,
+  retainGraph: boolean,
+  createGraph: boolean,
+}
+
+const contiguousOptions = { memoryFormat }
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-empty-object-type -- operators are methods
 export interface Tensor extends TensorMethods {}
@@ -194,6 +223,7 @@ export class Tensor {
 
   /** Whether elements are in row-major order without gaps, or in the order of another memory format. */
   isContiguous(options: { memoryFormat?: MemoryFormat } = {}): boolean {
+    readOptions('isContiguous', options, contiguousOptions)
     return native.isContiguous(this.handle, options.memoryFormat ?? 'contiguous')
   }
 
@@ -504,7 +534,12 @@ export class Tensor {
    * @throws AlambicError `ERR_AUTOGRAD` when this depends on no leaf with `requiresGrad`, is not a scalar and has no
    *   `gradient`, or its graph was used up by an earlier backward without `retainGraph`
    */
-  backward({ gradient, createGraph = false, retainGraph = createGraph }: BackwardOptions = {}): void {
+  backward(options: BackwardOptions = {}): void {
+    const {
+      gradient,
+      createGraph = false,
+      retainGraph = createGraph,
+    } = readOptions('backward', options, backwardOptions)
     withHooks(() => native.backward([this.handle], gradient && [gradient.handle], retainGraph, createGraph))
   }
 
@@ -575,6 +610,7 @@ declare global {
  *   NaN for int64
  */
 export function tensor(data: NestedData | NumberArray, options: TensorOptions = {}): Tensor {
+  readOptions('tensor', options, tensorOptions)
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, [data.length], options)
   const { dtype, ...others } = options
   const shape = shapeOf(data)
@@ -590,8 +626,9 @@ export function tensor(data: NestedData | NumberArray, options: TensorOptions = 
 export function fromTypedArray(
   data: NumberArray,
   shape: readonly number[],
-  { dtype, ...others }: TensorOptions = {},
+  options: TensorOptions = {},
 ): Tensor {
+  const { dtype, ...others } = readOptions('fromTypedArray', options, tensorOptions)
   const from = dtypeOfArray(data)
   return make({ data, from, dtype: dtype ?? from }, shape, others)
 }
@@ -599,9 +636,9 @@ export function fromTypedArray(
 function make(
   { data, from, dtype }: Source,
   shape: readonly number[],
-  { device = 'cpu', requiresGrad = false }: TensorOptions,
+  { device, requiresGrad = false }: TensorOptions,
 ): Tensor {
-  const result = new Tensor(native.tensorFromData(bytesOf(data), from, shape, dtype, device))
+  const result = new Tensor(native.tensorFromData(bytesOf(data), from, shape, dtype, device ?? 'cpu'))
   if (requiresGrad) result.requiresGrad = true
   return result
 }
@@ -630,10 +667,9 @@ let dtypeNames: Set<string> | undefined
 
 function toOptions(target: DType | Device | ToOptions | Tensor): ToOptions {
   if (target instanceof Tensor) return { dtype: target.dtype, device: target.device }
-  if (typeof target !== 'string') return target
+  if (typeof target !== 'string') return readOptions('to', target, toOptionKinds)
   dtypeNames ??= new Set(native.dtypes())
   return dtypeNames.has(target) ? { dtype: target as DType } : { device: target }
 }
 
-native.setErrorClass(AlambicError)
 installMethods(Tensor)

@@ -264,11 +264,11 @@ describe('DataLoader refuses', () => {
   it.each([0, -1, 1.5, Number.NaN])('the batch size %d', async batchSize => {
     const error = await failure(() => loaderOf(4, { batchSize }))
     expect(error.code).toBe('ERR_ARGUMENT')
-    expect(error.message).toBe(`batchSize: expected an integer of at least 1, got ${batchSize}`)
+    expect(error.message).toBe(`DataLoader: batchSize: expected an integer of at least 1, got ${batchSize}`)
   })
 
   it('a negative seed', async () => {
     const error = await failure(() => loaderOf(4, { seed: -1 }))
-    expect(error.message).toBe('seed: expected an integer from 0 to 2^53 − 1, got -1')
+    expect(error.message).toBe('DataLoader: seed: expected an integer from 0 to 2^53 − 1, got -1')
   })
 })

@@ -266,7 +266,11 @@ test('SGD and Adam refuse options out of range by name', () => {
   expectError(sgd({ nesterov: true }), 'ERR_ARGUMENT', /^nesterov: .*momentum 0/)
   expectError(sgd({ nesterov: true, momentum: 0.9, dampening: 0.1 }), 'ERR_ARGUMENT', /dampening 0.1/)
   expectError(sgd({ lr: '1' as never }), 'ERR_ARGUMENT', /^lr: .*number/)
-  expectError(sgd({ weigthDecay: 1 } as never), 'ERR_ARGUMENT', /weigthDecay: .*did you mean weightDecay/)
+  expectError(
+    sgd({ weigthDecay: 1 } as never),
+    'ERR_ARGUMENT',
+    /SGD: .*"weigthDecay"; did you mean "weightDecay"\?/,
+  )
   expectError(adam({ betas: [0.9, 1] }), 'ERR_ARGUMENT', /^betas\[1\]: .*1/)
   expectError(adam({ betas: [-0.1, 0.9] }), 'ERR_ARGUMENT', /^betas\[0\]: .*-0.1/)
   expectError(adam({ betas: 0.9 as never }), 'ERR_ARGUMENT', /^betas: .*two numbers/)

@@ -15,7 +15,7 @@ interface DemoFlags {
   lr: number
   seed: number
   device: string
-  plot?: string
+  plot?: string | false
   json?: boolean
 }
 
@@ -54,6 +54,7 @@ function trainingCommand(name: string, methods: Method[], plot?: string): Comman
     .option('--seed <n>', 'of the data, the initial weights and the order', wholeNumber, 1)
     .option('--device <device>', 'cpu, cuda or cuda:N', 'cpu')
     .option('--plot <file.svg>', 'draw accuracy over epochs', plot)
+    .option('--no-plot', 'draw nothing')
     .option('--json', 'print the results as JSON, and progress on standard error')
     .action(runCommand)
 }
@@ -68,6 +69,8 @@ async function runCommand(flags: DemoFlags): Promise<void> {
   const { native } = await import('../native/loader.js')
 
   const output = flags.json ? process.stderr : process.stdout
+  const { plot } = flags
+  await checkNeeds(flags)
   const started = performance.now()
   const data = await loadDemoData({
     name: flags.data,
@@ -102,12 +105,19 @@ async function runCommand(flags: DemoFlags): Promise<void> {
   output.write(
     `${((performance.now() - started) / 1000).toFixed(0)} s in all${stop.signal.aborted ? ', stopped before the end' : ''}\n`,
   )
-  if (flags.plot !== undefined && rows.length > 0) {
+  if (plot && rows.length > 0) {
     const { writePlot } = await import('./demo/plot.js')
-    await writePlot(flags.plot, rows, `${flags.data}, accuracy on validation images`)
-    output.write(`plot: ${flags.plot}\n`)
+    await writePlot(plot, rows, `${flags.data}, accuracy on validation images`)
+    output.write(`plot: ${plot}\n`)
   }
   if (stop.signal.aborted) process.exitCode = 130
+}
+
+/** What is missing is said before data are read and models trained. */
+async function checkNeeds({ plot, device }: DemoFlags): Promise<void> {
+  if (plot) await (await import('./demo/plot.js')).checkPlot(plot)
+  const { zeros } = await import('../factories.js')
+  zeros([1], { device }).dispose()
 }
 
 /** Ctrl-C ends the current step and then the run; a second one ends the process at once. */
@@ -138,15 +148,17 @@ function toJson(flags: DemoFlags, rows: Row[]): object {
 }
 
 function count(text: string): number {
-  const value = wholeNumber(text)
-  if (value < 1) throw new InvalidArgumentError('expected an integer of at least 1.')
-  return value
+  return integer(text, 1)
 }
 
 function wholeNumber(text: string): number {
+  return integer(text, 0)
+}
+
+function integer(text: string, least: number): number {
   const value = Number(text)
-  if (!Number.isSafeInteger(value) || value < 0)
-    throw new InvalidArgumentError('expected a non-negative integer.')
+  if (text.trim() === '' || !Number.isSafeInteger(value) || value < least)
+    throw new InvalidArgumentError(`expected an integer of at least ${least}.`)
   return value
 }
 

@@ -1,6 +1,6 @@
 /** What `alambic export` does. */
 import { AlambicError } from '../errors.js'
-import { exportTorchScript } from '../export.js'
+import { checkTarget, exportTorchScript } from '../export.js'
 import { randn } from '../factories.js'
 import { loadStateDict } from '../io/index.js'
 import * as models from '../models/index.js'
@@ -25,6 +25,7 @@ const makers = Object.fromEntries(
 
 export async function exportModel(file: string, flags: ExportFlags): Promise<void> {
   const { input, weights, entry, prefix, freeze, training } = flags
+  checkTarget(file, { freeze, training })
   const model = makeModel(flags)
   if (weights !== undefined) model.loadStateDict(await loadStateDict(weights, { entry }), { prefix })
   const warn = (line: string) => console.error(line)

@@ -39,6 +39,7 @@ function parseShape(text: string): number[] {
 
 function parseCount(text: string): number {
   const count = Number(text)
-  if (!Number.isInteger(count) || count < 1) throw new InvalidArgumentError('Expected a positive integer.')
+  if (!Number.isInteger(count) || count < 1)
+    throw new InvalidArgumentError('Expected an integer of at least 1.')
   return count
 }

@@ -1,11 +1,11 @@
 import { join } from 'node:path'
-import { argumentError } from '../errors.js'
 import { CIFAR100_COARSE_CLASSES, CIFAR100_FINE_CLASSES, CIFAR10_CLASSES } from './class-names.js'
 import { DEFAULT_MAX_BYTES, findFiles, formatError, namedFiles, readBytes } from './files.js'
 import { isGzip } from './gunzip.js'
 import { ImageDataset } from './image-dataset.js'
 import { checkLabels } from './labels.js'
-import type { SplitOptions } from './mnist.js'
+import { listOf, oneOf, readOptions, text, type Kinds } from '../options.js'
+import { trainTestOptions, type SplitOptions } from './mnist.js'
 
 export interface CifarOptions extends SplitOptions {
   /** Names of the files of the binary version, in `dir` or absolute, where they are others than the published ones. */
@@ -17,6 +17,10 @@ export interface Cifar100Options extends CifarOptions {
   labels?: 'fine' | 'coarse'
 }
 
+const cifarOptions: Kinds<CifarOptions> = { ...trainTestOptions, files: listOf(text, 'names of files') }
+
+const cifar100Options: Kinds<Cifar100Options> = { ...cifarOptions, labels: oneOf('fine', 'coarse') }
+
 /**
  * CIFAR-10: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `data_batch_1.bin` … `data_batch_5.bin` and
  * `test_batch.bin`, in `dir` or in its `cifar-10-batches-bin`. Normalised by mean 0.4914, 0.4822, 0.4465 and std
@@ -25,10 +29,14 @@ export interface Cifar100Options extends CifarOptions {
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadCifar10(
-  dir: string,
-  { train = true, mean = CIFAR10_MEAN, std = CIFAR10_STD, augment, files: named }: CifarOptions = {},
-): Promise<ImageDataset> {
+export async function loadCifar10(dir: string, options: CifarOptions = {}): Promise<ImageDataset> {
+  const {
+    train = true,
+    mean = CIFAR10_MEAN,
+    std = CIFAR10_STD,
+    augment,
+    files: named,
+  } = readOptions('loadCifar10', options, cifarOptions)
   const names = train ? [1, 2, 3, 4, 5].map(batch => `data_batch_${batch}.bin`) : ['test_batch.bin']
   const files = named
     ? namedFiles(dir, named)
@@ -45,18 +53,15 @@ export async function loadCifar10(
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadCifar100(
-  dir: string,
-  {
+export async function loadCifar100(dir: string, options: Cifar100Options = {}): Promise<ImageDataset> {
+  const {
     train = true,
     labels: kind = 'fine',
     mean = CIFAR100_MEAN,
     std = CIFAR100_STD,
     augment,
     files: named,
-  }: Cifar100Options = {},
-): Promise<ImageDataset> {
-  if (kind !== 'fine' && kind !== 'coarse') throw argumentError('labels', "'fine' or 'coarse'", kind)
+  } = readOptions('loadCifar100', options, cifar100Options)
   const names = [train ? 'train.bin' : 'test.bin']
   const files = named ? namedFiles(dir, named) : await findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
   const { pixels, labels } = await readRecords(files, [

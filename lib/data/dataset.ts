@@ -1,4 +1,5 @@
 import { AlambicError, argumentError } from '../errors.js'
+import { integer, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { permutation, type Random } from './random.js'
 
@@ -61,6 +62,9 @@ export class Subset<D extends Dataset = Dataset> implements Dataset {
   }
 }
 
+/** What deals out at random takes. */
+export const splitOptions: Kinds<{ seed?: number }> = { seed: integer(0, Number.MAX_SAFE_INTEGER) }
+
 /**
  * Deals a dataset out at random, as `torch.utils.data.random_split`: for training and validation parts of one set.
  *
@@ -73,8 +77,9 @@ export class Subset<D extends Dataset = Dataset> implements Dataset {
 export function randomSplit<D extends Dataset>(
   dataset: D,
   parts: readonly number[],
-  { seed = 0 }: { seed?: number } = {},
+  options: { seed?: number } = {},
 ): Subset<D>[] {
+  const { seed = 0 } = readOptions('randomSplit', options, splitOptions)
   return splitIndices(dataset.length, parts, seed).map(indices => new Subset(dataset, indices))
 }
 

@@ -1,3 +1,4 @@
+import { notNegative, readOptions, type Kinds } from '../options.js'
 import { endianness } from 'node:os'
 import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes } from './files.js'
 import { bytesOf, isUint8Array } from '../realms.js'
@@ -28,6 +29,8 @@ export interface ReadIdxOptions {
   maxBytes?: number
 }
 
+export const idxOptions: Kinds<ReadIdxOptions> = { maxBytes: notNegative }
+
 /**
  * Reads an array in the idx format of MNIST: two zero bytes, a type code, the number of dimensions, the sizes as
  * big-endian uint32, then the elements, big-endian (LeCun, Cortes, Burges, "The MNIST database of handwritten digits").
@@ -39,8 +42,9 @@ export interface ReadIdxOptions {
  */
 export async function readIdx(
   source: string | URL | Uint8Array,
-  { maxBytes = DEFAULT_MAX_BYTES }: ReadIdxOptions = {},
+  options: ReadIdxOptions = {},
 ): Promise<IdxArray> {
+  const { maxBytes = DEFAULT_MAX_BYTES } = readOptions('readIdx', options, idxOptions)
   const name = isUint8Array(source) ? 'idx data' : displayName(source)
   const stored = isUint8Array(source) ? bytesOf(source) : await readBytes(source, maxBytes)
   const content = isGzip(stored)

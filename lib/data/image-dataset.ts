@@ -1,8 +1,9 @@
 import { inspect } from 'node:util'
 import { AlambicError, argumentError } from '../errors.js'
+import { anything, boolean, listOf, readOptions, text, type Kinds } from '../options.js'
 import { isUint8Array } from '../realms.js'
 import { fromTypedArray } from '../tensor.js'
-import { checkIndices, splitIndices, type Batch, type Dataset } from './dataset.js'
+import { checkIndices, splitIndices, splitOptions, type Batch, type Dataset } from './dataset.js'
 import { checkLabels } from './labels.js'
 import {
   channelStatistics,
@@ -35,6 +36,24 @@ export interface ImageDatasetInit extends ImageOptions {
   classes?: readonly string[]
 }
 
+/** Values that depend on the number of channels are checked with it. */
+export const imageOptions: Kinds<ImageOptions> = {
+  mean: listOf(anything, 'numbers'),
+  std: listOf(anything, 'numbers'),
+  augment: anything,
+}
+
+const imageDatasetInit: Kinds<ImageDatasetInit> = {
+  ...imageOptions,
+  pixels: anything,
+  labels: anything,
+  shape: anything,
+  classes: listOf(text, 'names'),
+}
+
+/** Pixels of the border are checked with the message of their own. */
+const augmentation: Kinds<Augmentation> = { horizontalFlip: boolean, cropPadding: anything }
+
 /**
  * Images of one size as bytes in memory. Batches are float32 `(N, C, H, W)`, `(byte / 255 − mean) / std`, with int64
  * labels `(N)`.
@@ -55,8 +74,20 @@ export class ImageDataset implements Dataset {
    * @throws AlambicError `ERR_LENGTH_MISMATCH` when pixels, labels and shape do not fit together, `ERR_LABEL_RANGE` for
    *   a label without a class, `ERR_ARGUMENT` for a bad mean, std or augmentation
    */
-  constructor({ pixels, labels, shape, classes, mean, std, augment = {} }: ImageDatasetInit) {
+  constructor(init: ImageDatasetInit) {
+    const {
+      pixels,
+      labels,
+      shape,
+      classes,
+      mean,
+      std,
+      augment = {},
+    } = readOptions('ImageDataset', init, imageDatasetInit)
     checkShape(shape)
+    if (!ArrayBuffer.isView(pixels)) throw argumentError('ImageDataset: pixels', 'a Uint8Array', pixels)
+    if (!ArrayBuffer.isView(labels))
+      throw argumentError('ImageDataset: labels', 'a Uint8Array or an Int32Array', labels)
     const [channels] = shape
     this.pixels = pixels
     this.labels = labels
@@ -116,6 +147,7 @@ export class ImageDataset implements Dataset {
   /** The same images (shared, not copied) with another normalisation or augmentation. */
   with(options: ImageOptions): ImageDataset {
     const { pixels, labels, shape, classes, mean, std, augment } = this
+    readOptions('ImageDataset.with', options, imageOptions)
     return new ImageDataset({ pixels, labels, shape, classes, mean, std, augment, ...options })
   }
 
@@ -145,7 +177,8 @@ export class ImageDataset implements Dataset {
    * @param options.seed Default: 0.
    * @example const [train, validation] = images.split([0.9, 0.1])
    */
-  split(parts: readonly number[], { seed = 0 }: { seed?: number } = {}): ImageDataset[] {
+  split(parts: readonly number[], options: { seed?: number } = {}): ImageDataset[] {
+    const { seed = 0 } = readOptions('ImageDataset.split', options, splitOptions)
     return splitIndices(this.length, parts, seed).map(indices => this.subset(indices))
   }
 
@@ -185,7 +218,8 @@ export class ImageDataset implements Dataset {
 }
 
 function checkShape(shape: ImageShape): void {
-  const good = shape.length === 3 && shape.every(size => Number.isInteger(size) && size > 0)
+  const good =
+    Array.isArray(shape) && shape.length === 3 && shape.every(size => Number.isInteger(size) && size > 0)
   if (!good) throw argumentError('shape', '[channels, height, width], positive integers', shape)
 }
 
@@ -197,7 +231,7 @@ function channelValues(name: 'mean' | 'std', values: readonly number[], channels
 }
 
 function checkedAugmentation(augment: Augmentation): Augmentation {
-  const { horizontalFlip = false, cropPadding = 0 } = augment
+  const { horizontalFlip = false, cropPadding = 0 } = readOptions('augment', augment, augmentation)
   if (!Number.isInteger(cropPadding) || cropPadding < 0) {
     throw argumentError('augment.cropPadding', 'a number of pixels, 0 or more', cropPadding)
   }

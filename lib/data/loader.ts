@@ -1,7 +1,8 @@
 import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { argumentError } from '../errors.js'
-import { scope } from '../memory.js'
+import { AlambicError, argumentError } from '../errors.js'
+import { DividedScope, scope } from '../memory.js'
+import { boolean, callback, device, integer, readOptions, type Kinds } from '../options.js'
 import type { Device } from '../types.js'
 import type { Batch, Dataset } from './dataset.js'
 import { permutation, Random } from './random.js'
@@ -19,9 +20,19 @@ export interface DataLoaderOptions {
   device?: Device
   /**
    * Last change to each batch, on its device. Tensors that it makes and does not return are released, and so are
-   * those that came in and are not returned.
+   * those that came in and are not returned. With `for await`, and so in training, it may be asynchronous: then those
+   * that it makes after its first `await` are its own to release.
    */
-  transform?: (batch: Batch) => Batch
+  transform?: (batch: Batch) => Batch | Promise<Batch>
+}
+
+const loaderOptions: Kinds<DataLoaderOptions> = {
+  batchSize: integer(1),
+  shuffle: boolean,
+  seed: integer(0, Number.MAX_SAFE_INTEGER),
+  dropLast: boolean,
+  device,
+  transform: callback,
 }
 
 /**
@@ -44,18 +55,27 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   readonly device: Device | undefined
   /** Number of the next epoch, from 0. Set it to repeat an epoch, or to go on from an earlier run. */
   epoch = 0
-  readonly #transform: ((batch: Batch) => Batch) | undefined
+  readonly #transform: DataLoaderOptions['transform']
 
-  /** @throws AlambicError `ERR_ARGUMENT` for a batch size below 1 or a seed out of range */
+  /** @throws AlambicError `ERR_ARGUMENT` for options out of range, or where the data set is none */
   constructor(
     readonly dataset: D,
-    { batchSize = 1, shuffle = false, seed = 0, dropLast = false, device, transform }: DataLoaderOptions = {},
+    options: DataLoaderOptions = {},
   ) {
-    if (!Number.isInteger(batchSize) || batchSize < 1) {
-      throw argumentError('batchSize', 'an integer of at least 1', batchSize)
-    }
-    if (!Number.isSafeInteger(seed) || seed < 0)
-      throw argumentError('seed', 'an integer from 0 to 2^53 − 1', seed)
+    const {
+      batchSize = 1,
+      shuffle = false,
+      seed = 0,
+      dropLast = false,
+      device,
+      transform,
+    } = readOptions('DataLoader', options, loaderOptions)
+    if (typeof dataset?.batch !== 'function' || typeof dataset.length !== 'number')
+      throw argumentError(
+        'DataLoader: dataset',
+        'a data set: an object with length and batch(indices)',
+        dataset,
+      )
     this.batchSize = batchSize
     this.shuffle = shuffle
     this.seed = seed
@@ -82,7 +102,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     const epoch = this.epoch++
     const order = this.order(epoch)
     const { length } = this
-    for (let number = 0; number < length; number++) yield this.#batch(order, epoch, number)
+    for (let number = 0; number < length; number++) yield this.#finishNow(this.#make(order, epoch, number))
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
@@ -91,7 +111,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     const { length } = this
     for (let number = 0; number < length; number++) {
       await setImmediate()
-      yield this.#batch(order, epoch, number)
+      yield await this.#finish(this.#make(order, epoch, number))
     }
   }
 
@@ -107,27 +127,60 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     return this.toString()
   }
 
-  #batch(order: Int32Array, epoch: number, number: number): Batch {
+  #make(order: Int32Array, epoch: number, number: number): Batch {
     const start = number * this.batchSize
     const indices = order.subarray(start, start + this.batchSize)
-    return this.#finish(this.dataset.batch(indices, new Random(this.seed, epoch, number)))
+    return this.dataset.batch(indices, new Random(this.seed, epoch, number))
   }
 
-  #finish(made: Batch): Batch {
-    const { device } = this
-    const transform = this.#transform
-    if (device === undefined && transform === undefined) return made
+  /** What has been made goes to its device and through the transform, which may take its time. */
+  async #finish(made: Batch): Promise<Batch> {
+    if (this.device === undefined && this.#transform === undefined) return made
+    const whole = new DividedScope()
+    let finished: Batch | undefined
+    try {
+      const { changed } = whole.run(() => ({ changed: this.#change(made) }))
+      finished = await changed
+      return finished
+    } finally {
+      whole.close(finished)
+      release(made, finished)
+    }
+  }
+
+  #finishNow(made: Batch): Batch {
+    if (this.device === undefined && this.#transform === undefined) return made
     let finished: Batch | undefined
     try {
       finished = scope(() => {
-        const placed =
-          device === undefined ? made : { data: made.data.to(device), labels: made.labels.to(device) }
-        return transform === undefined ? placed : transform(placed)
+        const changed = this.#change(made)
+        if (changed instanceof Promise) throw asynchronous(changed)
+        return changed
       })
       return finished
     } finally {
-      if (finished?.data !== made.data) made.data.dispose()
-      if (finished?.labels !== made.labels) made.labels.dispose()
+      release(made, finished)
     }
   }
+
+  #change(made: Batch): Batch | Promise<Batch> {
+    const { device } = this
+    const placed =
+      device === undefined ? made : { data: made.data.to(device), labels: made.labels.to(device) }
+    return this.#transform === undefined ? placed : this.#transform(placed)
+  }
+}
+
+function release(made: Batch, finished: Batch | undefined): void {
+  if (finished?.data !== made.data) made.data.dispose()
+  if (finished?.labels !== made.labels) made.labels.dispose()
+}
+
+/** Nobody waits for what was begun. */
+function asynchronous(promise: Promise<unknown>): AlambicError {
+  promise.catch(() => undefined)
+  return new AlambicError(
+    'ERR_ASYNC_CALLBACK',
+    'DataLoader: transform returns a promise, which a plain `for` does not wait for; use `for await`',
+  )
 }

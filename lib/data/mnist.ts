@@ -3,8 +3,9 @@ import { AlambicError } from '../errors.js'
 import { isUint8Array } from '../realms.js'
 import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
 import { displayName, findFiles, formatError, namedFiles } from './files.js'
-import { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
-import { ImageDataset, type ImageOptions } from './image-dataset.js'
+import { idxOptions, readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
+import { boolean, listOf, readOptions, text, type Kind, type Kinds } from '../options.js'
+import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.js'
 import { checkLabels } from './labels.js'
 
 export interface SplitOptions extends ImageOptions {
@@ -17,6 +18,18 @@ export interface MnistOptions extends SplitOptions {
   files?: { images: string; labels: string }
 }
 
+export const trainTestOptions: Kinds<SplitOptions> = { ...imageOptions, train: boolean }
+
+const twoFiles: Kind = {
+  expected: '{ images, labels }, the names of two files',
+  fits: value => {
+    const { images, labels } = (value ?? {}) as { images?: unknown; labels?: unknown }
+    return typeof images === 'string' && typeof labels === 'string'
+  },
+}
+
+const mnistOptions: Kinds<MnistOptions> = { ...trainTestOptions, files: twoFiles }
+
 /**
  * MNIST: 60,000 and 10,000 handwritten digits, 1×28×28, as idx files with or without `.gz`
  * (`train-images-idx3-ubyte`, `train-images.idx3-ubyte` …), in `dir` or in its `MNIST/raw`. Normalised by mean 0.1307
@@ -24,10 +37,14 @@ export interface MnistOptions extends SplitOptions {
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadMnist(
-  dir: string,
-  { train = true, mean = [0.1307], std = [0.3081], augment, files }: MnistOptions = {},
-): Promise<ImageDataset> {
+export async function loadMnist(dir: string, options: MnistOptions = {}): Promise<ImageDataset> {
+  const {
+    train = true,
+    mean = [0.1307],
+    std = [0.3081],
+    augment,
+    files,
+  } = readOptions('loadMnist', options, mnistOptions)
   return loadDirectory('MNIST', dir, train, files, { classes: MNIST_CLASSES, mean, std, augment })
 }
 
@@ -37,10 +54,14 @@ export async function loadMnist(
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
-export async function loadFashionMnist(
-  dir: string,
-  { train = true, mean = [0.286], std = [0.353], augment, files }: MnistOptions = {},
-): Promise<ImageDataset> {
+export async function loadFashionMnist(dir: string, options: MnistOptions = {}): Promise<ImageDataset> {
+  const {
+    train = true,
+    mean = [0.286],
+    std = [0.353],
+    augment,
+    files,
+  } = readOptions('loadFashionMnist', options, mnistOptions)
   return loadDirectory('FashionMNIST', dir, train, files, {
     classes: FASHION_MNIST_CLASSES,
     mean,
@@ -54,6 +75,12 @@ export interface IdxImageOptions extends ImageOptions {
   classes: readonly string[]
 }
 
+const idxImageOptions: Kinds<IdxImageOptions & ReadIdxOptions> = {
+  ...imageOptions,
+  ...idxOptions,
+  classes: listOf(text, 'names'),
+}
+
 /**
  * Grey images and their labels from any pair of idx files: uint8 `(N, H, W)` and uint8 `(N)`.
  *
@@ -62,8 +89,9 @@ export interface IdxImageOptions extends ImageOptions {
 export async function loadIdxImages(
   imagesFile: string | URL,
   labelsFile: string | URL,
-  { maxBytes, classes, mean, std, augment }: IdxImageOptions & ReadIdxOptions,
+  options: IdxImageOptions & ReadIdxOptions,
 ): Promise<ImageDataset> {
+  const { maxBytes, classes, mean, std, augment } = readOptions('loadIdxImages', options, idxImageOptions)
   const images = await readIdx(imagesFile, { maxBytes })
   const [count, height, width] = expectBytes(images, 3, 'images', displayName(imagesFile)).shape
   const labels = await readIdx(labelsFile, { maxBytes })

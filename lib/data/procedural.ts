@@ -1,5 +1,6 @@
 import { argumentError } from '../errors.js'
-import { ImageDataset, type ImageOptions } from './image-dataset.js'
+import { integer, readOptions, type Kinds } from '../options.js'
+import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.js'
 import { renderImages } from './procedural/render.js'
 import { FIGURES } from './procedural/scene.js'
 
@@ -14,6 +15,14 @@ export interface ProceduralOptions extends ImageOptions {
   classes?: number
 }
 
+const proceduralOptions: Kinds<ProceduralOptions> = {
+  ...imageOptions,
+  count: integer(1, 2 ** 31 - 1),
+  seed: integer(0, Number.MAX_SAFE_INTEGER),
+  size: integer(8, 512),
+  classes: integer(2, FIGURES.length),
+}
+
 /**
  * Pictures of ten figures (disc, ring, half disc, crescent, triangle, square, hexagon, star, cross, corner), 3×32×32,
  * made up from a seed: random place, size, rotation, colours and textures, litter behind the figure, bars before it,
@@ -24,19 +33,18 @@ export interface ProceduralOptions extends ImageOptions {
  * @example const train = proceduralImages({ count: 6000, seed: 1 })
  * @example const test = proceduralImages({ count: 2000, seed: 2 })
  */
-export function proceduralImages({
-  count,
-  seed = 0,
-  size = 32,
-  classes = FIGURES.length,
-  mean = MEAN,
-  std = STD,
-  augment,
-}: ProceduralOptions): ImageDataset {
-  checkRange('count', count, 1, 2 ** 31 - 1)
-  checkRange('seed', seed, 0, Number.MAX_SAFE_INTEGER)
-  checkRange('size', size, 8, 512)
-  checkRange('classes', classes, 2, FIGURES.length)
+export function proceduralImages(options: ProceduralOptions): ImageDataset {
+  const {
+    count,
+    seed = 0,
+    size = 32,
+    classes = FIGURES.length,
+    mean = MEAN,
+    std = STD,
+    augment,
+  } = readOptions('proceduralImages', options, proceduralOptions)
+  if (count === undefined)
+    throw argumentError('proceduralImages: count', proceduralOptions.count.expected, count)
   return new ImageDataset({
     ...renderImages(count, seed, size, classes),
     shape: [3, size, size],
@@ -50,8 +58,3 @@ export function proceduralImages({
 /** Of each channel over many pictures; the channels do not differ. */
 const MEAN = [0.47, 0.47, 0.47] as const
 const STD = [0.285, 0.285, 0.285] as const
-
-function checkRange(name: string, value: number, low: number, high: number): void {
-  if (Number.isInteger(value) && value >= low && value <= high) return
-  throw argumentError(name, `an integer from ${low} to ${high}`, value)
-}

@@ -1,5 +1,6 @@
 import { inspect } from 'node:util'
 import { AlambicError, show } from '../errors.js'
+import { listOf, readOptions, text } from '../options.js'
 import { fromTypedArray, type Tensor } from '../tensor.js'
 import { checkIndices, type Batch, type Dataset } from './dataset.js'
 
@@ -15,9 +16,9 @@ export class TensorDataset implements Dataset {
   constructor(
     readonly data: Tensor,
     readonly labels: Tensor,
-    { classes }: { classes?: readonly string[] } = {},
+    options: { classes?: readonly string[] } = {},
   ) {
-    this.classes = classes
+    this.classes = readOptions('TensorDataset', options, { classes: listOf(text, 'names') }).classes
     if (labels.dtype !== 'int64') {
       throw new AlambicError(
         'ERR_DTYPE',

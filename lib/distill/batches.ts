@@ -1,4 +1,7 @@
 import type { Batch } from '../data/dataset.js'
+import { AlambicError, argumentError, show } from '../errors.js'
+import { Module } from '../nn/module.js'
+import { Tensor } from '../tensor.js'
 
 /**
  * What training and evaluation read: a `data.DataLoader`, or any iterable of batches that can be run through again.
@@ -7,6 +10,57 @@ import type { Batch } from '../data/dataset.js'
 export type Batches = (AsyncIterable<Batch> | Iterable<Batch>) & {
   /** Number of batches, where it is known: for progress. */
   readonly length?: number
+}
+
+/** @throws AlambicError `ERR_ARGUMENT` for anything but a module, saying what may have been meant */
+export function checkModel(name: string, model: unknown): void {
+  if (model instanceof Module) return
+  if (isPromise(model))
+    throw new AlambicError('ERR_ARGUMENT', `${name}: expected a module, got a promise: await it first`)
+  if (typeof model === 'function')
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `${name}: expected a module, got ${show(model)}: make one with new, or call the function that makes it`,
+    )
+  throw argumentError(name, 'a module', model)
+}
+
+/** @throws AlambicError `ERR_ARGUMENT` for anything but a loader, saying what may have been meant */
+export function checkLoader(name: string, loader: unknown, { epochs = 1 } = {}): void {
+  const expected = 'batches, such as those of a data.DataLoader'
+  const refuse = (got: string, remedy: string) =>
+    new AlambicError('ERR_ARGUMENT', `${name}: expected ${expected}, got ${got}: ${remedy}`)
+  if (typeof loader !== 'object' || loader === null) throw argumentError(name, expected, loader)
+  if (isPromise(loader)) throw refuse('a promise', 'await it first')
+  const { next, batch } = loader as { next?: unknown; batch?: unknown }
+  const isIterable = Symbol.asyncIterator in loader || Symbol.iterator in loader
+  if (!isIterable && typeof batch === 'function')
+    throw refuse('a data set', 'new data.DataLoader(dataset, { batchSize: 64 }) makes batches of it')
+  if (isBatch(loader)) throw refuse('one batch', 'several are wanted, if only [batch]')
+  if (!isIterable || loader instanceof Tensor) throw argumentError(name, expected, loader)
+  if (typeof next === 'function' && epochs > 1)
+    throw refuse(
+      'a generator',
+      `it can be run through once, and there are ${epochs} epochs; an object whose [Symbol.asyncIterator]() makes a ` +
+        'new one, or an array, can be run through again',
+    )
+}
+
+/** The batches of a loader, each looked at before it is used. */
+export async function* batchesOf(name: string, loader: Batches): AsyncGenerator<Batch, void, undefined> {
+  for await (const batch of loader) {
+    if (!isBatch(batch)) throw argumentError(name, 'batches { data, labels } of two tensors', batch)
+    yield batch
+  }
+}
+
+function isBatch(value: unknown): value is Batch {
+  const { data, labels } = (value ?? {}) as Partial<Record<string, unknown>>
+  return data instanceof Tensor && labels instanceof Tensor
+}
+
+function isPromise(value: unknown): boolean {
+  return typeof (value as { then?: unknown } | null)?.then === 'function'
 }
 
 /**

@@ -11,7 +11,14 @@ import { isError } from '../realms.js'
 import { describeRead, ReadLog } from '../trace/reads.js'
 import { withScopes } from '../trace/scopes.js'
 import type { LossParts } from './fit.js'
-import { learnFrom, refuseNonFinite, refuseNonFiniteNorm, trainStep, type LossValues, type StepContext } from './step.js'
+import {
+  learnFrom,
+  refuseNonFinite,
+  refuseNonFiniteNorm,
+  trainStep,
+  type LossValues,
+  type StepContext,
+} from './step.js'
 
 /** How `compile: true` went. */
 export interface CompilationReport {
@@ -95,6 +102,12 @@ export class CompiledSteps {
     this.native?.release()
   }
 
+  /** Whether it takes a step with this batch, or leaves it to the loop. */
+  takes(batch: Batch): boolean {
+    if (this.report.reason !== undefined) return false
+    return this.states.size < mostRecordings || this.states.has(this.keyOf(batch))
+  }
+
   /**
    * Records anew at the next step of each shape: if it is not what it was, steps run as ever from then on. For steps
    * that nobody asked to be compiled: a callback may have changed a number that the loss takes from a field.
@@ -104,18 +117,16 @@ export class CompiledSteps {
   }
 
   /**
-   * Takes one step. Every tensor that it makes here belongs to the scope around; the batch may be disposed of when this
+   * Takes one step, where {@link takes} says that it does. Every tensor that it makes here belongs to the scope around;
+   * the batch may be disposed of when this
    * returns, which is before the step is done.
    *
    * @throws AlambicError `ERR_NAN_LOSS` before any weight has changed; what the loss throws
    */
   start(batch: Batch, where: string): LossValues | Promise<LossValues> {
-    if (this.report.reason !== undefined) return trainStep(this.context, batch, where)
     const key = this.keyOf(batch)
     const state = this.states.get(key)
     if (state?.isConfirmed) return this.run(state, batch, where)
-    if (state === undefined && this.states.size >= mostRecordings)
-      return trainStep(this.context, batch, where)
     return this.record(key, state, batch, where)
   }
 

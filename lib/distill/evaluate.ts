@@ -6,9 +6,12 @@ import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import type { Device } from '../types.js'
-import { nextTurn, type Batches } from './batches.js'
+import { rememberModes } from '../nn/modes.js'
+import { anything, device, readOptions, signal, type Kinds } from '../options.js'
+import { batchesOf, checkLoader, checkModel, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
 import { toInputFunction, type ModelInput } from './model-input.js'
+import { Turns } from './turns.js'
 
 export interface EvaluateOptions {
   /** Where the batches are moved. Default: the model's device. */
@@ -19,31 +22,42 @@ export interface EvaluateOptions {
   signal?: AbortSignal
 }
 
+const evaluateOptions: Kinds<EvaluateOptions> = { device, signal, input: anything }
+
 /**
- * The share of samples whose largest logit is the label's, in percent (0 to 100). The model runs in eval mode and comes
- * back in the mode it was in; the event loop turns between batches.
+ * The share of samples whose largest logit is the label's, in percent (0 to 100). The model computes each batch in eval
+ * mode and is in the mode it was in between them, when the event loop turns.
  *
- * @throws AlambicError `ERR_ARGUMENT` when the loader yields nothing
+ * @throws AlambicError `ERR_ARGUMENT` when the loader yields nothing, or something else than batches
  */
 export async function evaluate(
   model: Module<[Tensor], Tensor>,
   loader: Batches,
-  { device = model.parameters()[0]?.device, input, signal }: EvaluateOptions = {},
+  options: EvaluateOptions = {},
 ): Promise<number> {
+  checkModel('evaluate: model', model)
+  checkLoader('evaluate: loader', loader)
+  const {
+    device = model.parameters()[0]?.device,
+    input,
+    signal,
+  } = readOptions('evaluate', options, evaluateOptions)
   const toModel = toInputFunction('input', input)
-  const modes = model.modules().map(module => [module, module.training] as const)
-  model.eval()
+  const turns = new Turns()
+  const modules = model.modules()
   let correct = 0
   let total = 0
-  try {
-    for await (const batch of loader) {
-      total += batch.labels.size(0)
+  for await (const batch of batchesOf('evaluate: loader', loader)) {
+    total += batch.labels.size(0)
+    const restore = rememberModes(modules)
+    model.eval()
+    try {
       correct += countCorrect(model, batch, toModel, device)
-      await nextTurn()
-      if (signal?.aborted) break
+    } finally {
+      restore()
     }
-  } finally {
-    for (const [module, training] of modes) module.training = training
+    await turns.give()
+    if (signal?.aborted) break
   }
   if (total === 0)
     throw new AlambicError('ERR_ARGUMENT', 'evaluate: expected at least one batch, the loader gave none')

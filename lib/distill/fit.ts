@@ -4,16 +4,29 @@ import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory.js'
 import type { Module } from '../nn/module.js'
 import { Adam, type Optimizer } from '../optim/index.js'
+import {
+  anything,
+  boolean,
+  callback,
+  device,
+  integer,
+  notNegative,
+  oneOf,
+  orNull,
+  signal,
+  type Kinds,
+} from '../options.js'
 import type { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
-import { nextTurn, prefetch, type Batches } from './batches.js'
+import { batchesOf, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
 import type { PreparedTeacher } from './teacher.js'
 import { ScheduleOfTraining, type Schedule } from './schedule.js'
 import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
-import { trainStep, type LossValues, type StepContext } from './step.js'
+import { completed, trainInParts, type DividedContext, type InParts, type LossValues } from './step.js'
 import { chooseByTrial } from './trials.js'
+import { Turns } from './turns.js'
 
 /** The loss to minimise under `total`, and its parts for the log. All scalars. */
 export interface LossParts {
@@ -51,20 +64,21 @@ export interface EpochReport {
   images: number
 }
 
+/** Callbacks may be asynchronous: they are waited for, and what they throw ends the training and is its error. */
 export interface FitOptions {
   /** Default: 50. */
   epochs?: number
   /** Learning rate of the default optimizer, Adam. Default: 1e-3. */
   lr?: number
   /** Makes another optimizer for the parameters that are trained. */
-  optimizer?: (parameters: Tensor[]) => Optimizer
+  optimizer?: (parameters: Tensor[]) => Optimizer | Promise<Optimizer>
   /**
    * Makes a learning rate schedule. A `ReduceLROnPlateau` is given the metric of each epoch: with mode `'max'` the
    * accuracy on the validation data, with mode `'min'` the mean loss of its steps; or {@link schedulerMetric}.
    */
-  scheduler?: (optimizer: Optimizer) => Schedule
+  scheduler?: (optimizer: Optimizer) => Schedule | Promise<Schedule>
   /** What the schedule's `step` is given after an epoch, as `({ accuracy }) => accuracy ?? 0`. */
-  schedulerMetric?: (report: EpochReport) => number
+  schedulerMetric?: (report: EpochReport) => number | Promise<number>
   /** When the schedule's `step()` is called. Default: `'epoch'`. */
   schedulerInterval?: 'epoch' | 'step'
   /**
@@ -75,11 +89,13 @@ export interface FitOptions {
   /** Where batches are moved. Default: the student's device. */
   device?: Device
   /** Takes the log lines. Default: `console.log`; null for silence. */
-  log?: ((line: string) => void) | null
-  /** A log line for the first and then every so many epochs. Default: 10. */
+  log?: ((line: string) => unknown) | null
+  /** A log line for the first epoch, then for every so many, and for the last. Default: 10. */
   logEvery?: number
-  onStep?: (progress: StepProgress) => void
-  onEpoch?: (report: EpochReport) => void
+  /** After each step: nothing is under way, models and optimizer may be read, saved and changed. */
+  onStep?: (progress: StepProgress) => unknown
+  /** After each epoch, likewise: the place to save the weights of the best one, for example. */
+  onEpoch?: (report: EpochReport) => unknown
   /** Stops after the current step; the result then covers what was done. */
   signal?: AbortSignal
   /**
@@ -99,6 +115,27 @@ export interface FitOptions {
   compile?: boolean
 }
 
+export const fitOptions: Kinds<FitOptions> = {
+  epochs: integer(1),
+  lr: notNegative,
+  optimizer: callback,
+  scheduler: callback,
+  schedulerInterval: oneOf('epoch', 'step'),
+  schedulerMetric: callback,
+  clipGradNorm: {
+    expected: 'a number that is not negative',
+    fits: value => (value as number) >= 0 && typeof value === 'number',
+  },
+  device,
+  log: orNull(callback),
+  logEvery: integer(1),
+  onStep: callback,
+  onEpoch: callback,
+  signal,
+  speed: anything, // chooseSpeed() looks at it
+  compile: boolean,
+}
+
 export interface TrainingResult {
   history: EpochReport[]
   /** Whether the signal stopped it before the last epoch was done. */
@@ -113,7 +150,8 @@ export interface Method {
   student: Module<[Tensor], Tensor>
   /** Called once with the first batch, before its step: what must see data to be made. Returns what is trained. */
   prepare: (batch: Batch) => Tensor[]
-  loss: (batch: Batch) => LossParts
+  /** In parts of which each takes its time, so that others have their turn between them. */
+  loss: (batch: Batch) => InParts<LossParts>
   /** The teacher as it was made fast by {@link prepare}. */
   teacher?: PreparedTeacher
   /** What besides the modules says what a step computes, such as the layers of features. */
@@ -153,15 +191,13 @@ async function run(
 ): Promise<TrainingResult> {
   const { epochs = 50, lr = 1e-3, clipGradNorm } = options
   const { signal, onStep, onEpoch, logEvery = 10 } = options
-  const log = options.log === undefined ? console.log : options.log
+  const lines = new Lines(options.log === undefined ? console.log : options.log)
+  const log = (line: string) => lines.add(line)
+  const turns = new Turns()
   const device = options.device ?? student.parameters()[0]?.device
   const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
-  checkCount('epochs', epochs)
-  checkCount('logEvery', logEvery)
-  if (clipGradNorm !== undefined && !(typeof clipGradNorm === 'number' && clipGradNorm >= 0))
-    throw argumentError('clipGradNorm', 'a number that is not negative', clipGradNorm)
 
-  let context: StepContext | undefined
+  let context: DividedContext | undefined
   let begin!: () => void
   const begun = new Promise<void>(resolve => (begin = resolve))
   let schedule: ScheduleOfTraining | undefined
@@ -172,12 +208,13 @@ async function run(
       ? { history: reports, stopped }
       : { history: reports, stopped, compilation: compiled.report }
 
-  const prepareSteps = async (batch: Batch): Promise<StepContext> => {
+  const prepareSteps = async (batch: Batch): Promise<DividedContext> => {
     const parameters = scope(() => prepare(batch))
-    const optimizer = makeOptimizer(parameters)
-    schedule = new ScheduleOfTraining(optimizer, options, valLoader !== null)
+    const optimizer = checkOptimizer(await makeOptimizer(parameters))
+    schedule = new ScheduleOfTraining(await options.scheduler?.(optimizer), options, valLoader !== null)
     const made = {
-      loss: (each: Batch) => inPrecision(plan, () => loss(each)),
+      loss: (each: Batch) => inPrecision(plan, () => completed(loss(each))),
+      lossInParts: (each: Batch) => partsInPrecision(plan, loss(each)),
       parameters,
       optimizer,
       clipGradNorm,
@@ -190,10 +227,10 @@ async function run(
   const step = async (batch: Batch, where: string): Promise<LossValues> => {
     const ready = (context ??= await withMoved(batch, device, prepareSteps))
     begin()
-    const { values } = scope(() => {
-      const moved = moveBatch(batch, device)
-      return { values: compiled ? compiled.start(moved, where) : trainStep(ready, moved, where) }
-    })
+    const isCompiled = compiled?.takes(batch)
+    const { values } = isCompiled
+      ? scope(() => ({ values: compiled!.start(moveBatch(batch, device), where) }))
+      : { values: trainInParts(ready, () => moveBatch(batch, device), where, turns) }
     const done = await values
     schedule?.afterStep()
     return done
@@ -208,9 +245,11 @@ async function run(
       let images = 0
       let busy = 0
       let last = performance.now()
-      for await (const batch of plan.way.compile || plan.prefetch
-        ? prefetch(trainLoader, begun)
-        : trainLoader) {
+      turns.guard([...modules.trained, ...modules.used].flatMap(module => module.modules()))
+      turns.leave()
+      const batches = batchesOf('trainLoader', trainLoader)
+      for await (const batch of plan.way.compile || plan.prefetch ? prefetch(batches, begun) : batches) {
+        turns.comeBack()
         const size = batch.labels.size(0)
         const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
         batch.data.dispose()
@@ -219,17 +258,24 @@ async function run(
         images += size
         sums.add(values)
         const { total, ...parts } = values as { total: number }
-        onStep?.({ epoch, epochs, step: steps, steps: trainLoader.length, images: size, loss: total, parts })
-        await nextTurn()
+        await lines.write()
+        await onStep?.({
+          epoch,
+          epochs,
+          step: steps,
+          steps: trainLoader.length,
+          images: size,
+          loss: total,
+          parts,
+        })
+        await turns.give()
+        turns.leave()
         busy += performance.now() - last
         last = performance.now()
         if (signal?.aborted) break
       }
-      if (steps === 0)
-        throw new AlambicError(
-          'ERR_ARGUMENT',
-          'trainLoader: expected at least one batch, the loader gave none',
-        )
+      turns.comeBack()
+      if (steps === 0) throw noBatches(epoch)
 
       const accuracy =
         valLoader && !signal?.aborted ? await evaluate(student, valLoader, { device, signal }) : undefined
@@ -237,9 +283,10 @@ async function run(
       const report = { epoch, loss: meanLoss, parts, accuracy, seconds: busy / 1000, images }
       if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
       history.push(report)
-      schedule?.afterEpoch(report)
-      onEpoch?.(report)
-      if ((epoch - 1) % logEvery === 0) log?.(formatEpoch(report))
+      await schedule?.afterEpoch(report)
+      await onEpoch?.(report)
+      if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted) log(formatEpoch(report))
+      await lines.write()
     }
     return result(signal?.aborted ?? false)
   } finally {
@@ -272,9 +319,45 @@ async function withMoved<T>(
   }
 }
 
-function checkCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1)
-    throw new AlambicError('ERR_ARGUMENT', `${name}: expected an integer of at least 1, got ${value}`)
+/** Each part in the plan's precision, which is not on between them. */
+function* partsInPrecision<T>(plan: Plan, parts: InParts<T>): InParts<T> {
+  for (;;) {
+    const next = inPrecision(plan, () => parts.next())
+    if (next.done) return next.value
+    yield
+  }
+}
+
+/** `undefined` is what a forgotten `return` gives. */
+function checkOptimizer(made: Optimizer): Optimizer {
+  const { step, zeroGrad } = ((made as unknown) ?? {}) as { step?: unknown; zeroGrad?: unknown }
+  if (typeof step === 'function' && typeof zeroGrad === 'function') return made
+  throw argumentError('optimizer', 'a function that returns an optimizer', made)
+}
+
+function noBatches(epoch: number): AlambicError {
+  return new AlambicError(
+    'ERR_ARGUMENT',
+    epoch === 1
+      ? 'trainLoader: expected at least one batch, the loader gave none'
+      : `trainLoader: expected batches in every epoch, the loader gave none in epoch ${epoch}; each epoch runs through ` +
+          'it anew, which a generator bears once only',
+  )
+}
+
+/** Lines for the log, which may be said anywhere and are written where the loop can wait for it. */
+class Lines {
+  private waiting: string[] = []
+
+  constructor(private readonly log: ((line: string) => unknown) | null) {}
+
+  add(line: string): void {
+    this.waiting.push(line)
+  }
+
+  async write(): Promise<void> {
+    for (const line of this.waiting.splice(0)) await this.log?.(line)
+  }
 }
 
 class Means {

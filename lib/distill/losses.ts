@@ -2,6 +2,7 @@ import { argumentError } from '../errors.js'
 import type { LossParts } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
+import { anything, between, boolean, oneOf, positive, readOptions, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 
 /** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
@@ -41,6 +42,13 @@ export interface FeatureDistillationLossOptions {
   weights?: readonly number[]
 }
 
+/** Weights are checked together. */
+const featureOptions: Kinds<FeatureDistillationLossOptions> = {
+  alpha: between(0, 1),
+  criterion: oneOf('mse', 'cosine'),
+  weights: anything,
+}
+
 /**
  * Distillation by features: the student's are drawn to the teacher's, level by level. Where the spatial sizes of two
  * 4-D features differ, the larger (comparing height, then width) is average-pooled to the smaller. Half precision
@@ -53,11 +61,14 @@ export class FeatureDistillationLoss extends Module {
   readonly criterion: 'mse' | 'cosine'
   readonly weights: readonly number[] | undefined
 
-  constructor({ alpha = 0.5, criterion = 'mse', weights }: FeatureDistillationLossOptions = {}) {
+  constructor(options: FeatureDistillationLossOptions = {}) {
     super()
-    if (criterion !== 'mse' && criterion !== 'cosine')
-      throw argumentError('FeatureDistillationLoss: criterion', "'mse' or 'cosine'", criterion)
-    this.alpha = checkAlpha('FeatureDistillationLoss', alpha)
+    const {
+      alpha = 0.5,
+      criterion = 'mse',
+      weights,
+    } = readOptions('FeatureDistillationLoss', options, featureOptions)
+    this.alpha = alpha
     this.criterion = criterion
     this.weights = checkWeights('FeatureDistillationLoss', weights)
   }
@@ -103,6 +114,12 @@ export interface AttentionTransferOptions {
   pool?: boolean
 }
 
+const attentionOptions: Kinds<AttentionTransferOptions> = {
+  alpha: between(0, 1),
+  weights: anything,
+  pool: boolean,
+}
+
 /**
  * Distillation by attention: the student learns where the teacher's activations are strong. Channels may differ.
  *
@@ -114,9 +131,10 @@ export class AttentionTransfer extends Module {
   readonly weights: readonly number[] | undefined
   readonly pool: boolean
 
-  constructor({ alpha = 0.5, weights, pool = false }: AttentionTransferOptions = {}) {
+  constructor(options: AttentionTransferOptions = {}) {
     super()
-    this.alpha = checkAlpha('AttentionTransfer', alpha)
+    const { alpha = 0.5, weights, pool = false } = readOptions('AttentionTransfer', options, attentionOptions)
+    this.alpha = alpha
     this.weights = checkWeights('AttentionTransfer', weights)
     this.pool = pool
   }
@@ -159,6 +177,8 @@ export interface LogitsDistillationLossOptions {
   temperature?: number
 }
 
+const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature: positive }
+
 /**
  * Distillation by outputs alone: what the others are compared with. A class that the teacher rules out by a logit of −∞
  * counts nothing; where only the student does, the loss is infinite.
@@ -169,11 +189,10 @@ export class LogitsDistillationLoss extends Module {
   readonly alpha: number
   readonly temperature: number
 
-  constructor({ alpha = 0.5, temperature = 4 }: LogitsDistillationLossOptions = {}) {
+  constructor(options: LogitsDistillationLossOptions = {}) {
     super()
-    this.alpha = checkAlpha('LogitsDistillationLoss', alpha)
-    if (!(temperature > 0 && Number.isFinite(temperature)))
-      throw argumentError('LogitsDistillationLoss: temperature', 'a number above 0', temperature)
+    const { alpha = 0.5, temperature = 4 } = readOptions('LogitsDistillationLoss', options, logitsOptions)
+    this.alpha = alpha
     this.temperature = temperature
   }
 
@@ -205,13 +224,10 @@ function toTensors([total, distillation, classification]: LossParts): [Tensor, T
   return [new Tensor(total), new Tensor(distillation), new Tensor(classification)]
 }
 
-function checkAlpha(name: string, alpha: number): number {
-  if (!(alpha >= 0 && alpha <= 1)) throw argumentError(`${name}: alpha`, 'a number from 0 to 1', alpha)
-  return alpha
-}
-
 function checkWeights(name: string, weights: readonly number[] | undefined): readonly number[] | undefined {
   if (weights === undefined) return undefined
+  if (!Array.isArray(weights as unknown))
+    throw argumentError(`${name}: weights`, 'an array of numbers, one per level', weights)
   const sum = weights.reduce((total, weight) => total + weight, 0)
   if (!weights.every(weight => weight >= 0) || !(sum > 0 && Number.isFinite(sum)))
     throw argumentError(`${name}: weights`, 'non-negative numbers with a sum above 0', weights)

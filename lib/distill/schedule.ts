@@ -1,6 +1,6 @@
 /** The learning-rate schedule of a training: when it is stepped, and with which metric. */
 import { AlambicError, argumentError, show } from '../errors.js'
-import { lrScheduler, type Optimizer } from '../optim/index.js'
+import { lrScheduler } from '../optim/index.js'
 import type { EpochReport, FitOptions } from './fit.js'
 
 /** What {@link FitOptions.scheduler} makes: the schedules of `optim.lrScheduler`, or anything with a `step()`. */
@@ -12,14 +12,15 @@ export interface Schedule {
 export class ScheduleOfTraining {
   private readonly schedule: Schedule | undefined
   private readonly interval: 'epoch' | 'step'
-  private readonly metric: ((report: EpochReport) => number) | undefined
+  private readonly metric: FitOptions['schedulerMetric']
 
   /**
+   * @param schedule what the option `scheduler` made
    * @throws AlambicError `ERR_ARGUMENT` for what is no schedule, and for one that needs a metric which this training does
    *   not have
    */
   constructor(
-    optimizer: Optimizer,
+    schedule: Schedule | undefined,
     { scheduler, schedulerInterval = 'epoch', schedulerMetric }: FitOptions,
     hasValidation: boolean,
   ) {
@@ -27,9 +28,9 @@ export class ScheduleOfTraining {
       throw argumentError('schedulerInterval', "'epoch' or 'step'", schedulerInterval)
     this.interval = schedulerInterval
     if (scheduler === undefined) return
-    this.schedule = scheduler(optimizer)
-    if (typeof (this.schedule as Partial<Schedule> | undefined)?.step !== 'function')
-      throw argumentError('scheduler', 'a function that returns a schedule', this.schedule)
+    if (typeof (schedule as Partial<Schedule> | undefined)?.step !== 'function')
+      throw argumentError('scheduler', 'a function that returns a schedule', schedule)
+    this.schedule = schedule!
     this.metric = schedulerMetric ?? metricOf(this.schedule, hasValidation)
     if (this.metric !== undefined && this.interval === 'step')
       throw argumentError(
@@ -43,10 +44,10 @@ export class ScheduleOfTraining {
     if (this.interval === 'step') this.stepWithoutMetric()
   }
 
-  afterEpoch(report: EpochReport): void {
+  async afterEpoch(report: EpochReport): Promise<void> {
     if (this.interval !== 'epoch') return
     if (this.metric === undefined) return this.stepWithoutMetric()
-    const metric = this.metric(report)
+    const metric = await this.metric(report)
     if (typeof metric !== 'number')
       throw new AlambicError('ERR_ARGUMENT', `schedulerMetric: expected a number, got ${show(metric)}`)
     this.schedule?.step(metric)

@@ -1,10 +1,11 @@
 /** One step of training: loss, gradients, update. */
 import type { Batch } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
-import { scope } from '../memory.js'
+import { DividedScope, scope } from '../memory.js'
 import { clipGradNorm_, type Optimizer } from '../optim/index.js'
 import type { Tensor } from '../tensor.js'
 import type { LossParts } from './fit.js'
+import type { Turns } from './turns.js'
 
 /** What a step works with. */
 export interface StepContext {
@@ -13,6 +14,23 @@ export interface StepContext {
   parameters: Tensor[]
   optimizer: Optimizer
   clipGradNorm: number | undefined
+}
+
+/** What is computed in several parts, one after the other. */
+export type InParts<T> = Generator<undefined, T, undefined>
+
+/** All parts at once. */
+export function completed<T>(parts: InParts<T>): T {
+  for (;;) {
+    const next = parts.next()
+    if (next.done) return next.value
+  }
+}
+
+/** For steps between whose parts the event loop turns. */
+export interface DividedContext extends StepContext {
+  /** {@link loss} in parts. */
+  lossInParts: (batch: Batch) => InParts<LossParts>
 }
 
 /** Numbers by the names of the loss's parts, `total` among them. */
@@ -24,6 +42,59 @@ export function trainStep(context: StepContext, batch: Batch, where: string): Lo
   // The backward frees what it no longer needs, which a scope around it would hold.
   const parts = scope(() => context.loss(batch))
   return learnFrom(context, parts, where)
+}
+
+/**
+ * {@link trainStep} in parts, between which the event loop turns where they are long: the teacher's forward, the
+ * student's with the loss, and the backward with the update. From the backward on nobody else runs: gradients of others
+ * do not mix with those of the step, and weights are never seen half updated.
+ *
+ * @param takeBatch called first, in the step's scope
+ * @throws AlambicError as {@link trainStep}; `ERR_AUTOGRAD` where others changed weights during the step
+ */
+export async function trainInParts(
+  context: DividedContext,
+  takeBatch: () => Batch,
+  where: string,
+  turns: Turns,
+): Promise<LossValues> {
+  const whole = new DividedScope()
+  try {
+    const batch = whole.run(takeBatch)
+    context.optimizer.zeroGrad()
+    const [parts, isAlone] = await computeInParts(context.lossInParts(batch), whole, turns)
+    if (!isAlone) context.optimizer.zeroGrad()
+    return whole.run(() => learnFrom(context, parts, where))
+  } finally {
+    whole.close()
+  }
+}
+
+/** Returns as well whether nobody else ran meanwhile. The backward frees what a scope around it would hold. */
+async function computeInParts<T>(
+  parts: InParts<T>,
+  whole: DividedScope,
+  turns: Turns,
+): Promise<[result: T, isAlone: boolean]> {
+  const inner = new DividedScope()
+  let result: T | undefined
+  let isAlone = true
+  try {
+    for (;;) {
+      const next = inner.run(() => parts.next())
+      if (next.done) {
+        result = next.value
+        break
+      }
+      if (await turns.between()) isAlone = false
+    }
+  } finally {
+    whole.run(() => {
+      inner.close(result)
+    })
+  }
+  if (await turns.between()) isAlone = false
+  return [result, isAlone]
 }
 
 /** Gradients and update of a loss that was computed. */
@@ -58,7 +129,12 @@ export function refuseNonFiniteNorm(
   optimizer: Optimizer,
 ): void {
   if (Number.isFinite(norm)) return
-  throw nonFinite(`the norm of the gradient is ${norm} at ${where}, of a loss that is finite`, values, optimizer, '')
+  throw nonFinite(
+    `the norm of the gradient is ${norm} at ${where}, of a loss that is finite`,
+    values,
+    optimizer,
+    '',
+  )
 }
 
 function nonFinite(what: string, values: LossValues, optimizer: Optimizer, remedy: string): AlambicError {

@@ -1,5 +1,6 @@
 import { AdaptiveAvgPool2d, Conv2d, Linear, ReLU } from '../nn/index.js'
 import { Module } from '../nn/module.js'
+import { boolean, integer, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 
 export interface StudentOptions {
@@ -8,6 +9,10 @@ export interface StudentOptions {
   /** Default: 10. */
   classes?: number
 }
+
+const studentOptions: Kinds<StudentOptions> = { inChannels: integer(1), classes: integer(1) }
+
+const forwardOptions = { returnFeatures: boolean }
 
 /** A student's answer with the features of its three depths. */
 export type FeaturesOutput = [logits: Tensor, features: [Tensor, Tensor, Tensor]]
@@ -29,8 +34,9 @@ export class StudentWithFeatureExtraction extends Module<
   readonly pool = new AdaptiveAvgPool2d(1)
   readonly fc: Linear
 
-  constructor({ inChannels = 3, classes = 10 }: StudentOptions = {}) {
+  constructor(options: StudentOptions = {}) {
     super()
+    const { inChannels = 3, classes = 10 } = readOptions(this.constructor.name, options, studentOptions)
     this.conv1 = new Conv2d(inChannels, 64, 3, { padding: 1 })
     this.fc = new Linear(256, classes)
   }
@@ -38,10 +44,8 @@ export class StudentWithFeatureExtraction extends Module<
   /** `(N, 3, H, W)` → logits `(N, classes)`, with `returnFeatures` also `(N, 64 | 128 | 256, H, W)`. */
   override forward(x: Tensor, options?: { returnFeatures?: false }): Tensor
   override forward(x: Tensor, options: { returnFeatures: true }): FeaturesOutput
-  override forward(
-    x: Tensor,
-    { returnFeatures = false }: { returnFeatures?: boolean } = {},
-  ): Tensor | FeaturesOutput {
+  override forward(x: Tensor, options: { returnFeatures?: boolean } = {}): Tensor | FeaturesOutput {
+    const { returnFeatures = false } = readOptions('forward', options, forwardOptions)
     const feature1 = this.relu1.forward(this.conv1.forward(x))
     const feature2 = this.relu2.forward(this.conv2.forward(feature1))
     const feature3 = this.relu3.forward(this.conv3.forward(feature2))

@@ -6,12 +6,15 @@ import { scope } from '../memory.js'
 import { functional, ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
+import { inMode } from '../nn/modes.js'
+import { anything, integer, module, oneOf, readOptions, type Kinds } from '../options.js'
 import { besideTheRest } from '../trace/side-part.js'
 import { AdaptationLayer } from './adaptation.js'
-import type { Batches } from './batches.js'
+import { checkLoader, checkModel, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
-import { fit, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
+import { fit, fitOptions, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
 import { toInputFunction, type ModelInput } from './model-input.js'
+import type { InParts } from './step.js'
 import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
 
@@ -51,6 +54,15 @@ export interface FeatureDistillationResult extends TrainingResult {
   adaptation: ModuleList<AdaptationLayer>
 }
 
+const featureOptions: Kinds<FeatureDistillationOptions> = {
+  ...fitOptions,
+  featureLayers: anything, // toPairs() looks at them
+  loss: module,
+  adapt: oneOf('teacher', 'student', 'none'),
+  adaptKernelSize: integer(1),
+  teacherInput: anything, // toInputFunction() looks at it
+}
+
 /**
  * Trains `student` to classify and to reproduce the features of `teacher`, which runs in eval mode without gradients.
  * The channels of the adaptation layers are taken from the first batch. The event loop turns after every step.
@@ -66,14 +78,16 @@ export async function trainWithFeatureDistillation(
   valLoader: Batches | null,
   options: FeatureDistillationOptions,
 ): Promise<FeatureDistillationResult> {
+  const who = 'trainWithFeatureDistillation'
   const {
     loss = new FeatureDistillationLoss(),
     adapt = defaultAdaptation(loss),
     adaptKernelSize = 1,
-  } = options
-  if (!['teacher', 'student', 'none'].includes(adapt))
-    throw argumentError('adapt', "'teacher', 'student' or 'none'", adapt)
-  const layers = toPairs(options.featureLayers)
+    epochs,
+    featureLayers,
+  } = readOptions(who, options, featureOptions)
+  checkArguments(who, { teacher, student }, trainLoader, valLoader, epochs)
+  const layers = toPairs(featureLayers)
   const adaptation = new ModuleList<AdaptationLayer>()
 
   const toTeacher = toInputFunction('teacherInput', options.teacherInput)
@@ -105,7 +119,9 @@ export async function trainWithFeatureDistillation(
           return [output, ...Object.values(features)]
         })
         if (adapt !== 'none') {
-          const { studentFeatures, teacherFeatures } = inEvalMode(student, () => noGrad(() => observe(batch)))
+          const { studentFeatures, teacherFeatures } = inMode(student, false, () =>
+            noGrad(() => observe(batch)),
+          )
           const [from, to] =
             adapt === 'teacher' ? [teacherFeatures, studentFeatures] : [studentFeatures, teacherFeatures]
           from.forEach((feature, i) =>
@@ -114,9 +130,10 @@ export async function trainWithFeatureDistillation(
         }
         return [...student.parameters(), ...adaptation.parameters()]
       },
-      loss(batch: Batch): LossParts {
+      *loss(batch: Batch): InParts<LossParts> {
         // Its other tensors need not wait for the backward.
         const taught = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
+        yield
         const { logits, studentFeatures, teacherFeatures } = observe(batch, taught)
         return loss.forward(
           adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
@@ -143,17 +160,30 @@ export interface LogitsDistillationOptions extends FitOptions {
   teacherInput?: ModelInput
 }
 
+const logitsOptions: Kinds<LogitsDistillationOptions> = {
+  ...fitOptions,
+  loss: module,
+  teacherInput: anything,
+}
+
 /** Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features. */
 export async function trainWithLogitsDistillation(
   teacher: Classifier,
   student: Classifier,
   trainLoader: Batches,
   valLoader: Batches | null,
-  { loss = new LogitsDistillationLoss(), teacherInput, ...options }: LogitsDistillationOptions = {},
+  options: LogitsDistillationOptions = {},
 ): Promise<TrainingResult> {
+  const who = 'trainWithLogitsDistillation'
+  const {
+    loss = new LogitsDistillationLoss(),
+    epochs,
+    teacherInput,
+  } = readOptions(who, options, logitsOptions)
+  checkArguments(who, { teacher, student }, trainLoader, valLoader, epochs)
   const toTeacher = toInputFunction('teacherInput', teacherInput)
-  teacher.eval()
   const plan = planOf(student, options)
+  teacher.eval()
   const fastTeacher = new PreparedTeacher(teacher, plan)
   const teach = ({ data }: Batch) =>
     noGrad(() => {
@@ -169,8 +199,9 @@ export async function trainWithLogitsDistillation(
       fastTeacher.prepare(() => [teach(batch)])
       return student.parameters()
     },
-    loss(batch: Batch) {
+    *loss(batch: Batch): InParts<LossParts> {
       const teacherLogits = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
+      yield
       return loss.forward(student.forward(batch.data), teacherLogits, batch.labels)
     },
   }
@@ -186,14 +217,32 @@ export async function trainClassifier(
   valLoader: Batches | null,
   options: FitOptions = {},
 ): Promise<TrainingResult> {
+  const { epochs } = readOptions('trainClassifier', options, fitOptions)
+  checkArguments('trainClassifier', { model }, trainLoader, valLoader, epochs)
   const method = {
     student: model,
     key: 'labels',
     modules: { trained: [model], used: [] },
     prepare: () => model.parameters(),
-    loss: ({ data, labels }: Batch) => ({ total: functional.crossEntropy(model.forward(data), labels) }),
+    // eslint-disable-next-line require-yield -- one part
+    *loss({ data, labels }: Batch): InParts<LossParts> {
+      return { total: functional.crossEntropy(model.forward(data), labels) }
+    },
   }
   return fit(method, trainLoader, valLoader, options)
+}
+
+/** What is wrong with the arguments is said before anything is changed. */
+function checkArguments(
+  who: string,
+  models: Record<string, unknown>,
+  trainLoader: unknown,
+  valLoader: unknown,
+  epochs?: number,
+): void {
+  for (const [name, model] of Object.entries(models)) checkModel(`${who}: ${name}`, model)
+  checkLoader(`${who}: trainLoader`, trainLoader, { epochs })
+  if (valLoader !== null && valLoader !== undefined) checkLoader(`${who}: valLoader`, valLoader, { epochs })
 }
 
 function defaultAdaptation(loss: FeatureCriterion): 'teacher' | 'none' {
@@ -203,9 +252,11 @@ function defaultAdaptation(loss: FeatureCriterion): 'teacher' | 'none' {
 function toPairs(layers: readonly FeatureLayer[] | undefined): { student: string; teacher: string }[] {
   if (!Array.isArray(layers) || layers.length === 0)
     throw argumentError('featureLayers', 'at least one layer path, or { student, teacher }', layers)
-  return (layers as FeatureLayer[]).map(layer =>
-    typeof layer === 'string' ? { student: layer, teacher: layer } : layer,
-  )
+  return (layers as FeatureLayer[]).map(layer => {
+    if (typeof layer === 'string') return { student: layer, teacher: layer }
+    if (typeof layer?.student === 'string' && typeof layer.teacher === 'string') return layer
+    throw argumentError('featureLayers', 'layer paths, or { student, teacher } with one each', layers)
+  })
 }
 
 /** Hooks both models while `body` runs; the teacher in eval mode. */
@@ -232,16 +283,6 @@ async function withProbes<T>(
     }
   } finally {
     teacherProbe.detach()
-  }
-}
-
-/** Looks at features without touching the running statistics of batch norms. */
-function inEvalMode<T>(model: Classifier, body: () => T): T {
-  model.eval()
-  try {
-    return body()
-  } finally {
-    model.train()
   }
 }
 

@@ -1,10 +1,10 @@
 import { AlambicError, argumentError, show } from '../errors.js'
-import { nearest } from '../names.js'
 import type { StateDict } from '../nn/module.js'
+import { readOptions, text, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import { requireDType } from './dtypes.js'
 import { readDocument, type FileDocument } from './document.js'
-import { TensorMaker, type MaterializeOptions } from './materialize.js'
+import { materializeOptions, TensorMaker, type MaterializeOptions } from './materialize.js'
 import { dtypeNamed } from './pickle/torch.js'
 import { kindOf, Reference, unsafePickle } from './pickle/unpickler.js'
 import { Bytes, Complex128, Dict, PySet, Tuple, Unknown, type Value } from './pickle/values.js'
@@ -27,6 +27,8 @@ export interface LoadCheckpointOptions extends MaterializeOptions {
   entry?: string
 }
 
+const loadOptions: Kinds<LoadOptions & LoadCheckpointOptions> = { ...materializeOptions, entry: text }
+
 /**
  * The tensors of a file by their dotted keys: safetensors (also in several files, by their `*.index.json`), or what
  * `torch.save` wrote, new or old. The format is recognised by content. Dicts in dicts are flattened with dots; what is
@@ -44,7 +46,7 @@ export interface LoadCheckpointOptions extends MaterializeOptions {
  *   are no tensors, or no such entry
  */
 export async function loadStateDict(file: FileOrBytes, options: LoadOptions = {}): Promise<StateDict> {
-  const { entry, ...rest } = checkOptions('loadStateDict', options, ['entry', 'device', 'dtype', 'mmap'])
+  const { entry, ...rest } = readOptions('loadStateDict', options, loadOptions)
   return withDocument(file, rest, async ({ value }, maker, name) => {
     const records = stateDictRecords(value, entry, name)
     const tensors: [string, Tensor][] = []
@@ -66,12 +68,7 @@ export async function loadCheckpoint<T = unknown>(
   file: FileOrBytes,
   options: LoadCheckpointOptions = {},
 ): Promise<T> {
-  const { entry = '', ...rest } = checkOptions('loadCheckpoint', options, [
-    'entry',
-    'device',
-    'dtype',
-    'mmap',
-  ])
+  const { entry = '', ...rest } = readOptions('loadCheckpoint', options, loadOptions)
   return withDocument(file, rest, async ({ value }, maker, name) => {
     const converter = new Converter(maker, name, value)
     return [(await converter.convert(findEntry(value, entry, name), entry, 0)) as T, converter.tensors]
@@ -102,14 +99,6 @@ async function withDocument<T>(
     maker.finish(new Set(kept))
     for (const source of sources) await source.close()
   }
-}
-
-function checkOptions<T extends object>(name: string, options: T, known: string[]): T {
-  const unknown = Object.keys(options).find(key => !known.includes(key))
-  if (unknown === undefined) return options
-  const near = nearest(unknown, known, 1)[0]
-  const offer = near === undefined ? `one of ${known.join(', ')}` : `did you mean ${near}?`
-  throw new AlambicError('ERR_ARGUMENT', `${name}: no option ${show(unknown)}; ${offer}`)
 }
 
 // ---- Finding the state dict ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 import { AlambicError } from '../errors.js'
 import type { Handle, NativeMappedFile } from '../native/contract.js'
 import { native } from '../native/loader.js'
+import { boolean, device, dtype, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import type { Device, DType } from '../types.js'
@@ -16,6 +17,8 @@ export interface MaterializeOptions {
   /** Map files into memory, so that their pages are read when first used, instead of reading them. Default: true. */
   mmap?: boolean
 }
+
+export const materializeOptions: Kinds<MaterializeOptions> = { device, dtype, mmap: boolean }
 
 /** Makes tensors of records; what shares a storage in the file shares it in memory. */
 export class TensorMaker {

@@ -3,6 +3,7 @@ import type { FileHandle } from 'node:fs/promises'
 import { AlambicError, argumentError, show } from '../errors.js'
 import { native } from '../native/loader.js'
 import type { StateDict } from '../nn/module.js'
+import { anything, readOptions, type Kinds } from '../options.js'
 import { isMap, isPlainObject, isUint8Array } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { DType } from '../types.js'
@@ -17,10 +18,14 @@ export interface SaveOptions {
   metadata?: Record<string, string>
 }
 
+/** What metadata may hold is checked where it is written. */
+const saveOptions: Kinds<SaveOptions> = { metadata: anything }
+
 /**
  * Writes tensors under their keys: `.safetensors`, or `.pt` and `.pth`, which Python reads with
  * `torch.load(weights_only=True)`. The file is there as a whole or not at all; one that was there before stays until
- * then. The tensors must not be changed or released before the promise resolves.
+ * then. The tensors are copied when this is called: training may go on, and they may be released, while the file is
+ * written. Until then the copies take as much memory as the file.
  *
  * Tensors that share memory share it in a `.pt` file, with their strides. Safetensors holds each on its own, in row-major
  * order. Neither says which recorded gradients, or on which device they were.
@@ -29,12 +34,8 @@ export interface SaveOptions {
  * @throws AlambicError `ERR_ARGUMENT` for another ending or values that are not tensors, `ERR_DTYPE` for what the format
  *   cannot hold, `ERR_FILE_NOT_FOUND` when the file cannot be written
  */
-export async function saveStateDict(
-  dict: StateDict,
-  path: string,
-  { metadata, ...others }: SaveOptions = {},
-): Promise<void> {
-  refuseOptions(others)
+export async function saveStateDict(dict: StateDict, path: string, options: SaveOptions = {}): Promise<void> {
+  const { metadata } = readOptions('saveStateDict', options, saveOptions)
   const ending = endingOf('saveStateDict', path, ['.safetensors', '.pt', '.pth'])
   const tensors = checkStateDict(dict)
   if (ending === '.safetensors') {
@@ -66,11 +67,6 @@ export async function saveStateDict(
 export async function saveCheckpoint(value: unknown, path: string): Promise<void> {
   endingOf('saveCheckpoint', path, ['.pt', '.pth'])
   await saveTorch(path, writer => writer.value(value, '', 0))
-}
-
-function refuseOptions(options: object): void {
-  const unknown = Object.keys(options)[0]
-  if (unknown !== undefined) throw argumentError('saveStateDict', 'the option metadata', unknown)
 }
 
 function endingOf(name: string, path: string, known: string[]): string {
@@ -108,14 +104,14 @@ async function saveSafetensors(
     ([a, x], [b, y]) => itemSize(y.dtype) - itemSize(x.dtype) || (a < b ? -1 : a > b ? 1 : 0),
   )
   const header = safetensorsHeader(ordered, metadata)
+  const chunks = ordered.flatMap(([, tensor]) => Array.from(elementBytes(tensor)))
   await writeAtomically(path, async file => {
     await writeAll(file, header, 0)
     let position = header.length
-    for (const [, tensor] of ordered)
-      for (const chunk of elementBytes(tensor)) {
-        await writeAll(file, chunk, position)
-        position += chunk.length
-      }
+    for (const chunk of usedUp(chunks)) {
+      await writeAll(file, chunk, position)
+      position += chunk.length
+    }
   })
 }
 
@@ -181,8 +177,13 @@ async function saveTorch(path: string, write: (writer: TorchWriter) => void): Pr
   }
   const pickle = writer.pickler.finish()
   const folder = basename(path, extname(path)) || 'archive'
+  const storages = Array.from(writer.storages.values(), ({ key, bytes, tensor }) => ({
+    key,
+    bytes,
+    chunks: Array.from(storageBytes(tensor)),
+  }))
   await writeAtomically(path, async file => {
-    await writeTorchArchive(file, folder, pickle, writer.storages.values())
+    await writeTorchArchive(file, folder, pickle, storages)
   })
 }
 
@@ -190,16 +191,31 @@ async function writeTorchArchive(
   file: FileHandle,
   folder: string,
   pickle: Buffer,
-  storages: Iterable<SavedStorage>,
+  storages: readonly CopiedStorage[],
 ): Promise<void> {
   const zip = new ZipWriter(file)
   const addSmall = (name: string, bytes: Buffer) => zip.add(`${folder}/${name}`, bytes.length, [bytes])
   await addSmall('data.pkl', pickle)
   await addSmall('byteorder', Buffer.from('little'))
-  for (const { key, bytes, tensor } of storages)
-    await zip.add(`${folder}/data/${key}`, bytes, storageBytes(tensor))
+  for (const { key, bytes, chunks } of storages) await zip.add(`${folder}/data/${key}`, bytes, usedUp(chunks))
   await addSmall('version', Buffer.from(FORMAT_VERSION))
   await zip.finish()
+}
+
+/** As it was when the file was asked for. */
+interface CopiedStorage {
+  key: string
+  bytes: number
+  chunks: Buffer[]
+}
+
+/** One after the other; those that are written need no memory any more. */
+function* usedUp(chunks: Buffer[]): Generator<Buffer> {
+  for (let i = 0; i < chunks.length; i++) {
+    const chunk = chunks[i]!
+    chunks[i] = Buffer.alloc(0)
+    yield chunk
+  }
 }
 
 interface SavedStorage {

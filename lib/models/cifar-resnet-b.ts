@@ -1,6 +1,7 @@
 import { AlambicError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
+import { integer, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { conv3x3, normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, residualStage } from './residual-blocks.js'
@@ -12,6 +13,16 @@ export interface CifarResNetBOptions {
   inChannels?: number
   /** Channels of the stem and of the three stages. Default: [16, 16, 32, 64]. */
   widths?: readonly [stem: number, first: number, second: number, third: number]
+}
+
+const namedWidthOptions: Kinds<NamedWidthOptions> = { classes: integer(1), inChannels: integer(1) }
+
+const resnetOptions: Kinds<CifarResNetBOptions> = {
+  ...namedWidthOptions,
+  widths: {
+    expected: 'four integers of at least 1',
+    fits: value => Array.isArray(value) && value.length === 4 && value.every(each => integer(1).fits(each)),
+  },
 }
 
 /**
@@ -34,11 +45,13 @@ export class CifarResNetB extends Module<[Tensor], Tensor> {
    * @param depth number of layers with weights, 6n + 2: 8, 14, 20, 32, 44, 56, 110 …
    * @throws AlambicError `ERR_ARGUMENT` for another depth
    */
-  constructor(
-    depth: number,
-    { classes = 10, inChannels = 3, widths = [16, 16, 32, 64] }: CifarResNetBOptions = {},
-  ) {
+  constructor(depth: number, options: CifarResNetBOptions = {}) {
     super()
+    const {
+      classes = 10,
+      inChannels = 3,
+      widths = [16, 16, 32, 64],
+    } = readOptions('CifarResNetB', options, resnetOptions)
     const blocks = (depth - 2) / 6
     if (!Number.isInteger(blocks) || blocks < 1)
       throw new AlambicError(
@@ -74,27 +87,36 @@ export type NamedWidthOptions = Omit<CifarResNetBOptions, 'widths'>
 
 const timesFour = [32, 64, 128, 256] as const
 
+function named(
+  name: string,
+  depth: number,
+  options: NamedWidthOptions | undefined,
+  widths?: CifarResNetBOptions['widths'],
+): CifarResNetB {
+  return new CifarResNetB(depth, { ...readOptions(name, options, namedWidthOptions), widths })
+}
+
 /** {@link CifarResNetB} with 8 layers of four times the width: 1.2 million parameters for 10 classes. */
 export function resnet8x4(options?: NamedWidthOptions): CifarResNetB {
-  return new CifarResNetB(8, { ...options, widths: timesFour })
+  return named('resnet8x4', 8, options, timesFour)
 }
 
 /** {@link CifarResNetB} with 32 layers of four times the width: 7.4 million parameters. */
 export function resnet32x4(options?: NamedWidthOptions): CifarResNetB {
-  return new CifarResNetB(32, { ...options, widths: timesFour })
+  return named('resnet32x4', 32, options, timesFour)
 }
 
 /** {@link CifarResNetB} with 20 layers: 0.28 million parameters. RepDistiller's `resnet20`. */
 export function resnet20B(options?: NamedWidthOptions): CifarResNetB {
-  return new CifarResNetB(20, options)
+  return named('resnet20B', 20, options)
 }
 
 /** {@link CifarResNetB} with 56 layers: 0.86 million parameters. RepDistiller's `resnet56`. */
 export function resnet56B(options?: NamedWidthOptions): CifarResNetB {
-  return new CifarResNetB(56, options)
+  return named('resnet56B', 56, options)
 }
 
 /** {@link CifarResNetB} with 110 layers: 1.7 million parameters. RepDistiller's `resnet110`. */
 export function resnet110B(options?: NamedWidthOptions): CifarResNetB {
-  return new CifarResNetB(110, options)
+  return named('resnet110B', 110, options)
 }

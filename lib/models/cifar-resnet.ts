@@ -5,6 +5,7 @@ import { Sequential } from '../nn/containers.js'
 import * as init from '../nn/init.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
+import { integer, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import { globalAverage, normalized } from './parts.js'
@@ -16,6 +17,12 @@ export interface CifarResNetOptions {
   inChannels?: number
   /** Channels of the first stage; the second has twice, the third four times as many. Default: 16. */
   width?: number
+}
+
+const resnetOptions: Kinds<CifarResNetOptions> = {
+  classes: integer(1),
+  inChannels: integer(1),
+  width: integer(1),
 }
 
 /** Two 3×3 convolutions, each with batch norm, around a shortcut without parameters. */
@@ -72,8 +79,9 @@ export class CifarResNet extends Module<[Tensor], Tensor> {
    * @param depth number of layers with weights, 6n + 2: 20, 32, 44, 56, 110 …
    * @throws AlambicError `ERR_ARGUMENT` for another depth
    */
-  constructor(depth: number, { classes = 10, inChannels = 3, width = 16 }: CifarResNetOptions = {}) {
+  constructor(depth: number, options: CifarResNetOptions = {}) {
     super()
+    const { classes = 10, inChannels = 3, width = 16 } = readOptions('CifarResNet', options, resnetOptions)
     const blocks = (depth - 2) / 6
     if (!Number.isInteger(blocks) || blocks < 1)
       throw new AlambicError(

@@ -5,6 +5,7 @@ import { Conv2d } from '../nn/conv.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import { BatchNorm2d } from '../nn/normalization.js'
+import { anything, integer, listOf, oneOf, readOptions, type Kinds } from '../options.js'
 import { MaxPool2d } from '../nn/pooling.js'
 import type { Tensor } from '../tensor.js'
 
@@ -21,6 +22,14 @@ export interface ConvNetOptions {
   inChannels?: number
 }
 
+const convNetOptions: Kinds<ConvNetOptions> = {
+  widths: listOf(integer(1), 'integers of at least 1'),
+  depth: anything,
+  downsample: oneOf('stride', 'pool'),
+  classes: integer(1),
+  inChannels: integer(1),
+}
+
 /**
  * A plain network of 3×3 convolutions with batch norm and ReLU: (N, inChannels, H, W) → logits (N, classes). Its
  * stages `stage1`, `stage2` … are feature points; each but the first halves height and width. The last stage's features
@@ -34,14 +43,15 @@ export class ConvNet extends Module<[Tensor], Tensor> {
   declare readonly classifier: Linear // a field of its own would come before the stages
 
   /** @throws AlambicError `ERR_ARGUMENT` without a stage, or for a depth below 1 */
-  constructor({
-    widths = [16, 32, 64],
-    depth = 1,
-    downsample = 'stride',
-    classes = 10,
-    inChannels = 3,
-  }: ConvNetOptions = {}) {
+  constructor(options: ConvNetOptions = {}) {
     super()
+    const {
+      widths = [16, 32, 64],
+      depth = 1,
+      downsample = 'stride',
+      classes = 10,
+      inChannels = 3,
+    } = readOptions('ConvNet', options, convNetOptions)
     const lastWidth = widths.at(-1)
     if (lastWidth === undefined || !(Number.isInteger(depth) && depth >= 1))
       throw new AlambicError(

@@ -1,5 +1,6 @@
 import { BatchNorm2d, Conv2d, Dropout, init, Linear, ReLU6, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
+import { between, integer, positive, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { conv1x1, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
 
@@ -12,6 +13,13 @@ export interface MobileNetV2Options {
   widthMult?: number
   /** Probability of dropout before the classifier. Default: 0.2. */
   dropout?: number
+}
+
+const mobilenetOptions: Kinds<MobileNetV2Options> = {
+  classes: integer(1),
+  inChannels: integer(1),
+  widthMult: positive,
+  dropout: between(0, 1),
 }
 
 /** A convolution with batch norm and ReLU6, under `0`, `1` and `2`. */
@@ -78,8 +86,14 @@ export class MobileNetV2 extends Module<[Tensor], Tensor> {
   readonly features: Sequential
   readonly classifier: Sequential
 
-  constructor({ classes = 1000, inChannels = 3, widthMult = 1, dropout = 0.2 }: MobileNetV2Options = {}) {
+  constructor(options: MobileNetV2Options = {}) {
     super()
+    const {
+      classes = 1000,
+      inChannels = 3,
+      widthMult = 1,
+      dropout = 0.2,
+    } = readOptions('MobileNetV2', options, mobilenetOptions)
     let channels = toMultipleOf8(32 * widthMult)
     const layers: Module[] = [new ConvNormActivation(inChannels, channels, 3, 2)]
     for (const [expansion, width, blocks, stride] of settings) {

@@ -1,6 +1,7 @@
 import { argumentError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
+import { integer, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, Bottleneck, residualStage, type BlockClass } from './residual-blocks.js'
@@ -11,6 +12,8 @@ export interface ResNetOptions {
   /** Default: 3. */
   inChannels?: number
 }
+
+const resnetOptions: Kinds<ResNetOptions> = { classes: integer(1), inChannels: integer(1) }
 
 const architectures = {
   18: { Block: BasicBlock, blocks: [2, 2, 2, 2] },
@@ -37,8 +40,9 @@ export class ResNet extends Module<[Tensor], Tensor> {
   readonly fc: Linear
 
   /** @throws AlambicError `ERR_ARGUMENT` for another depth */
-  constructor(depth: 18 | 34 | 50, { classes = 1000, inChannels = 3 }: ResNetOptions = {}) {
+  constructor(depth: 18 | 34 | 50, options: ResNetOptions = {}) {
     super()
+    const { classes = 1000, inChannels = 3 } = readOptions('ResNet', options, resnetOptions)
     if (!Object.hasOwn(architectures, depth)) throw argumentError('ResNet: depth', '18, 34 or 50', depth)
     const { Block, blocks } = architectures[depth]
     this.conv1 = new Conv2d(inChannels, 64, 7, { stride: 2, padding: 3, bias: false })

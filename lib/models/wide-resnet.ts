@@ -1,6 +1,7 @@
 import { AlambicError } from '../errors.js'
 import { BatchNorm2d, Conv2d, functional, init, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
+import { between, integer, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { conv1x1, conv3x3, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
 
@@ -11,6 +12,12 @@ export interface WideResNetOptions {
   inChannels?: number
   /** Probability of dropout between the two convolutions of a block. Default: 0. */
   dropout?: number
+}
+
+const wideResNetOptions: Kinds<WideResNetOptions> = {
+  classes: integer(1),
+  inChannels: integer(1),
+  dropout: between(0, 1),
 }
 
 /** Batch norm and ReLU come before each convolution; the sum leaves the block as it is. */
@@ -86,12 +93,13 @@ export class WideResNet extends Module<[Tensor], Tensor> {
    * @param widenFactor factor of the stages' channels
    * @throws AlambicError `ERR_ARGUMENT` for another depth
    */
-  constructor(
-    depth: number,
-    widenFactor: number,
-    { classes = 10, inChannels = 3, dropout = 0 }: WideResNetOptions = {},
-  ) {
+  constructor(depth: number, widenFactor: number, options: WideResNetOptions = {}) {
     super()
+    const {
+      classes = 10,
+      inChannels = 3,
+      dropout = 0,
+    } = readOptions('WideResNet', options, wideResNetOptions)
     const blocks = (depth - 4) / 6
     if (!Number.isInteger(blocks) || blocks < 1)
       throw new AlambicError(

@@ -1,6 +1,6 @@
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
-import { refuseUnknownOptions } from './layer.js'
+import { boolean, number, oneOf, readOptions, type Kinds } from '../options.js'
 import { Module } from './module.js'
 
 export interface InplaceOption {
@@ -8,13 +8,15 @@ export interface InplaceOption {
   inplace?: boolean
 }
 
+const inplaceOption: Kinds<InplaceOption> = { inplace: boolean }
+
 /** An activation that can write into its input. Any shape. */
 abstract class InplaceActivation extends Module<[Tensor], Tensor> {
   readonly inplace: boolean
 
-  constructor({ inplace = false, ...unknown }: InplaceOption = {}) {
+  constructor(options: InplaceOption = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['inplace'])
+    const { inplace = false } = readOptions(this.constructor.name, options, inplaceOption)
     this.inplace = inplace
   }
 
@@ -58,19 +60,23 @@ export class Hardsigmoid extends InplaceActivation {
   }
 }
 
+type LeakyOptions = InplaceOption & { negativeSlope?: number }
+
+const leakyOptions: Kinds<LeakyOptions> = { ...inplaceOption, negativeSlope: number }
+
 /** x where positive, `negativeSlope · x` elsewhere. As `torch.nn.LeakyReLU`. */
 export class LeakyReLU extends Module<[Tensor], Tensor> {
   readonly negativeSlope: number
   readonly inplace: boolean
 
   /** @param options `negativeSlope`: default 0.01 */
-  constructor({
-    negativeSlope = 0.01,
-    inplace = false,
-    ...unknown
-  }: InplaceOption & { negativeSlope?: number } = {}) {
+  constructor(options: LeakyOptions = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['negativeSlope', 'inplace'])
+    const { negativeSlope = 0.01, inplace = false } = readOptions(
+      this.constructor.name,
+      options,
+      leakyOptions,
+    )
     this.negativeSlope = negativeSlope
     this.inplace = inplace
   }
@@ -85,14 +91,20 @@ export class LeakyReLU extends Module<[Tensor], Tensor> {
   }
 }
 
+interface GeluOptions {
+  approximate?: 'none' | 'tanh'
+}
+
+const geluOptions: Kinds<GeluOptions> = { approximate: oneOf('none', 'tanh') }
+
 /** x · Φ(x), with Φ the normal distribution function. As `torch.nn.GELU`. */
 export class GELU extends Module<[Tensor], Tensor> {
   readonly approximate: 'none' | 'tanh'
 
   /** @param options `approximate: 'tanh'` for the faster approximation of Φ; default: `'none'` */
-  constructor({ approximate = 'none', ...unknown }: { approximate?: 'none' | 'tanh' } = {}) {
+  constructor(options: GeluOptions = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['approximate'])
+    const { approximate = 'none' } = readOptions(this.constructor.name, options, geluOptions)
     this.approximate = approximate
   }
 

@@ -1,4 +1,5 @@
 import { native } from '../native/loader.js'
+import { anything, boolean, integer, readOptions, size, type Kinds } from '../options.js'
 import type { NativeLayers } from '../native/contract.js'
 import { Tensor } from '../tensor.js'
 import * as init from './init.js'
@@ -6,7 +7,7 @@ import {
   emptyParameter,
   inputHandle,
   perDimension,
-  refuseUnknownOptions,
+  placement,
   tuple,
   type Placement,
   type Size,
@@ -43,7 +44,22 @@ export interface ConvTransposeOptions extends Omit<ConvOptions, 'padding' | 'pad
 
 type AllOptions = ConvOptions & Pick<ConvTransposeOptions, 'outputPadding'>
 
-const known = ['stride', 'padding', 'dilation', 'groups', 'bias', 'paddingMode', 'device', 'dtype']
+const convOptions: Kinds<ConvOptions> = {
+  stride: size,
+  padding: anything, // these two the native layer knows
+  dilation: size,
+  groups: integer(),
+  bias: boolean,
+  paddingMode: anything,
+  ...placement,
+}
+
+const { paddingMode: _, ...transposable } = convOptions
+const convTransposeOptions: Kinds<ConvTransposeOptions> = {
+  ...transposable,
+  padding: size,
+  outputPadding: size,
+}
 
 /** What all convolutions share. */
 export abstract class Convolution extends Module<[Tensor], Tensor> {
@@ -69,7 +85,10 @@ export abstract class Convolution extends Module<[Tensor], Tensor> {
     inChannels: number,
     outChannels: number,
     kernelSize: Size,
-    {
+    options: AllOptions,
+  ) {
+    super()
+    const {
       stride = 1,
       padding = 0,
       dilation = 1,
@@ -79,11 +98,11 @@ export abstract class Convolution extends Module<[Tensor], Tensor> {
       outputPadding = 0,
       device,
       dtype,
-      ...unknown
-    }: AllOptions,
-  ) {
-    super()
-    refuseUnknownOptions(this, unknown, transposed ? [...known, 'outputPadding'] : known)
+    }: AllOptions = readOptions<object>(
+      this.constructor.name,
+      options,
+      transposed ? convTransposeOptions : convOptions,
+    )
     this.inChannels = inChannels
     this.outChannels = outChannels
     this.kernelSize = perDimension(kernelSize, spatialDims)

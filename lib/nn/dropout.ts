@@ -1,7 +1,8 @@
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
+import { boolean, readOptions, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
-import { inputHandle, refuseUnknownOptions } from './layer.js'
+import { inputHandle } from './layer.js'
 import { Module } from './module.js'
 
 export interface DropoutOptions {
@@ -9,14 +10,16 @@ export interface DropoutOptions {
   inplace?: boolean
 }
 
+const dropoutOptions: Kinds<DropoutOptions> = { inplace: boolean }
+
 abstract class DropoutLayer extends Module<[Tensor], Tensor> {
   readonly p: number
   readonly inplace: boolean
   readonly #layer: InstanceType<NativeLayers['Dropout']>
 
-  protected constructor(wholeChannels: boolean, p: number, { inplace = false, ...unknown }: DropoutOptions) {
+  protected constructor(wholeChannels: boolean, p: number, options: DropoutOptions) {
     super()
-    refuseUnknownOptions(this, unknown, ['inplace'])
+    const { inplace = false } = readOptions(this.constructor.name, options, dropoutOptions)
     this.p = p
     this.inplace = inplace
     this.#layer = new native.Dropout({ name: this.constructor.name, p, wholeChannels, inplace })

@@ -2,9 +2,10 @@ import { noGrad } from '../autograd.js'
 import { scope } from '../memory.js'
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
+import { boolean, integer, number, orNull, readOptions, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import * as init from './init.js'
-import { emptyParameter, inputHandle, refuseUnknownOptions, type Placement } from './layer.js'
+import { emptyParameter, inputHandle, placement, type Placement } from './layer.js'
 import { Module } from './module.js'
 import type { Parameter } from './parameter.js'
 
@@ -19,6 +20,15 @@ export interface EmbeddingOptions extends Placement {
   scaleGradByFreq?: boolean
   /** Make the weight's gradient a sparse tensor. Default: false. */
   sparse?: boolean
+}
+
+const embeddingOptions: Kinds<EmbeddingOptions> = {
+  paddingIdx: orNull(integer()),
+  maxNorm: orNull(number),
+  normType: number,
+  scaleGradByFreq: boolean,
+  sparse: boolean,
+  ...placement,
 }
 
 /**
@@ -40,7 +50,10 @@ export class Embedding extends Module<[Tensor], Tensor> {
   constructor(
     readonly numEmbeddings: number,
     readonly embeddingDim: number,
-    {
+    options: EmbeddingOptions = {},
+  ) {
+    super()
+    const {
       paddingIdx = null,
       maxNorm = null,
       normType = 2,
@@ -48,12 +61,7 @@ export class Embedding extends Module<[Tensor], Tensor> {
       sparse = false,
       device,
       dtype,
-      ...unknown
-    }: EmbeddingOptions = {},
-  ) {
-    super()
-    const known = ['paddingIdx', 'maxNorm', 'normType', 'scaleGradByFreq', 'sparse', 'device', 'dtype']
-    refuseUnknownOptions(this, unknown, known)
+    } = readOptions(this.constructor.name, options, embeddingOptions)
     this.paddingIdx = paddingIdx !== null && paddingIdx < 0 ? paddingIdx + numEmbeddings : paddingIdx
     this.maxNorm = maxNorm
     this.normType = normType

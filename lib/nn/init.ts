@@ -5,6 +5,7 @@
 import { noGrad } from '../autograd.js'
 import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory.js'
+import { generator, number, oneOf, readOptions, type Kinds } from '../options.js'
 import type { Generator } from '../random.js'
 import { tensor as makeTensor, type Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
@@ -67,6 +68,32 @@ export function calculateGain(nonlinearity: Nonlinearity, negativeSlope = 0.01):
   return gains[nonlinearity]
 }
 
+interface UniformOptions extends InitOptions {
+  a?: number
+  b?: number
+}
+
+interface NormalOptions extends InitOptions {
+  mean?: number
+  std?: number
+}
+
+interface GainOptions extends InitOptions {
+  gain?: number
+}
+
+const initOptions: Kinds<InitOptions> = { generator }
+const uniformOptions: Kinds<UniformOptions> = { a: number, b: number, ...initOptions }
+const normalOptions: Kinds<NormalOptions> = { mean: number, std: number, ...initOptions }
+const truncatedOptions: Kinds<UniformOptions & NormalOptions> = { ...uniformOptions, ...normalOptions }
+const gainOptions: Kinds<GainOptions> = { gain: number, ...initOptions }
+const kaimingOptions: Kinds<KaimingOptions> = {
+  a: number,
+  mode: oneOf('fanIn', 'fanOut'),
+  nonlinearity: oneOf(...Object.keys(gains), 'leakyRelu'),
+  ...initOptions,
+}
+
 /** Inputs that a unit sees, and outputs that an input reaches: `(out, in, …kernel)`. */
 function fans(what: string, tensor: Tensor): Record<FanMode, number> {
   const [outputs, inputs, ...kernel] = tensor.shape
@@ -80,18 +107,14 @@ function fans(what: string, tensor: Tensor): Record<FanMode, number> {
 }
 
 /** Uniform in [a, b). Default: [0, 1). */
-export function uniform_<T extends Tensor>(
-  tensor: T,
-  { a = 0, b = 1, generator }: InitOptions & { a?: number; b?: number } = {},
-): T {
+export function uniform_<T extends Tensor>(tensor: T, options: UniformOptions = {}): T {
+  const { a = 0, b = 1, generator } = readOptions('uniform_', options, uniformOptions)
   return noGrad(() => torch.uniform_(tensor, { from: a, to: b, generator }) as T)
 }
 
 /** Normal with the given mean (default: 0) and standard deviation (default: 1). */
-export function normal_<T extends Tensor>(
-  tensor: T,
-  { mean = 0, std = 1, generator }: InitOptions & { mean?: number; std?: number } = {},
-): T {
+export function normal_<T extends Tensor>(tensor: T, options: NormalOptions = {}): T {
+  const { mean = 0, std = 1, generator } = readOptions('normal_', options, normalOptions)
   return noGrad(() => torch.normal_(tensor, { mean, std, generator }) as T)
 }
 
@@ -116,19 +139,15 @@ export function ones_<T extends Tensor>(tensor: T): T {
  *
  * @throws AlambicError `ERR_SHAPE_MISMATCH` for fewer than 2 dimensions
  */
-export function xavierUniform_<T extends Tensor>(
-  tensor: T,
-  { gain = 1, generator }: InitOptions & { gain?: number } = {},
-): T {
+export function xavierUniform_<T extends Tensor>(tensor: T, options: GainOptions = {}): T {
+  const { gain = 1, generator } = readOptions('xavierUniform_', options, gainOptions)
   const bound = Math.sqrt(3) * xavierStd('xavierUniform_', tensor, gain)
   return uniform_(tensor, { a: -bound, b: bound, generator })
 }
 
 /** Normal with standard deviation gain · √(2 / (fanIn + fanOut)); see {@link xavierUniform_}. */
-export function xavierNormal_<T extends Tensor>(
-  tensor: T,
-  { gain = 1, generator }: InitOptions & { gain?: number } = {},
-): T {
+export function xavierNormal_<T extends Tensor>(tensor: T, options: GainOptions = {}): T {
+  const { gain = 1, generator } = readOptions('xavierNormal_', options, gainOptions)
   return normal_(tensor, { std: xavierStd('xavierNormal_', tensor, gain), generator })
 }
 
@@ -155,12 +174,8 @@ export function kaimingNormal_<T extends Tensor>(tensor: T, options: KaimingOpti
   })
 }
 
-function kaimingStd(
-  what: string,
-  tensor: Tensor,
-  { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' }: KaimingOptions,
-): number {
-  if (mode !== 'fanIn' && mode !== 'fanOut') throw argumentError(`${what}: mode`, "'fanIn' or 'fanOut'", mode)
+function kaimingStd(what: string, tensor: Tensor, options: KaimingOptions): number {
+  const { a = 0, mode = 'fanIn', nonlinearity = 'leakyRelu' } = readOptions(what, options, kaimingOptions)
   return calculateGain(nonlinearity, a) / Math.sqrt(fans(what, tensor)[mode])
 }
 
@@ -168,16 +183,14 @@ function kaimingStd(
  * Normal, with values outside of [a, b] drawn again. Defaults: mean 0, std 1, [−2, 2]. Bounds are values, not multiples
  * of `std`.
  */
-export function truncNormal_<T extends Tensor>(
-  tensor: T,
-  {
+export function truncNormal_<T extends Tensor>(tensor: T, options: UniformOptions & NormalOptions = {}): T {
+  const {
     mean = 0,
     std = 1,
     a = -2,
     b = 2,
     generator,
-  }: InitOptions & { mean?: number; std?: number; a?: number; b?: number } = {},
-): T {
+  } = readOptions('truncNormal_', options, truncatedOptions)
   if (!(std > 0) || !(a < b)) throw argumentError('truncNormal_', 'std above 0 and a below b', { std, a, b })
   const fill =
     normalCdf((b - mean) / std) - normalCdf((a - mean) / std) > likelyInside ? rejectOutliers : rejectUniform
@@ -236,10 +249,8 @@ function normalCdf(x: number): number {
  *
  * @throws AlambicError `ERR_SHAPE_MISMATCH` for fewer than 2 dimensions
  */
-export function orthogonal_<T extends Tensor>(
-  tensor: T,
-  { gain = 1, generator }: InitOptions & { gain?: number } = {},
-): T {
+export function orthogonal_<T extends Tensor>(tensor: T, options: GainOptions = {}): T {
+  const { gain = 1, generator } = readOptions('orthogonal_', options, gainOptions)
   fans('orthogonal_', tensor)
   if (tensor.numel() === 0) return tensor
   return noGrad(() =>

@@ -1,8 +1,8 @@
 /** What the layers share: sizes per dimension, options, and how they are printed. */
-import { AlambicError, argumentError } from '../errors.js'
+import { argumentError } from '../errors.js'
 import { empty } from '../factories.js'
-import { nearest } from '../names.js'
 import type { Handle } from '../native/contract.js'
+import { device, dtype, orNull, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import type { TensorOptions } from '../types.js'
 import type { Module } from './module.js'
@@ -19,17 +19,8 @@ export function perDimension(size: Size, dims: number): number[] {
   return typeof size === 'number' ? new Array<number>(dims).fill(size) : Array.from(size)
 }
 
-/** Fills what is left of an options object when all known options are taken out: typing errors, and Python's names. */
-export function refuseUnknownOptions(layer: Module, unknown: object, known: readonly string[]): void {
-  const name = Object.keys(unknown)[0]
-  if (name === undefined) return
-  const near = nearest(name, known, 1)
-  throw new AlambicError(
-    'ERR_ARGUMENT',
-    `${layer.constructor.name}: there is no option ${JSON.stringify(name)}; ` +
-      (near.length > 0 ? `did you mean ${JSON.stringify(near[0])}?` : `there are: ${known.join(', ')}`),
-  )
-}
+/** The kinds of {@link Placement}. */
+export const placement: Kinds<Placement> = { device: orNull(device), dtype: orNull(dtype) }
 
 /** The handle of a layer's input. */
 export function inputHandle(layer: Module, input: Tensor): Handle {

@@ -1,8 +1,9 @@
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
+import { boolean, readOptions, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import { resetLinearMap } from './conv.js'
-import { emptyParameter, inputHandle, refuseUnknownOptions, type Placement } from './layer.js'
+import { emptyParameter, inputHandle, placement, type Placement } from './layer.js'
 import { Module } from './module.js'
 import type { Parameter } from './parameter.js'
 
@@ -10,6 +11,8 @@ export interface LinearOptions extends Placement {
   /** Whether there is a bias. Default: true. */
   bias?: boolean
 }
+
+const linearOptions: Kinds<LinearOptions> = { bias: boolean, ...placement }
 
 /**
  * x · weightᵀ + bias: (…, inFeatures) → (…, outFeatures). As `torch.nn.Linear`.
@@ -27,10 +30,10 @@ export class Linear extends Module<[Tensor], Tensor> {
   constructor(
     readonly inFeatures: number,
     readonly outFeatures: number,
-    { bias = true, device, dtype, ...unknown }: LinearOptions = {},
+    options: LinearOptions = {},
   ) {
     super()
-    refuseUnknownOptions(this, unknown, ['bias', 'device', 'dtype'])
+    const { bias = true, device, dtype } = readOptions(this.constructor.name, options, linearOptions)
     this.#layer = new native.Linear({ name: this.constructor.name, inFeatures, outFeatures })
     this.weight = emptyParameter([outFeatures, inFeatures], { device, dtype })
     this.bias = bias ? emptyParameter([outFeatures], { device, dtype }) : null

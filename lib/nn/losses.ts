@@ -7,7 +7,8 @@ import {
   type KlDivOptions,
   type Reduction,
 } from './functional.js'
-import { refuseUnknownOptions } from './layer.js'
+import { crossEntropyOptions, klDivOptions, reductionOptions } from './option-kinds.js'
+import { readOptions } from '../options.js'
 import { Module } from './module.js'
 
 /** {@link crossEntropy} as a module; `weight` is a buffer. As `torch.nn.CrossEntropyLoss`. */
@@ -16,15 +17,14 @@ export class CrossEntropyLoss extends Module<[logits: Tensor, target: Tensor], T
   weight: Tensor | null = null
   private readonly options: CrossEntropyOptions
 
-  constructor({
-    weight = null,
-    ignoreIndex,
-    reduction,
-    labelSmoothing,
-    ...unknown
-  }: CrossEntropyOptions = {}) {
+  constructor(options: CrossEntropyOptions = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['weight', 'ignoreIndex', 'reduction', 'labelSmoothing'])
+    const {
+      weight = null,
+      ignoreIndex,
+      reduction,
+      labelSmoothing,
+    } = readOptions(this.constructor.name, options, crossEntropyOptions)
     this.registerBuffer('weight', weight)
     this.options = { ignoreIndex, reduction, labelSmoothing }
   }
@@ -38,10 +38,9 @@ export class CrossEntropyLoss extends Module<[logits: Tensor, target: Tensor], T
 export class MSELoss extends Module<[input: Tensor, target: Tensor], Tensor> {
   private readonly reduction: Reduction | undefined
 
-  constructor({ reduction, ...unknown }: { reduction?: Reduction } = {}) {
+  constructor(options: { reduction?: Reduction } = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['reduction'])
-    this.reduction = reduction
+    this.reduction = readOptions(this.constructor.name, options, reductionOptions).reduction
   }
 
   override forward(input: Tensor, target: Tensor): Tensor {
@@ -53,9 +52,9 @@ export class MSELoss extends Module<[input: Tensor, target: Tensor], Tensor> {
 export class KLDivLoss extends Module<[input: Tensor, target: Tensor], Tensor> {
   private readonly options: KlDivOptions
 
-  constructor({ reduction, logTarget, ...unknown }: KlDivOptions = {}) {
+  constructor(options: KlDivOptions = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['reduction', 'logTarget'])
+    const { reduction, logTarget } = readOptions(this.constructor.name, options, klDivOptions)
     this.options = { reduction, logTarget }
   }
 

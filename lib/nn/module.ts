@@ -3,7 +3,8 @@ import { AlambicError, show } from '../errors.js'
 import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
-import { fromTypedArray, Tensor, type ToOptions } from '../tensor.js'
+import { boolean, callback, readOptions, text, type Kinds } from '../options.js'
+import { fromTypedArray, Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
 import type { Device, DType } from '../types.js'
 import { Parameter } from './parameter.js'
 
@@ -25,6 +26,10 @@ export interface BufferOptions {
   /** Whether {@link Module.loadStateDict} does without it, keeping the value. Default: false. */
   optional?: boolean
 }
+
+const loadOptions: Kinds<LoadStateDictOptions> = { strict: boolean, prefix: text, rename: callback }
+
+const bufferOptions: Kinds<BufferOptions> = { persistent: boolean, optional: boolean }
 
 /** The keys that did not meet, with `strict: false`. */
 export interface LoadStateDictResult {
@@ -57,6 +62,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not learned. It outlives any scope.
    */
   registerBuffer(name: string, buffer: Tensor | null, options: BufferOptions = {}): void {
+    readOptions('registerBuffer', options, bufferOptions)
     if (buffer !== null) keep(buffer)
     this.#buffers.set(name, options)
     ;(this as Record<string, unknown>)[name] = buffer
@@ -189,15 +195,36 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   // ---- Modes -------------------------------------------------------------------------------------------------------
 
-  /** Training mode for this module and all below. */
+  /**
+   * Training mode for this module and, by their own `train()`, its parts: one that overrides it, such as a batch norm
+   * that stays frozen, decides for itself and for those below. {@link eval} goes the same way.
+   */
   train(mode = true): this {
-    for (const module of this.modules()) module.training = mode
+    if (switching.has(this)) return this // a part that refers to what it is a part of
+    switching.add(this)
+    try {
+      this.training = mode
+      for (const child of this.children()) child.train(mode)
+    } finally {
+      switching.delete(this)
+    }
     return this
   }
 
   /** Evaluation mode: dropout passes everything, batch norm uses its running statistics. */
   eval(): this {
     return this.train(false)
+  }
+
+  /**
+   * Calls `body` with each part, and then with this module; parts by their own `apply()`.
+   *
+   * @example net.apply(module => { if (module instanceof nn.Linear) nn.init.zeros_(module.weight) })
+   */
+  apply(body: (module: Module) => void): this {
+    for (const child of this.children()) child.apply(body)
+    body(this)
+    return this
   }
 
   /** Whether the parameters learn: `false` freezes the module. */
@@ -222,13 +249,16 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    *   for a TorchScript module, also as a part; then nothing was moved
    */
   to(target: Device | DType | ToOptions): this {
+    if (typeof target !== 'string') readOptions('to', target, toOptionKinds)
     noGrad(() =>
       scope(() => {
         const wanted = targetOf(target)
         const own = this.namedModules().flatMap(([path, module]) =>
-          under(path, [...module.ownParameters(), ...module.ownBuffers()]).map(
-            ([name, tensor]) => ({ module, name, tensor }),
-          ),
+          under(path, [...module.ownParameters(), ...module.ownBuffers()]).map(([name, tensor]) => ({
+            module,
+            name,
+            tensor,
+          })),
         )
         for (const { module, name, tensor } of own) {
           checkTarget(name, tensor, wanted)
@@ -258,10 +288,14 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /**
    * Parameters and persistent buffers under PyTorch's keys. The tensors share the module's memory; they are detached,
-   * and the caller's to release.
+   * and the caller's to release. Of the parts it is what their own `stateDict()` gives.
    */
   stateDict(): StateDict {
-    return Object.fromEntries(this.namedState().map(([name, tensor]) => [name, tensor.detach()]))
+    const own = [...this.ownParameters(), ...this.ownBuffers({ persistentOnly: true })]
+    return Object.fromEntries([
+      ...own.map(([name, tensor]): [string, Tensor] => [name, tensor.detach()]),
+      ...this.namedChildren().flatMap(([name, child]) => under(name, Object.entries(child.stateDict()))),
+    ])
   }
 
   /** In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each name. */
@@ -287,10 +321,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected, wrongly shaped and ambiguous keys, and those on
    *   `'meta'`, at once; then nothing was changed
    */
-  loadStateDict(
-    dict: StateDict,
-    { strict = true, prefix = '', rename }: LoadStateDictOptions = {},
-  ): LoadStateDictResult {
+  loadStateDict(dict: StateDict, options: LoadStateDictOptions = {}): LoadStateDictResult {
+    const { strict = true, prefix = '', rename } = readOptions('loadStateDict', options, loadOptions)
     const given = new Map<string, Tensor>()
     const ambiguous: string[] = []
     for (const [key, tensor] of Object.entries(dict)) {
@@ -360,6 +392,9 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   }
 }
 
+/** Modules whose `train()` is running. */
+const switching = new Set<Module>()
+
 function join(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`
 }
@@ -397,7 +432,10 @@ function unique<T>(named: [string, T][]): [string, T][] {
 }
 
 /** What a move changes. Throws for devices and dtypes that are not there. */
-function targetOf(target: Device | DType | ToOptions): { dtype?: DType | undefined; device?: Device | undefined } {
+function targetOf(target: Device | DType | ToOptions): {
+  dtype?: DType | undefined
+  device?: Device | undefined
+} {
   const moved = convert(fromTypedArray(new Float32Array(0), [0]), target)
   if (typeof target === 'object') return { dtype: target.dtype, device: target.device && moved.device }
   return native.dtypes().includes(target) ? { dtype: target as DType } : { device: moved.device }

@@ -1,6 +1,7 @@
 import { ones, zeros } from '../factories.js'
 import { Activation, type Handle, type NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
+import { boolean, number, orNull, readOptions, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import * as init from './init.js'
 import {
@@ -8,7 +9,7 @@ import {
   inputHandle,
   perDimension,
   pythonFloat,
-  refuseUnknownOptions,
+  placement,
   tuple,
   type Placement,
   type Size,
@@ -27,6 +28,15 @@ export interface BatchNormOptions extends Placement {
   bias?: boolean
   /** Without running statistics the batch's are used in eval mode too. Default: true. */
   trackRunningStats?: boolean
+}
+
+const batchNormOptions: Kinds<BatchNormOptions> = {
+  eps: number,
+  momentum: orNull(number),
+  affine: boolean,
+  bias: boolean,
+  trackRunningStats: boolean,
+  ...placement,
 }
 
 export abstract class BatchNorm extends Module<[Tensor], Tensor> {
@@ -49,10 +59,9 @@ export abstract class BatchNorm extends Module<[Tensor], Tensor> {
 
   readonly #layer: InstanceType<NativeLayers['BatchNorm']>
 
-  protected constructor(
-    spatialDims: number,
-    numFeatures: number,
-    {
+  protected constructor(spatialDims: number, numFeatures: number, options: BatchNormOptions) {
+    super()
+    const {
       eps = 1e-5,
       momentum = 0.1,
       affine = true,
@@ -60,12 +69,7 @@ export abstract class BatchNorm extends Module<[Tensor], Tensor> {
       trackRunningStats = true,
       device,
       dtype,
-      ...unknown
-    }: BatchNormOptions,
-  ) {
-    super()
-    const known = ['eps', 'momentum', 'affine', 'bias', 'trackRunningStats', 'device', 'dtype']
-    refuseUnknownOptions(this, unknown, known)
+    } = readOptions(this.constructor.name, options, batchNormOptions)
     this.numFeatures = numFeatures
     this.eps = eps
     this.momentum = momentum
@@ -181,6 +185,13 @@ export interface GroupNormOptions extends Placement {
   bias?: boolean
 }
 
+const groupNormOptions: Kinds<GroupNormOptions> = {
+  eps: number,
+  affine: boolean,
+  bias: boolean,
+  ...placement,
+}
+
 /**
  * Normalises each sample over each of `numGroups` groups of channels: (N, numChannels, …). As `torch.nn.GroupNorm`; Wu
  * & He, "Group normalization" (2018).
@@ -199,10 +210,16 @@ export class GroupNorm extends Module<[Tensor], Tensor> {
   constructor(
     readonly numGroups: number,
     readonly numChannels: number,
-    { eps = 1e-5, affine = true, bias = true, device, dtype, ...unknown }: GroupNormOptions = {},
+    options: GroupNormOptions = {},
   ) {
     super()
-    refuseUnknownOptions(this, unknown, ['eps', 'affine', 'bias', 'device', 'dtype'])
+    const {
+      eps = 1e-5,
+      affine = true,
+      bias = true,
+      device,
+      dtype,
+    } = readOptions(this.constructor.name, options, groupNormOptions)
     this.eps = eps
     this.#layer = new native.GroupNorm({ name: this.constructor.name, numGroups, numChannels, eps })
     this.weight = affine ? emptyParameter([numChannels], { device, dtype }) : null
@@ -237,6 +254,13 @@ export interface LayerNormOptions extends Placement {
   bias?: boolean
 }
 
+const layerNormOptions: Kinds<LayerNormOptions> = {
+  eps: number,
+  elementwiseAffine: boolean,
+  bias: boolean,
+  ...placement,
+}
+
 /**
  * Normalises over the last dimensions: (…, ...normalizedShape). As `torch.nn.LayerNorm`; Ba et al., "Layer
  * normalization" (2016).
@@ -253,12 +277,15 @@ export class LayerNorm extends Module<[Tensor], Tensor> {
 
   readonly #layer: InstanceType<NativeLayers['LayerNorm']>
 
-  constructor(
-    normalizedShape: Size,
-    { eps = 1e-5, elementwiseAffine = true, bias = true, device, dtype, ...unknown }: LayerNormOptions = {},
-  ) {
+  constructor(normalizedShape: Size, options: LayerNormOptions = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['eps', 'elementwiseAffine', 'bias', 'device', 'dtype'])
+    const {
+      eps = 1e-5,
+      elementwiseAffine = true,
+      bias = true,
+      device,
+      dtype,
+    } = readOptions(this.constructor.name, options, layerNormOptions)
     this.normalizedShape = perDimension(normalizedShape, 1)
     this.eps = eps
     this.#layer = new native.LayerNorm({

@@ -1,6 +1,9 @@
 import type { Handle } from '../native/contract.js'
 import { native } from '../native/loader.js'
+import { boolean, readOptions } from '../options.js'
 import { Tensor } from '../tensor.js'
+
+const parameterOptions = { requiresGrad: boolean }
 
 /**
  * A tensor that a {@link Module} learns: found by `parameters()`, and alive until nothing refers to it, whatever
@@ -8,7 +11,8 @@ import { Tensor } from '../tensor.js'
  */
 export class Parameter extends Tensor {
   /** Shares the data of `data`, without its history. */
-  constructor(data: Tensor, { requiresGrad = true }: { requiresGrad?: boolean } = {}) {
+  constructor(data: Tensor, options: { requiresGrad?: boolean } = {}) {
+    const { requiresGrad = true } = readOptions('Parameter', options, parameterOptions)
     const detached = data.detach()
     super(native.alias(detached.handle), false)
     detached.dispose()

@@ -1,7 +1,8 @@
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
+import { boolean, integer, orNull, readOptions, size, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
-import { inputHandle, perDimension, refuseUnknownOptions, type Size } from './layer.js'
+import { inputHandle, perDimension, type Size } from './layer.js'
 import { Module } from './module.js'
 
 export interface PoolOptions {
@@ -25,6 +26,16 @@ export interface AvgPool2dOptions extends PoolOptions {
   divisorOverride?: number | null
 }
 
+const poolOptions: Kinds<PoolOptions> = { stride: size, padding: size, ceilMode: boolean }
+
+const maxPoolOptions: Kinds<MaxPool2dOptions> = { ...poolOptions, dilation: size }
+
+const avgPoolOptions: Kinds<AvgPool2dOptions> = {
+  ...poolOptions,
+  countIncludePad: boolean,
+  divisorOverride: orNull(integer()),
+}
+
 /** A size as it was given, for display. */
 function show(size: Size): string {
   return typeof size === 'number' ? String(size) : `(${size.join(', ')})`
@@ -44,10 +55,15 @@ export class MaxPool2d extends Module<[Tensor], Tensor> {
 
   constructor(
     readonly kernelSize: Size,
-    { stride = kernelSize, padding = 0, dilation = 1, ceilMode = false, ...unknown }: MaxPool2dOptions = {},
+    options: MaxPool2dOptions = {},
   ) {
     super()
-    refuseUnknownOptions(this, unknown, ['stride', 'padding', 'dilation', 'ceilMode'])
+    const {
+      stride = kernelSize,
+      padding = 0,
+      dilation = 1,
+      ceilMode = false,
+    } = readOptions(this.constructor.name, options, maxPoolOptions)
     this.stride = stride
     this.padding = padding
     this.dilation = dilation
@@ -86,18 +102,16 @@ export class AvgPool2d extends Module<[Tensor], Tensor> {
 
   constructor(
     readonly kernelSize: Size,
-    {
+    options: AvgPool2dOptions = {},
+  ) {
+    super()
+    const {
       stride = kernelSize,
       padding = 0,
       ceilMode = false,
       countIncludePad = true,
       divisorOverride = null,
-      ...unknown
-    }: AvgPool2dOptions = {},
-  ) {
-    super()
-    const known = ['stride', 'padding', 'ceilMode', 'countIncludePad', 'divisorOverride']
-    refuseUnknownOptions(this, unknown, known)
+    } = readOptions(this.constructor.name, options, avgPoolOptions)
     this.stride = stride
     this.padding = padding
     this.#layer = new native.AvgPool2d({

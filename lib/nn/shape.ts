@@ -1,7 +1,9 @@
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
+import { integer, readOptions, type Kinds } from '../options.js'
 import { interpolate, type InterpolateOptions } from './functional.js'
-import { refuseUnknownOptions, tuple } from './layer.js'
+import { tuple } from './layer.js'
+import { interpolateOptions } from './option-kinds.js'
 import { Module } from './module.js'
 
 /** Passes its input on. As `torch.nn.Identity`. */
@@ -11,15 +13,22 @@ export class Identity extends Module<[Tensor], Tensor> {
   }
 }
 
+interface FlattenOptions {
+  startDim?: number
+  endDim?: number
+}
+
+const flattenOptions: Kinds<FlattenOptions> = { startDim: integer(), endDim: integer() }
+
 /** Joins dimensions `startDim` to `endDim`: (N, C, H, W) → (N, C · H · W). As `torch.nn.Flatten`. */
 export class Flatten extends Module<[Tensor], Tensor> {
   readonly startDim: number
   readonly endDim: number
 
   /** @param options `startDim`: default 1; `endDim`: default −1, the last */
-  constructor({ startDim = 1, endDim = -1, ...unknown }: { startDim?: number; endDim?: number } = {}) {
+  constructor(options: FlattenOptions = {}) {
     super()
-    refuseUnknownOptions(this, unknown, ['startDim', 'endDim'])
+    const { startDim = 1, endDim = -1 } = readOptions(this.constructor.name, options, flattenOptions)
     this.startDim = startDim
     this.endDim = endDim
   }
@@ -37,6 +46,7 @@ export class Flatten extends Module<[Tensor], Tensor> {
 export class Upsample extends Module<[Tensor], Tensor> {
   constructor(readonly options: InterpolateOptions) {
     super()
+    readOptions(this.constructor.name, options, interpolateOptions)
   }
 
   override forward(x: Tensor): Tensor {

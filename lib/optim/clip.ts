@@ -1,5 +1,6 @@
 import { native } from '../native/loader.js'
 import { Tensor } from '../tensor.js'
+import { boolean, number, readOptions, type Kinds } from '../options.js'
 import { handlesOf, toList } from './params.js'
 
 export interface ClipGradNormOptions {
@@ -8,6 +9,8 @@ export interface ClipGradNormOptions {
   /** An error for a norm that is infinite or NaN; waits for the device. Default: false. */
   errorIfNonfinite?: boolean
 }
+
+const clipOptions: Kinds<ClipGradNormOptions> = { normType: number, errorIfNonfinite: boolean }
 
 /**
  * Scales the gradients in place so that the norm of all of them, as one vector, is at most `maxNorm`, as
@@ -20,8 +23,9 @@ export interface ClipGradNormOptions {
 export function clipGradNorm_(
   params: Tensor | readonly Tensor[],
   maxNorm: number,
-  { normType = 2, errorIfNonfinite = false }: ClipGradNormOptions = {},
+  options: ClipGradNormOptions = {},
 ): Tensor {
+  const { normType = 2, errorIfNonfinite = false } = readOptions('clipGradNorm_', options, clipOptions)
   return new Tensor(native.clipGradNorm(handlesOf(toList(params)), maxNorm, normType, errorIfNonfinite))
 }
 

@@ -3,6 +3,7 @@ import { AlambicError, argumentError, show } from '../errors.js'
 import { nearest } from '../names.js'
 import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } from '../native/contract.js'
 import { isPlainObject } from '../memory.js'
+import { anything, boolean, readOptions } from '../options.js'
 import { Tensor, tensor } from '../tensor.js'
 import { fromJson, tensorFromJson, withJson } from './json.js'
 import { handlesOf, toList } from './params.js'
@@ -87,7 +88,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     defaults: Complete<Options>,
     options: Options,
   ) {
-    refuseUnknownOptions(options, defaults)
+    refuseUnknownOptions(this, options, defaults)
     this.defaults = { ...defaults, ...defined(options) }
     if (!Array.isArray(params))
       throw argumentError('params', 'an array of tensors or of groups { params, lr, … }', params)
@@ -112,7 +113,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     if (typeof init !== 'object' || init === null || !('params' in init))
       throw argumentError('params', 'tensors, or groups { params, lr, … }, and not both', init)
     const { params, ...options } = init
-    refuseUnknownOptions(options, this.defaults)
+    refuseUnknownOptions(this, options, this.defaults)
     checkScheduleFields(options)
     const list = toList(params)
     const group = { params: Object.freeze([...list]), ...copied({ ...this.defaults, ...defined(options) }) }
@@ -147,7 +148,8 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   }
 
   /** Clears all gradients: their memory is released, or with `setToNone: false` filled with 0. */
-  zeroGrad({ setToNone = true }: { setToNone?: boolean } = {}): void {
+  zeroGrad(options: { setToNone?: boolean } = {}): void {
+    const { setToNone = true } = readOptions('zeroGrad', options, { setToNone: boolean })
     this.native.zeroGrad(setToNone)
   }
 
@@ -227,16 +229,14 @@ function checkScheduleFields(options: object): void {
   }
 }
 
-function refuseUnknownOptions(options: object, defaults: object): void {
+/** The values native code checks: they may be changed in the groups. */
+function refuseUnknownOptions(optimizer: object, options: object, defaults: object): void {
   const known = [...Object.keys(defaults), ...scheduleFields, ...kernelChoices]
-  for (const name of Object.keys(options)) {
-    if (known.includes(name)) continue
-    const near = nearest(name, known, 1)
-    throw new AlambicError(
-      'ERR_ARGUMENT',
-      `${name}: there is no such option${near.length > 0 ? `; did you mean ${near[0]}?` : ''}`,
-    )
-  }
+  readOptions<object>(
+    optimizer.constructor.name,
+    options,
+    Object.fromEntries(known.map(name => [name, anything])),
+  )
 }
 
 function checkSizes(own: number[], saved: number[]): void {
@@ -256,7 +256,8 @@ function savedGroups(dict: unknown): SavedGroup[] {
     throw stateError(`expected { state, param_groups }, got ${show(dict)}`)
   groups.forEach((group: unknown, i) => {
     const params: unknown = (group as { params?: unknown } | null)?.params
-    if (!Array.isArray(params)) throw stateError(`param_groups[${i}].params: expected numbers, got ${show(params)}`)
+    if (!Array.isArray(params))
+      throw stateError(`param_groups[${i}].params: expected numbers, got ${show(params)}`)
   })
   return groups as SavedGroup[]
 }
@@ -272,7 +273,8 @@ function checkNumbers(numbers: string[], state: object): void {
 
 /** What is no tensor yet (counts of old checkpoints, JSON) becomes one, and is added to `made`. */
 function nativeState(entries: object, where: string, made: Tensor[]): NativeOptimizerState {
-  if (!isPlainObject(entries)) throw stateError(`${where}: expected an object of tensors, got ${show(entries)}`)
+  if (!isPlainObject(entries))
+    throw stateError(`${where}: expected an object of tensors, got ${show(entries)}`)
   const handles: NativeOptimizerState = {}
   for (const [name, value] of Object.entries(entries)) {
     if (value === null || value === undefined) continue

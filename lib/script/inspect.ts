@@ -4,6 +4,7 @@ import { AlambicError } from '../errors.js'
 import { randn, zeros } from '../factories.js'
 import { scope } from '../memory.js'
 import { native } from '../native/loader.js'
+import { inMode } from '../nn/modes.js'
 import { isMap, isPlainObject } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { DType } from '../types.js'
@@ -64,7 +65,6 @@ function runOnce(
   inputs: readonly string[],
   paths: string[],
 ): { output: TapShape[]; taps: Map<string, TapShape[][]> } {
-  const modes = model.modules().map(module => [module, module.training] as const)
   const taps = new Map<string, TapShape[][]>()
   const undo = paths.map(path =>
     model.addWholeTap('forward', path, {
@@ -77,12 +77,12 @@ function runOnce(
     }),
   )
   try {
-    model.eval()
-    const output = noGrad(() => scope(() => shapesIn(model.forward(...makeInputs(model, inputs)), '')))
+    const output = inMode(model, false, () =>
+      noGrad(() => scope(() => shapesIn(model.forward(...makeInputs(model, inputs)), ''))),
+    )
     return { output, taps }
   } finally {
     for (const remove of undo) remove()
-    for (const [module, training] of modes) module.training = training
   }
 }
 

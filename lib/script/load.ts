@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { AlambicError, argumentError } from '../errors.js'
 import { native } from '../native/loader.js'
+import { device, dtype, readOptions, type Kinds } from '../options.js'
 import { bytesOf, isUint8Array } from '../realms.js'
 import type { Device, DType } from '../types.js'
 import { checkTorchScript } from './archive.js'
@@ -12,6 +13,8 @@ export interface LoadTorchScriptOptions {
   /** Converts its floating point parameters and buffers. Default: as they were saved. */
   dtype?: DType
 }
+
+const loadOptions: Kinds<LoadTorchScriptOptions> = { device, dtype }
 
 /**
  * Loads a model that Python saved with `torch.jit.save`, scripted or traced; the event loop is free meanwhile. It comes
@@ -25,8 +28,9 @@ export interface LoadTorchScriptOptions {
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what goes in and out is known to who loads it
 export async function loadTorchScript<Inputs extends any[] = any[], Output = any>(
   source: string | Uint8Array,
-  { device, dtype }: LoadTorchScriptOptions = {},
+  options: LoadTorchScriptOptions = {},
 ): Promise<ScriptModule<Inputs, Output>> {
+  const { device, dtype } = readOptions('loadTorchScript', options, loadOptions)
   const name = typeof source === 'string' ? source : 'the buffer'
   const bytes = await readSource(source)
   await checkTorchScript(bytes, name)

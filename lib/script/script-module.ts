@@ -18,6 +18,7 @@ import { isPlainObject } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
 import { keyOf, Taps, type TapListener } from './taps.js'
+import { listOf, oneOf, readOptions, text, type Kinds } from '../options.js'
 import { decode, encode } from './values.js'
 
 /** A method of a {@link ScriptModule}, with types as Python writes them. */
@@ -46,6 +47,12 @@ export interface FreezeOptions {
   io?: 'output' | 'input'
   /** Methods to keep beside `forward`. Default: none. */
   preserve?: readonly string[]
+}
+
+const freezeOptions: Kinds<FreezeOptions> = {
+  features: listOf(text, 'paths of layers'),
+  io: oneOf('output', 'input'),
+  preserve: listOf(text, 'names of methods'),
 }
 
 /** What all views of one loaded file share. */
@@ -352,10 +359,9 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
     return this.#freeze(options, true)
   }
 
-  async #freeze(
-    { features = [], io = 'output', preserve = [] }: FreezeOptions,
-    forInference: boolean,
-  ): Promise<ScriptModule<Inputs, Output>> {
+  async #freeze(options: FreezeOptions, forInference: boolean): Promise<ScriptModule<Inputs, Output>> {
+    const who = forInference ? 'optimizeForInference' : 'freeze'
+    const { features = [], io = 'output', preserve = [] } = readOptions(who, options, freezeOptions)
     if (this.modules().some(module => module.training))
       throw new AlambicError('ERR_ARGUMENT', 'freeze: expected a module in eval mode; call eval() first')
     if (this.#parts.frozenTaps)

@@ -171,7 +171,8 @@ function writeAgain(plan: PlanId, values: readonly unknown[], count: number): vo
 
 function copyOf(value: unknown): unknown {
   if (value instanceof Tensor) return plainTensor(value)
-  if (value instanceof Generator) return Object.create(Generator.prototype, { native: { value: value.native } })
+  if (value instanceof Generator)
+    return Object.create(Generator.prototype, { native: { value: value.native } })
   if (!Array.isArray(value) && !ArrayBuffer.isView(value)) return value
   return Array.from(value as unknown as ArrayLike<unknown>, each =>
     each instanceof Tensor ? plainTensor(each) : each,
@@ -316,23 +317,43 @@ export function operatorNames(namespace: string): OperatorName[] {
 /** V8 keeps objects with more than 1020 properties as hash tables, where every read is a search. */
 const methodsPerPrototype = 500
 
-/** Gives the class a method for every ATen operator on tensors that it does not define itself. */
+/**
+ * Gives the class a method for every ATen operator on tensors that it does not define itself: when one is first looked
+ * for, because the names are libtorch's and importing this package loads nothing.
+ */
 export function installMethods(constructor: typeof TensorClass): void {
   Tensor = constructor
-  const names = operatorNames('aten').filter(
-    ({ jsName, isMethod }) => isMethod && !(jsName in Tensor.prototype),
+  const { prototype } = constructor
+  const find = (name: string | symbol): object => {
+    if (typeof name === 'symbol' || name in Object.prototype) return Object.prototype
+    const methods = makeMethods(prototype)
+    Object.setPrototypeOf(prototype, methods)
+    return methods
+  }
+  Object.setPrototypeOf(
+    prototype,
+    new Proxy(Object.prototype, {
+      get: (_, name, receiver) => Reflect.get(find(name), name, receiver) as unknown,
+      has: (_, name) => Reflect.has(find(name), name),
+    }),
   )
-  // A chain of prototypes; the methods of the first are found as fast as those of the last.
-  let last: object = Tensor.prototype
-  for (let start = 0; start < names.length; start += methodsPerPrototype) {
-    const prototype = Object.create(Object.prototype) as object
-    for (const { jsName, name } of names.slice(start, start + methodsPerPrototype))
+}
+
+/** A chain of prototypes; the methods of the first are found as fast as those of the last. */
+function makeMethods(own: object): object {
+  const names = operatorNames('aten').filter(
+    ({ jsName, isMethod }) => isMethod && !Object.hasOwn(own, jsName) && !(jsName in Object.prototype),
+  )
+  let next: object = Object.prototype
+  for (let end = names.length; end > 0; end -= methodsPerPrototype) {
+    const prototype = Object.create(next) as object
+    for (const { jsName, name } of names.slice(Math.max(0, end - methodsPerPrototype), end))
       Object.defineProperty(prototype, jsName, {
         value: toMethod(new Operator(`aten::${name}`, null)),
         configurable: true,
         writable: true,
       })
-    Object.setPrototypeOf(last, prototype)
-    last = prototype
+    next = prototype
   }
+  return next
 }

@@ -100,9 +100,32 @@ function makeTable(): Torch {
   for (const { jsName, name } of operatorNames('aten'))
     table[jsName] = toFunction(new Operator(`aten::${name}`, null))
   table['unique'] = unique
-  Object.defineProperty(table, 'ops', { value: makeNamespaces() })
+  Object.defineProperty(table, 'ops', { value: makeNamespaces(), configurable: true })
   return table as unknown as Torch
 }
 
-/** Every ATen operator: `torch.conv2d(x, w, { bias, padding: [1, 1] })`. See `docs/operators.md` for the rules. */
-export const torch: Torch = makeTable()
+let table: Torch | undefined
+
+/** The names are libtorch's, and importing this package loads nothing: the table is made when it is first looked at. */
+function madeTable(): Torch {
+  torch = table ??= makeTable()
+  return table
+}
+
+/**
+ * Every ATen operator: `torch.conv2d(x, w, { bias, padding: [1, 1] })`. See `docs/operators.md` for the rules.
+ *
+ * @throws AlambicError on first use, where the addon or libtorch is missing, with what helps
+ */
+export let torch: Torch = new Proxy({} as Torch, {
+  get(_, name) {
+    if (table === undefined && (typeof name === 'symbol' || probed.has(name))) return undefined
+    return Reflect.get(madeTable(), name) as unknown
+  },
+  has: (_, name) => Reflect.has(madeTable(), name),
+  set: (_, name, value) => Reflect.set(madeTable(), name, value),
+  deleteProperty: (_, name) => Reflect.deleteProperty(madeTable(), name),
+  ownKeys: () => Reflect.ownKeys(madeTable()),
+  getOwnPropertyDescriptor: (_, name) => Reflect.getOwnPropertyDescriptor(madeTable(), name),
+  defineProperty: (_, name, descriptor) => Reflect.defineProperty(madeTable(), name, descriptor),
+})

@@ -89,6 +89,12 @@ Napi::Value load(const Napi::CallbackInfo& info) {
   });
 }
 
+// With tensors of its own: the thread that reads them must not see what others write meanwhile.
+Module copy_of(const Module& module) {
+  at::AutoGradMode recorded(true);  // or the copies of parameters would not require gradients
+  return module.deepcopy();
+}
+
 // A copy of the module that shares its tensors and whose forward has taps.
 Module tapped_copy(const Module& module, const std::vector<Tap>& taps) {
   auto copy = module.clone(/*inplace=*/true);
@@ -100,7 +106,7 @@ Module tapped_copy(const Module& module, const std::vector<Tap>& taps) {
 
 // freezeScript(module, taps, preserved methods, optimizeNumerics, forInference) -> promise of a module
 Napi::Value freeze(const Napi::CallbackInfo& info) {
-  auto module = to_module(info[0]);
+  auto module = copy_of(to_module(info[0]));
   auto taps = to_taps(info[1]);
   std::vector<std::string> preserved;
   auto names = info[2].As<Napi::Array>();
@@ -118,7 +124,7 @@ Napi::Value freeze(const Napi::CallbackInfo& info) {
 
 // saveScript(module, path) -> promise
 Napi::Value save(const Napi::CallbackInfo& info) {
-  auto module = to_module(info[0]);
+  auto module = copy_of(to_module(info[0]));
   auto path = to_text(info[1], "path");
   auto work = [module, path] {
     module.save(path);

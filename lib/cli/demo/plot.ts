@@ -1,6 +1,29 @@
-import { writeFile } from 'node:fs/promises'
+import { access, constants, stat, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { AlambicError } from '../../errors.js'
 import type { Row } from './table.js'
+
+/**
+ * Whether {@link writePlot} will be able to: to be asked before hours of training.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` when the packages vega and vega-lite are not installed, `ERR_FILE_NOT_FOUND` for a
+ *   place that cannot be written to
+ */
+export async function checkPlot(path: string): Promise<void> {
+  await loadVega()
+  const existing = await stat(path).catch(() => undefined)
+  const place = existing === undefined ? dirname(path) : path
+  try {
+    if (existing?.isDirectory()) throw new Error('it is a folder')
+    await access(place, constants.W_OK)
+  } catch (error) {
+    throw new AlambicError(
+      'ERR_FILE_NOT_FOUND',
+      `--plot: expected a file that can be written, got ${path}: ${(error as Error).message}`,
+      { cause: error },
+    )
+  }
+}
 
 /**
  * Draws accuracy over epochs, a line per model, into an SVG file.
@@ -35,7 +58,7 @@ async function loadVega(): Promise<[typeof import('vega'), typeof import('vega-l
   } catch (error) {
     throw new AlambicError(
       'ERR_ARGUMENT',
-      '--plot needs the packages vega and vega-lite: npm install vega vega-lite',
+      'the plot needs the packages vega and vega-lite: npm install vega vega-lite; or leave it out with --no-plot',
       {
         cause: error,
       },

@@ -2,8 +2,9 @@
 import { argumentError } from '../../errors.js'
 import { isPlainObject } from '../../memory.js'
 import type { Optimizer } from '../optimizer.js'
+import { number, readOptions, type Kinds } from '../../options.js'
 import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude } from './checks.js'
-import { LRScheduler, type SchedulerOptions } from './scheduler.js'
+import { LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'
 
 /** The initial learning rate times `lrLambda(epoch)`; one function for all groups or one each. */
 export class LambdaLR extends LRScheduler {
@@ -15,7 +16,7 @@ export class LambdaLR extends LRScheduler {
     lrLambda: ((epoch: number) => number) | readonly ((epoch: number) => number)[],
     options?: SchedulerOptions,
   ) {
-    super(optimizer, options)
+    super(optimizer, readOptions('LambdaLR', options, schedulerOptions))
     const lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
     const areFunctions = Array.isArray(lambdas) && lambdas.every(each => typeof each === 'function')
     if (!areFunctions || lambdas.length !== this.groups.length)
@@ -34,6 +35,8 @@ export interface StepLROptions extends SchedulerOptions {
   gamma?: number
 }
 
+const stepOptions: Kinds<StepLROptions> = { ...schedulerOptions, gamma: number }
+
 /** Multiplies by `gamma` every `stepSize` epochs. */
 export class StepLR extends LRScheduler {
   protected readonly stateFields = {
@@ -45,8 +48,9 @@ export class StepLR extends LRScheduler {
   constructor(
     optimizer: Optimizer,
     private readonly stepSize: number,
-    { gamma = 0.1, ...options }: StepLROptions = {},
+    options: StepLROptions = {},
   ) {
+    const { gamma = 0.1 } = readOptions('StepLR', options, stepOptions)
     super(optimizer, options)
     checkCount('stepSize', stepSize)
     checkMagnitude('gamma', gamma)
@@ -74,11 +78,8 @@ export class MultiStepLR extends LRScheduler {
   /** How often each epoch is named. */
   private readonly milestones: Record<number, number> = {}
 
-  constructor(
-    optimizer: Optimizer,
-    milestones: readonly number[],
-    { gamma = 0.1, ...options }: StepLROptions = {},
-  ) {
+  constructor(optimizer: Optimizer, milestones: readonly number[], options: StepLROptions = {}) {
+    const { gamma = 0.1 } = readOptions('MultiStepLR', options, stepOptions)
     super(optimizer, options)
     checkList(checkIndex)('milestones', milestones)
     checkMagnitude('gamma', gamma)
@@ -117,7 +118,7 @@ export class ExponentialLR extends LRScheduler {
     private readonly gamma: number,
     options?: SchedulerOptions,
   ) {
-    super(optimizer, options)
+    super(optimizer, readOptions('ExponentialLR', options, schedulerOptions))
     checkMagnitude('gamma', gamma)
     this.start()
   }
@@ -140,6 +141,13 @@ export interface LinearLROptions extends SchedulerOptions {
   totalIters?: number
 }
 
+const linearOptions: Kinds<LinearLROptions> = {
+  ...schedulerOptions,
+  startFactor: number,
+  endFactor: number,
+  totalIters: number,
+}
+
 /** From `startFactor` to `endFactor` times the initial learning rate in equal steps: a warm-up. */
 export class LinearLR extends LRScheduler {
   protected readonly stateFields = {
@@ -151,10 +159,12 @@ export class LinearLR extends LRScheduler {
   private readonly endFactor: number
   private readonly totalIters: number
 
-  constructor(
-    optimizer: Optimizer,
-    { startFactor = 1 / 3, endFactor = 1, totalIters = 5, ...options }: LinearLROptions = {},
-  ) {
+  constructor(optimizer: Optimizer, options: LinearLROptions = {}) {
+    const {
+      startFactor = 1 / 3,
+      endFactor = 1,
+      totalIters = 5,
+    } = readOptions('LinearLR', options, linearOptions)
     super(optimizer, options)
     checkStartFactor('startFactor', startFactor)
     checkBetween(0, 1)('endFactor', endFactor)
@@ -189,6 +199,8 @@ export interface CosineAnnealingLROptions extends SchedulerOptions {
   etaMin?: number
 }
 
+const cosineOptions: Kinds<CosineAnnealingLROptions> = { ...schedulerOptions, etaMin: number }
+
 /**
  * Half a cosine from the initial learning rate to `etaMin` in `tMax` epochs, and up again after that (Loshchilov &
  * Hutter 2017, "SGDR", without the restarts).
@@ -203,8 +215,9 @@ export class CosineAnnealingLR extends LRScheduler {
   constructor(
     optimizer: Optimizer,
     private readonly tMax: number,
-    { etaMin = 0, ...options }: CosineAnnealingLROptions = {},
+    options: CosineAnnealingLROptions = {},
   ) {
+    const { etaMin = 0 } = readOptions('CosineAnnealingLR', options, cosineOptions)
     super(optimizer, options)
     checkCount('tMax', tMax)
     checkMagnitude('etaMin', etaMin)

@@ -1,7 +1,22 @@
 import { AlambicError } from '../../errors.js'
 import type { Optimizer } from '../optimizer.js'
-import { checkBetween, checkCount, checkDivisor, checkFlag, checkMagnitude, checkWord, perGroup } from './checks.js'
-import { checkOptimizer, LRScheduler, type Group, type SchedulerOptions } from './scheduler.js'
+import { anything, readOptions, type Kinds } from '../../options.js'
+import {
+  checkBetween,
+  checkCount,
+  checkDivisor,
+  checkFlag,
+  checkMagnitude,
+  checkWord,
+  perGroup,
+} from './checks.js'
+import {
+  checkOptimizer,
+  LRScheduler,
+  schedulerOptions,
+  type Group,
+  type SchedulerOptions,
+} from './scheduler.js'
 
 export interface OneCycleLROptions extends SchedulerOptions {
   /** Steps of the whole cycle; or give `epochs` and `stepsPerEpoch`. */
@@ -24,6 +39,22 @@ export interface OneCycleLROptions extends SchedulerOptions {
   finalDivFactor?: number
   /** Falls as fast as it rose, and then to the end, instead of from the top to the end at once. Default: false. */
   threePhase?: boolean
+}
+
+/** Values are checked together, below. */
+const oneCycleOptions: Kinds<OneCycleLROptions> = {
+  ...schedulerOptions,
+  totalSteps: anything,
+  epochs: anything,
+  stepsPerEpoch: anything,
+  pctStart: anything,
+  annealStrategy: anything,
+  cycleMomentum: anything,
+  baseMomentum: anything,
+  maxMomentum: anything,
+  divFactor: anything,
+  finalDivFactor: anything,
+  threePhase: anything,
 }
 
 type Moment = 'baseMomentum' | 'maxMomentum'
@@ -57,6 +88,7 @@ export class OneCycleLR extends LRScheduler {
   private readonly cycleMomentum: boolean
 
   constructor(optimizer: Optimizer, maxLr: number | readonly number[], options: OneCycleLROptions = {}) {
+    readOptions('OneCycleLR', options, oneCycleOptions)
     const { pctStart = 0.3, annealStrategy = 'cos', cycleMomentum = true, threePhase = false } = options
     checkOptimizer(optimizer)
     const totalSteps = countSteps(options)

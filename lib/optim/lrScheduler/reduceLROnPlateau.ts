@@ -1,6 +1,7 @@
 import { argumentError } from '../../errors.js'
 import { Tensor } from '../../tensor.js'
 import type { Optimizer } from '../optimizer.js'
+import { anything, readOptions, type Kinds } from '../../options.js'
 import { checkIndex, checkList, checkMagnitude, checkNumber, checkWord, perGroup } from './checks.js'
 import { checkOptimizer } from './scheduler.js'
 import { readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
@@ -22,6 +23,18 @@ export interface ReduceLROnPlateauOptions {
   minLr?: number | readonly number[]
   /** Smaller changes are not made. Default: 1e-8. */
   eps?: number
+}
+
+/** Values are checked where they are taken, and again where they are loaded. */
+const plateauOptions: Kinds<ReduceLROnPlateauOptions> = {
+  mode: anything,
+  factor: anything,
+  patience: anything,
+  threshold: anything,
+  thresholdMode: anything,
+  cooldown: anything,
+  minLr: anything,
+  eps: anything,
 }
 
 /**
@@ -48,7 +61,9 @@ export class ReduceLROnPlateau {
 
   constructor(
     readonly optimizer: Optimizer,
-    {
+    options: ReduceLROnPlateauOptions = {},
+  ) {
+    const {
       mode = 'min',
       factor = 0.1,
       patience = 10,
@@ -57,8 +72,7 @@ export class ReduceLROnPlateau {
       cooldown = 0,
       minLr = 0,
       eps = 1e-8,
-    }: ReduceLROnPlateauOptions = {},
-  ) {
+    } = readOptions('ReduceLROnPlateau', options, plateauOptions)
     checkOptimizer(optimizer)
     checkMode('mode', mode)
     checkFactor('factor', factor)

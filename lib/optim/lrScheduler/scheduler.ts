@@ -1,4 +1,5 @@
 import { AlambicError, argumentError } from '../../errors.js'
+import { integer, type Kinds } from '../../options.js'
 import { Optimizer, type OptimizerOptions, type ParamGroup } from '../optimizer.js'
 import { checkIndex, checkList, checkMagnitude } from './checks.js'
 import { checkState, readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
@@ -10,6 +11,8 @@ export interface SchedulerOptions {
    */
   lastEpoch?: number
 }
+
+export const schedulerOptions: Kinds<SchedulerOptions> = { lastEpoch: integer(-1) }
 
 export type Group = ParamGroup<OptimizerOptions>
 
