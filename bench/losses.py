@@ -1,4 +1,4 @@
-"""The Python side of losses.ts: the losses as the seed writes them, forward and backward."""
+"""The Python side of losses.ts: the losses as written with PyTorch's functions, forward and backward."""
 import time
 
 import torch
@@ -10,7 +10,7 @@ ALPHA = 0.5
 
 
 def flatten(features):
-    # The seed writes view(), which refuses channels-last features; both are the same on contiguous ones.
+    # view() would refuse channels-last features; both are the same on contiguous ones.
     return features.reshape(features.size(0), -1)
 
 

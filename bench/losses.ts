@@ -1,4 +1,4 @@
-/** The distillation losses, forward and backward, against the seed's formulas in Python. */
+/** The distillation losses, forward and backward, against the formulas in Python. */
 import {
   AttentionTransfer,
   FeatureDistillationLoss,
@@ -237,7 +237,7 @@ function render(results: LossResult[]): string {
 
 export const losses: Benchmark = {
   name: 'losses',
-  description: "distillation losses, forward and backward, float32, against the seed's formulas in Python",
+  description: "distillation losses, forward and backward, float32, against the formulas in Python",
   defaultRounds: 9,
   onGpu: true,
   run,

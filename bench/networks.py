@@ -12,7 +12,7 @@ def conv(inputs, outputs, kernel, stride=1, groups=1):
 
 
 class SeedStudent(nn.Module):
-    """The seed's StudentWithFeatureExtraction."""
+    """As lib/distill/student.ts."""
 
     def __init__(self):
         super().__init__()

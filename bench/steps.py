@@ -1,4 +1,4 @@
-"""The Python side of steps.ts: training steps of students, alone and taught, as the seed writes its loop."""
+"""The Python side of steps.ts: training steps of students, alone and taught, as such loops are usually written."""
 import contextlib
 import time
 

@@ -1,5 +1,5 @@
 /**
- * Training steps, alone and taught, by the library's own trainers, against the seed's loop in Python. One batch is
+ * Training steps, alone and taught, by the library's own trainers, against a loop in Python. One batch is
  * learned again and again; each training makes some steps in turn.
  */
 import {
@@ -283,7 +283,7 @@ function renderTimes(results: StepResult[]): string {
 
 export const steps: Benchmark = {
   name: 'steps',
-  description: "training steps, alone and taught, against the seed's loop in Python",
+  description: "training steps, alone and taught, against a loop in Python",
   defaultRounds: 7,
   onGpu: true,
   run,

@@ -1,4 +1,4 @@
-/** One training step of the seed's student on one image with TensorFlow.js. Arguments: where it is installed. */
+/** One training step of a small student on one image with TensorFlow.js. Arguments: where it is installed. */
 import { createRequire } from 'node:module'
 import process from 'node:process'
 

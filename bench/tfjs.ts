@@ -42,7 +42,7 @@ async function run({ rounds, progress }: BenchmarkContext): Promise<BenchmarkRes
   return {
     data: { alambic, tfjs, version },
     table: formatTable(
-      ['one step of the seed’s student, one image', 'ms'],
+      ['one step of a small student, one image', 'ms'],
       [
         ['Alambic', formatMilliseconds(alambic)],
         [
@@ -70,7 +70,7 @@ function stepOf(folder: string): number | null {
 export const tfjs: Benchmark = {
   name: 'tfjs',
   description:
-    'a training step of the seed’s student on one image, against TensorFlow.js (its JavaScript backend)',
+    'a training step of a small student on one image, against TensorFlow.js (its JavaScript backend)',
   defaultRounds: 9,
   run,
 }

@@ -331,7 +331,7 @@ describe.skipIf(typeof python === 'string')(
       })
     })
 
-    it('frozen too, and a student of the seed', async () => {
+    it('frozen too, and a StudentWithFeatures', async () => {
       const net = new StudentWithFeatureExtraction()
       const x = randn([2, 3, 32, 32])
       const frozen = inPython((await exported(net, [x], { freeze: true })).path, [x])

@@ -1,10 +1,13 @@
 /** What published weights want to be given: told by their keys. */
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { data, loadStateDict, models, nn, ones, type Tensor } from '../lib/index.js'
+import { packageRoot } from '../lib/native/loader.js'
 
 const imageNet = { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
-const published = '/work/shared/data/teachers/resnet20-12fca82f.th'
+const folder = process.env['ALAMBIC_TEST_DATA'] ?? join(packageRoot, '..', 'shared', 'data')
+const published = join(folder, 'teachers', 'resnet20-12fca82f.th')
 
 describe('preprocessingOf', () => {
   it.each([

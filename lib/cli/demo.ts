@@ -29,7 +29,7 @@ export function demoCommand(): Command {
   )
 }
 
-/** `alambic compare`: the seed's exercise 10.3.2. */
+/** `alambic compare`: methods of distillation beside each other, on equal terms. */
 export function compareCommand(): Command {
   return trainingCommand('compare', allMethods, 'comparison.svg').description(
     'train one student without a teacher, with logits only, with features and with attention, from the same initial ' +

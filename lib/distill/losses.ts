@@ -38,7 +38,10 @@ export interface FeatureDistillationLossOptions {
   alpha?: number
   /** `'mse'`: mean squared error; `'cosine'`: mean of 1 − cosine of the flattened samples. Default: `'mse'`. */
   criterion?: 'mse' | 'cosine'
-  /** One non-negative weight per level (exercise 10.3.1 of the seed): the mean over levels becomes a weighted mean. */
+  /**
+   * One weight per level, each at least 0 and not all 0: the mean over levels becomes a weighted mean, so that `alpha`
+   * keeps its meaning. Default: 1 for each.
+   */
   weights?: readonly number[]
 }
 
@@ -54,7 +57,7 @@ const featureOptions: Kinds<FeatureDistillationLossOptions> = {
  * 4-D features differ, the larger (comparing height, then width) is average-pooled to the smaller. Half precision
  * features are computed in float32, which is then also the dtype of the result; of two dtypes the wider one decides.
  *
- * Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, with the refinements of the seed.
+ * After Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, with one distance per level and their mean.
  */
 export class FeatureDistillationLoss extends Module {
   readonly alpha: number
@@ -105,11 +108,14 @@ export class FeatureDistillationLoss extends Module {
 export interface AttentionTransferOptions {
   /** Share of the attention loss in the total, 0 to 1. Default: 0.5. */
   alpha?: number
-  /** One non-negative weight per level: the mean over levels becomes a weighted mean. */
+  /**
+   * One weight per level, each at least 0 and not all 0: the mean over levels becomes a weighted mean, so that `alpha`
+   * keeps its meaning. Default: 1 for each.
+   */
   weights?: readonly number[]
   /**
    * Bring the larger feature to the smaller one's size before its map is made, as RepDistiller does. Default: false:
-   * the teacher's map is resized bilinearly, as the seed does.
+   * the teacher's map is resized bilinearly (`interpolate` with `mode="bilinear"`).
    */
   pool?: boolean
 }
@@ -124,7 +130,7 @@ const attentionOptions: Kinds<AttentionTransferOptions> = {
  * Distillation by attention: the student learns where the teacher's activations are strong. Channels may differ.
  *
  * Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017. The paper sums over samples and levels and scales
- * by a factor; here, as in the seed, all is averaged and weighed by `alpha`.
+ * by a factor; here all is averaged and weighed by `alpha`.
  */
 export class AttentionTransfer extends Module {
   readonly alpha: number

@@ -18,7 +18,7 @@ const forwardOptions = { returnFeatures: boolean }
 export type FeaturesOutput = [logits: Tensor, features: [Tensor, Tensor, Tensor]]
 
 /**
- * The seed's student: three convolutions of 64, 128 and 256 channels, each with a ReLU, then pooling and a linear
+ * A small student: three convolutions of 64, 128 and 256 channels, each with a ReLU, then pooling and a linear
  * classifier. Its features also have names for `featureLayers`: `relu1`, `relu2`, `relu3`.
  */
 export class StudentWithFeatureExtraction extends Module<

@@ -36,7 +36,7 @@ export interface FeatureDistillationOptions extends FitOptions {
   /** Default: `new FeatureDistillationLoss()`, that is alpha 0.5 and mean squared error. */
   loss?: FeatureCriterion
   /**
-   * Which side's features an {@link AdaptationLayer} brings to the other's channels: `'teacher'`, as the seed does;
+   * Which side's features an {@link AdaptationLayer} brings to the other's channels: `'teacher'`;
    * `'student'`, the regressors of FitNets; `'none'`. Default: `'teacher'`; `'none'` for {@link AttentionTransfer}.
    */
   adapt?: 'teacher' | 'student' | 'none'

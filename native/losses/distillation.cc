@@ -57,8 +57,7 @@ bool same_space(const Tensor& a, const Tensor& b) { return a.sizes().slice(2) ==
 
 std::vector<int64_t> space(const Tensor& feature) { return feature.sizes().slice(2).vec(); }
 
-// The seed compares (H, W) as Python compares tuples: lexicographically. The spatially larger feature is
-// pooled.
+// (H, W) are compared as Python compares tuples: lexicographically. The spatially larger feature is pooled.
 std::pair<Tensor, Tensor> align(const Level& level, const Tensor& student, const Tensor& teacher) {
   check_pair(level, student, teacher);
   if (student.sizes() == teacher.sizes()) return {student, teacher};

@@ -1,5 +1,4 @@
-// The losses that the seed trains with, whole: features of all levels, classification, and their weighted
-// sum.
+// The losses of distillation, whole: features of all levels, classification, and their weighted sum.
 #pragma once
 #include <ATen/ATen.h>
 #include <napi.h>

@@ -14,8 +14,8 @@ at::Tensor mse_feature_loss(const at::Tensor& student, const at::Tensor& teacher
 at::Tensor cosine_feature_loss(const at::Tensor& student, const at::Tensor& teacher);
 
 // (N, C, *) -> (N, 1, *): mean over channels of the squares, scaled to unit L2 norm per sample (norms below
-// 1e-12 count as 1e-12; in float16, maps with a norm below 2⁻²⁸ count as zero). The seed's attention map,
-// after Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017.
+// 1e-12 count as 1e-12; in float16, maps with a norm below 2⁻²⁸ count as zero). After
+// Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017.
 at::Tensor attention_map(const at::Tensor& features);
 
 }  // namespace alambic
