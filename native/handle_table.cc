@@ -107,16 +107,13 @@ void HandleTable::replace(Handle handle, at::Tensor tensor) {
 }
 
 void HandleTable::lock(Handle handle) {
-  auto [entry, is_new] = locks_.try_emplace(handle, Lock{0, false});
-  if (is_new) {
-    try {
-      get(handle);
-    } catch (...) {
-      locks_.erase(entry);
-      throw;
-    }
+  auto entry = locks_.find(handle);
+  if (entry == locks_.end()) {
+    get(handle);
+    entry = locks_.emplace(handle, Lock{0, false}).first;
     slots_[handle & slot_mask].handle = handle | busy;
   }
+  if (entry->second.is_released) refuse(handle);
   entry->second.count++;
 }
 

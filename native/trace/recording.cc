@@ -53,7 +53,12 @@ Tensors Recording::run(const Tensors& inputs) const {
   } catch (...) {
     if (closures.error) std::rethrow_exception(closures.error);
     auto error = describe_exception(std::current_exception());
-    throw CodedError(error.code(), without_traceback(error.what()));
+    auto message = without_traceback(error.what());
+    // The interpreter makes a plain exception of whatever an operator threw.
+    if (std::string_view(error.code()) != "ERR_NATIVE") throw CodedError(error.code(), message);
+    bool is_memory = message.find("DefaultCPUAllocator") != std::string::npos ||
+                     message.find("out of memory") != std::string::npos;
+    throw CodedError(is_memory ? "ERR_OUT_OF_MEMORY" : "ERR_OPERATOR", message);
   }
   Tensors outputs;
   for (auto& value : stack) outputs.push_back(std::move(value).toTensor());
