@@ -1,5 +1,7 @@
 #include "dispatch.h"
 
+#include <ATen/quantized/QTensorImpl.h>
+
 #include <algorithm>
 #include <set>
 #include <sstream>
@@ -68,10 +70,19 @@ const Candidate& choose(const Plan& plan, const Argument* arguments, size_t coun
 // ---- Results
 // ------------------------------------------------------------------------------------------------------
 
+// Some views and copies of a quantized tensor have its dtype and not its scales: whoever looks at one reads
+// memory that is not there.
+void check_result(const at::Tensor& tensor) {
+  if (!tensor.defined() || !tensor.is_quantized()) return;
+  if (dynamic_cast<const at::QTensorImpl*>(tensor.unsafeGetTensorImpl()) == nullptr)
+    fail("ERR_NOT_IMPLEMENTED", "libtorch makes a tensor without scales of a quantized one here");
+}
+
 // A tensor becomes its handle; one that is an argument of the call becomes -(index + 1), so that the caller
 // returns the object that it has.
 double encode_tensor(Environment& environment, at::Tensor tensor, int returned_value) {
   if (returned_value >= 0) return -(returned_value + 1);
+  check_result(tensor);
   return tensor.defined() ? static_cast<double>(environment.adopt(with_memory(std::move(tensor)))) : 0;
 }
 

@@ -200,7 +200,6 @@ constexpr Refusal refusals[] = {
     {"aten::_thnn_differentiable_gru_cell_backward", check_gates<3>},
     {"aten::_cdist_backward", check_cdist_backward},
     {"aten::_remove_batch_dim", check_remove_batch_dim},
-    {"aten::_neg_view", check_plain},
     {"aten::_weight_norm_interface", check_weight_norm_interface},
     {"aten::_weight_norm_interface_backward", check_weight_norm_backward},
     {"aten::copy", check_copy},

@@ -4,6 +4,7 @@ import {
   cpSync,
   existsSync,
   mkdtempSync,
+  readdirSync,
   realpathSync,
   rmSync,
   statSync,
@@ -34,9 +35,9 @@ beforeAll(() => {
   ]
   for (const name of [...copied, 'native/loader.c'])
     cpSync(join(packageRoot, name), join(tree, name), { recursive: true })
-  for (const name of ['addon.js', 'libtorch.js', 'state.js']) {
-    cpSync(join(packageRoot, 'lib', 'native', name), join(tree, 'lib', 'native', name))
-  }
+  const native = join('lib', 'native')
+  for (const name of readdirSync(join(packageRoot, native)).filter(each => each.endsWith('.js')))
+    cpSync(join(packageRoot, native, name), join(tree, native, name))
   symlinkSync(join(packageRoot, 'node_modules'), join(tree, 'node_modules'))
   writeFile(join(tree, 'lib', 'cli', 'main.ts'), "console.log('hello')\n")
   writeFile(join(tree, 'lib', 'old.ts'), 'export const old = 1\n')
