@@ -10,7 +10,7 @@ export interface OperatorReport {
   refused: Record<string, number>
   /** `name: how it ended`. */
   crashes: string[]
-  /** Errors that are no AlambicError. */
+  /** Errors that are no AlambicError, or have no code of their own (`ERR_NATIVE`). */
   strange: string[]
   /** What took longer than `patience`; sizes can be huge, so that this may be right. */
   slow: string[]
@@ -56,7 +56,8 @@ interface Run {
 
 function count(report: OperatorReport, name: string, outcome: string): void {
   if (outcome === 'result') report.results++
-  else if (outcome.startsWith('!')) report.strange.push(`${name}: ${outcome.slice(1)}`)
+  else if (outcome.startsWith('!') || outcome.startsWith('ERR_NATIVE'))
+    report.strange.push(`${name}: ${outcome}`)
   else report.refused[outcome] = (report.refused[outcome] ?? 0) + 1
 }
 
