@@ -184,12 +184,14 @@ void note_plain_results(const Plan& plan, const Overload& overload, const Argume
 [[noreturn]] void rethrow_with_context(const Plan& plan, const Argument* arguments, size_t count,
                                        const Reader& reader) {
   auto error = describe_exception(std::current_exception());
+  // What a kernel lets escape (std::length_error …) is its refusal as well.
+  const auto* code = std::string_view(error.code()) == "ERR_NATIVE" ? "ERR_OPERATOR" : error.code();
   std::ostringstream message;
   message << plan.op->js_name << ": " << error.what() << " (";
   for (size_t i = 0; i < count; i++)
     message << (i ? ", " : "") << plan.value_names[i] << ": " << reader.show(arguments[i]);
   message << ")";
-  throw CodedError(error.code(), message.str());
+  throw CodedError(code, message.str());
 }
 
 // Stacks are reused: their capacity is what costs. One per nesting level, for an operator may call back.
