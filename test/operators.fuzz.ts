@@ -29,8 +29,12 @@ export interface FuzzOptions {
 
 const child = fileURLToPath(new URL('operators.fuzz.child.ts', import.meta.url))
 
-/** Of all data, so that a huge size is an error and no burden for the machine. */
+/** Of all data, so that a huge size is an error and no burden for the machine. AddressSanitizer has its own limit. */
 const MAX_DATA_BYTES = 4 * 2 ** 30
+const limiter =
+  process.platform === 'linux' && process.env['ASAN_OPTIONS'] === undefined
+    ? ['prlimit', `--data=${MAX_DATA_BYTES}`, '--core=0']
+    : []
 
 export async function fuzzOperators(options: FuzzOptions): Promise<OperatorReport> {
   const report: OperatorReport = { cases: 0, results: 0, refused: {}, crashes: [], strange: [], slow: [] }
@@ -67,7 +71,8 @@ async function runFrom(
   report: OperatorReport,
 ): Promise<Run> {
   const node = [process.execPath, '--import', 'tsx', child, String(thinning), String(first)]
-  const running = spawn('prlimit', [`--data=${MAX_DATA_BYTES}`, '--core=0', ...node], {
+  const [command, ...args] = [...limiter, ...node]
+  const running = spawn(command!, args, {
     env: { ...process.env, OMP_NUM_THREADS: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
