@@ -22,6 +22,7 @@ const core = (body: string) =>
   `#include <node_api.h>\n#include <cstdlib>\nNAPI_MODULE_INIT() {\n  (void)env;\n  ${body}\n  return exports;\n}\n`
 
 let tree: string
+let secondsOfAll: number
 
 beforeAll(() => {
   tree = realpathSync(mkdtempSync(join(tmpdir(), 'alambic-tree-')))
@@ -82,7 +83,8 @@ describe('npm run setup', { timeout: 180_000 }, () => {
   })
 
   it('builds the addon and the TypeScript', async () => {
-    const { status, output } = await setUp()
+    const { status, output, seconds } = await setUp()
+    secondsOfAll = seconds
     expect({ status, output }).toMatchObject({ status: 0 })
     expect(existsSync(corePath())).toBe(true)
     expect(existsSync(join(tree, 'build', 'Release', 'alambic.node'))).toBe(true)
@@ -90,12 +92,12 @@ describe('npm run setup', { timeout: 180_000 }, () => {
     expect(output).not.toContain('npm packages')
   })
 
-  it('does nothing the second time, silently and within a second', async () => {
+  it('does nothing the second time, silently and in a small part of the time', async () => {
     const built = statSync(corePath()).mtimeMs
     const runs = [await setUp(), await setUp(), await setUp()]
     for (const { status, output } of runs) expect({ status, output }).toEqual({ status: 0, output: '' })
     // The quickest of three: other tests run beside this one.
-    expect(Math.min(...runs.map(({ seconds }) => seconds))).toBeLessThan(1)
+    expect(Math.min(...runs.map(({ seconds }) => seconds))).toBeLessThan(secondsOfAll / 5)
     expect(statSync(corePath()).mtimeMs).toBe(built)
   })
 
