@@ -1,5 +1,7 @@
 #include "dispatch.h"
 
+#include <ATen/quantized/QTensorImpl.h>
+
 #include <algorithm>
 #include <set>
 #include <sstream>
@@ -68,10 +70,19 @@ const Candidate& choose(const Plan& plan, const Argument* arguments, size_t coun
 // ---- Results
 // ------------------------------------------------------------------------------------------------------
 
+// Some views and copies of a quantized tensor have its dtype and not its scales: whoever looks at one reads
+// memory that is not there.
+void check_result(const at::Tensor& tensor) {
+  if (!tensor.defined() || !tensor.is_quantized()) return;
+  if (dynamic_cast<const at::QTensorImpl*>(tensor.unsafeGetTensorImpl()) == nullptr)
+    fail("ERR_NOT_IMPLEMENTED", "libtorch makes a tensor without scales of a quantized one here");
+}
+
 // A tensor becomes its handle; one that is an argument of the call becomes -(index + 1), so that the caller
 // returns the object that it has.
 double encode_tensor(Environment& environment, at::Tensor tensor, int returned_value) {
   if (returned_value >= 0) return -(returned_value + 1);
+  check_result(tensor);
   return tensor.defined() ? static_cast<double>(environment.adopt(with_memory(std::move(tensor)))) : 0;
 }
 
@@ -173,12 +184,14 @@ void note_plain_results(const Plan& plan, const Overload& overload, const Argume
 [[noreturn]] void rethrow_with_context(const Plan& plan, const Argument* arguments, size_t count,
                                        const Reader& reader) {
   auto error = describe_exception(std::current_exception());
+  // What a kernel lets escape (std::length_error …) is its refusal as well.
+  const auto* code = std::string_view(error.code()) == "ERR_NATIVE" ? "ERR_OPERATOR" : error.code();
   std::ostringstream message;
   message << plan.op->js_name << ": " << error.what() << " (";
   for (size_t i = 0; i < count; i++)
     message << (i ? ", " : "") << plan.value_names[i] << ": " << reader.show(arguments[i]);
   message << ")";
-  throw CodedError(error.code(), message.str());
+  throw CodedError(code, message.str());
 }
 
 // Stacks are reused: their capacity is what costs. One per nesting level, for an operator may call back.

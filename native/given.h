@@ -20,6 +20,7 @@ class Given {
   // Empty where none was given.
   std::vector<at::Tensor> tensors(const char* parameter) const;
   int64_t integer(const char* parameter, int64_t otherwise) const;
+  std::vector<int64_t> integers(const char* parameter) const;
   // All tensors of the call, also those in lists.
   std::vector<at::Tensor> all_tensors() const;
 

@@ -1,5 +1,6 @@
 #include "refusals.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "errors.h"
@@ -31,6 +32,17 @@ std::vector<at::Tensor> Given::tensors(const char* parameter) const {
 int64_t Given::integer(const char* parameter, int64_t otherwise) const {
   const auto* argument = find(parameter);
   return argument != nullptr ? reader_.integer(*argument) : otherwise;
+}
+
+std::vector<int64_t> Given::integers(const char* parameter) const {
+  std::vector<int64_t> list;
+  const auto& parameters = candidate_.overload->parameters;
+  const auto* argument = find(parameter);
+  if (argument == nullptr) return list;
+  auto found = std::find_if(parameters.begin(), parameters.end(),
+                            [&](const Parameter& each) { return each.name == parameter; });
+  reader_.each_integer(*found, *argument, [&](int64_t each) { list.push_back(each); });
+  return list;
 }
 
 std::vector<at::Tensor> Given::all_tensors() const {
@@ -187,6 +199,91 @@ void check_weight_norm_backward(const Given& given) {
     given.refuse(shape_error, "saved_norms", "as many numbers as savedG " + describe(g), describe(norms));
 }
 
+// One number for each of `count`.
+void check_count(const Given& given, const char* parameter, int64_t count, const char* of) {
+  auto tensor = given.tensor(parameter);
+  if (tensor.defined() && tensor.numel() != count)
+    given.refuse(shape_error, parameter, c10::str("one number for each of ", count, " ", of),
+                 describe(tensor));
+}
+
+void check_batch_norm_backward(const Given& given) {
+  check_plain(given);
+  auto input = given.tensor("input");
+  if (input.dim() < 2) given.refuse(shape_error, "input", "(N, C, …)", describe(input));
+  for (const char* gradient : {"grad_out", "grad_output"}) check_same_shape(given, gradient, "input");
+  for (const char* name : {"weight", "running_mean", "running_var", "save_mean", "save_invstd", "save_var",
+                           "save_var_transform"})
+    check_count(given, name, input.size(1), "channels");
+}
+
+void check_layer_norm_backward(const Given& given) {
+  check_plain(given);
+  check_same_shape(given, "grad_out", "input");
+  auto input = given.tensor("input");
+  auto shape = given.integers("normalized_shape");
+  auto sizes = input.sizes();
+  if (shape.size() > sizes.size() || sizes.slice(sizes.size() - shape.size()) != at::IntArrayRef(shape))
+    given.refuse(shape_error, "normalized_shape", "the last sizes of input " + describe(input),
+                 c10::str("(", c10::Join(", ", shape), ")"));
+  int64_t size = 1;
+  for (auto each : shape) size *= each;
+  auto rows = size == 0 ? 0 : input.numel() / size;
+  for (const char* name : {"mean", "rstd"}) check_count(given, name, rows, "rows");
+  for (const char* name : {"weight", "bias"}) check_count(given, name, size, "elements of a row");
+}
+
+void check_lengths(const Given& given, size_t length, std::initializer_list<const char*> lists) {
+  for (const char* name : lists)
+    if (auto list = given.integers(name); list.size() != length)
+      given.refuse("ERR_LENGTH_MISMATCH", name, c10::str(length, " integers"), c10::str(list.size()));
+}
+
+void check_fractional_pool3d(const Given& given) { check_lengths(given, 3, {"kernel_size", "output_size"}); }
+void check_fractional_pool2d(const Given& given) { check_lengths(given, 2, {"kernel_size", "output_size"}); }
+
+// A view like as_strided's, which takes it on trust that the storage has its elements.
+void check_reshape_alias(const Given& given) {
+  check_plain(given);
+  auto self = given.tensor("self");
+  auto size = given.integers("size"), stride = given.integers("stride");
+  if (size.size() != stride.size())
+    given.refuse("ERR_LENGTH_MISMATCH", "stride", c10::str("as many as size (", size.size(), ")"),
+                 c10::str(stride.size()));
+  int64_t reach = 1;
+  bool overflow = false, is_empty = false;
+  for (size_t i = 0; i < size.size(); i++) {
+    if (size[i] < 0 || stride[i] < 0)
+      given.refuse(shape_error, "size", "no negative numbers", c10::str("(", c10::Join(", ", size), ")"));
+    is_empty = is_empty || size[i] == 0;
+    int64_t step;
+    overflow = __builtin_mul_overflow(std::max<int64_t>(size[i] - 1, 0), stride[i], &step) || overflow;
+    overflow = __builtin_add_overflow(reach, step, &reach) || overflow;
+  }
+  auto available = static_cast<int64_t>(self.storage().nbytes() / self.itemsize()) - self.storage_offset();
+  if (!is_empty && (overflow || reach > available))
+    given.refuse(shape_error, "size", c10::str("a view of the ", available, " elements behind self's first"),
+                 c10::str("(", c10::Join(", ", size), ")"));
+}
+
+// Weights packed in an inner format, read by the sizes that are given beside them.
+void check_4bit_matmul(const Given& given) {
+  check_plain(given);
+  auto block = given.integer("block_size", 0), in = given.integer("in_features", 0),
+       out = given.integer("out_features", 0);
+  constexpr int64_t most = int64_t{1} << 31;
+  if (block < 1 || in < 1 || out < 1 || in > most || out > most || in % block != 0)
+    given.refuse("ERR_ARGUMENT", "in_features", "a positive multiple of blockSize, and outFeatures",
+                 c10::str(in, " in blocks of ", block, ", ", out));
+  auto weights = given.tensor("packed_weights");
+  if (weights.nbytes() < static_cast<size_t>(in * out / 2))
+    given.refuse(shape_error, "packed_weights", c10::str(in, " times ", out, " packed numbers"),
+                 describe(weights));
+  auto input = given.tensor("inp");
+  if (input.dim() != 2 || input.size(1) != in)
+    given.refuse(shape_error, "inp", c10::str("(N, ", in, ")"), describe(input));
+}
+
 constexpr Refusal refusals[] = {
     {"aten::_fused_sgd", check_fused_sgd},
     {"aten::_fused_sgd_", check_fused_sgd},
@@ -200,10 +297,19 @@ constexpr Refusal refusals[] = {
     {"aten::_thnn_differentiable_gru_cell_backward", check_gates<3>},
     {"aten::_cdist_backward", check_cdist_backward},
     {"aten::_remove_batch_dim", check_remove_batch_dim},
-    {"aten::_neg_view", check_plain},
     {"aten::_weight_norm_interface", check_weight_norm_interface},
     {"aten::_weight_norm_interface_backward", check_weight_norm_backward},
     {"aten::copy", check_copy},
+    {"aten::_batch_norm_impl_index_backward", check_batch_norm_backward},
+    {"aten::native_batch_norm_backward", check_batch_norm_backward},
+    {"aten::batch_norm_backward", check_batch_norm_backward},
+    {"aten::native_layer_norm_backward", check_layer_norm_backward},
+    {"aten::fractional_max_pool3d", check_fractional_pool3d},
+    {"aten::fractional_max_pool3d_backward", check_fractional_pool3d},
+    {"aten::fractional_max_pool2d", check_fractional_pool2d},
+    {"aten::fractional_max_pool2d_backward", check_fractional_pool2d},
+    {"aten::_reshape_alias", check_reshape_alias},
+    {"aten::_dyn_quant_matmul_4bit", check_4bit_matmul},
 };
 
 }  // namespace

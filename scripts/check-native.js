@@ -96,8 +96,13 @@ async function sanitizerEnvironment(cxx) {
   const path = await run(cxx, ['-print-file-name=libclang_rt.asan-x86_64.so'], {})
   return {
     LD_PRELOAD: path.trim(),
-    // Leaks: V8 and libtorch keep much until the end. Containers: libtorch is not instrumented, and shares them with us.
-    ASAN_OPTIONS: 'detect_leaks=0:detect_container_overflow=0:detect_odr_violation=0:handle_segv=1:abort_on_error=1',
+    ASAN_OPTIONS: [
+      'abort_on_error=1',
+      'detect_leaks=0', // V8 and libtorch keep much until the end
+      'detect_container_overflow=0', // libtorch is not instrumented, and shares its containers with us
+      'detect_odr_violation=0',
+      'allocator_may_return_null=1:max_allocation_size_mb=8192', // no memory is an error of ours, not the end
+    ].join(':'),
     UBSAN_OPTIONS: 'print_stacktrace=1',
     // Memory that is used again is memory whose end no sanitizer sees.
     ALAMBIC_IDLE_MEMORY: '0',
@@ -126,7 +131,11 @@ async function main() {
   }
   const vitest = join(root, 'node_modules', 'vitest', 'vitest.mjs')
   const slow = sanitizers ? ['--testTimeout=600000', '--hookTimeout=600000'] : []
-  const { status } = spawnSync(process.execPath, [vitest, 'run', ...slow, ...files], { cwd: root, env, stdio: 'inherit' })
+  const { status } = spawnSync(process.execPath, [vitest, 'run', ...slow, ...files], {
+    cwd: root,
+    env,
+    stdio: 'inherit',
+  })
   process.exitCode = status ?? 1
 }
 

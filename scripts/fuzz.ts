@@ -1,6 +1,7 @@
 /**
  * `npm run fuzz -- [files per format] [first seed] [format]`: damages files of each format and loads them.
- * `npm run fuzz -- operators [thinning]`: calls every operator with hostile values; one case of so many. Both in child processes.
+ * `npm run fuzz -- operators [thinning] [first case]`: calls every operator with hostile values; one case of so many.
+ * Both in child processes.
  */
 import { fuzz, kinds } from '../test/io.fuzz.js'
 import { fuzzOperators } from '../test/operators.fuzz.js'
@@ -36,9 +37,14 @@ function count(list: readonly string[]): string {
   return `${list.length}${list.map(each => `\n    ${each}`).join('')}`
 }
 
-async function fuzzAllOperators(thinning: number): Promise<void> {
+async function fuzzAllOperators(thinning: number, first: number): Promise<void> {
   const start = performance.now()
-  const report = await fuzzOperators(thinning, PATIENCE, crash => console.log(`  crashed: ${crash}`))
+  const report = await fuzzOperators({
+    thinning,
+    patience: PATIENCE,
+    first,
+    onCrash: (crash, at) => console.log(`  crashed, case ${at}: ${crash}`),
+  })
   const codes = Object.entries(report.refused).map(([code, number]) => `${number} ${code}`)
   console.log(
     `operators: ${report.cases} calls, ${report.results} results, ${codes.join(', ')}; ` +
@@ -51,5 +57,5 @@ async function fuzzAllOperators(thinning: number): Promise<void> {
 }
 
 const [what = '3000', ...rest] = process.argv.slice(2)
-if (what === 'operators') await fuzzAllOperators(Number(rest[0] ?? 1))
+if (what === 'operators') await fuzzAllOperators(Number(rest[0] ?? 1), Number(rest[1] ?? 0))
 else await fuzzFiles(Number(what), Number(rest[0] ?? 0), rest[1])

@@ -37,7 +37,7 @@ describe('a view of a storage', () => {
   })
 
   it('reaches to the last element', () => {
-    const x = arange(6)
+    const x = arange(6, { dtype: 'float32' })
     const seen = new Tensor(native.viewStorage(x.handle, 'float32', [2, 2], [3, 2], 0))
     expect(seen.tolist()).toEqual([
       [0, 2],

@@ -7,7 +7,7 @@ const thinning = Number(process.env['ALAMBIC_FUZZ_THINNING'] ?? 397)
 
 describe('operators with null, empty, huge, sparse, meta, complex and other tensors in every place', () => {
   it('give a result or an AlambicError, and never end the process', { timeout: 1_200_000 }, async () => {
-    const report = await fuzzOperators(thinning, 60)
+    const report = await fuzzOperators({ thinning, patience: 60 })
     expect(report.crashes).toEqual([])
     expect(report.strange).toEqual([])
     expect(report.slow).toEqual([])

@@ -2,59 +2,77 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import type { Message, Summary } from './operators.fuzz.child.js'
+import type { Message } from './operators.fuzz.child.js'
 
-export interface OperatorReport extends Summary {
+export interface OperatorReport {
   cases: number
+  results: number
+  refused: Record<string, number>
   /** `name: how it ended`. */
   crashes: string[]
+  /** Errors that are no AlambicError, or have no code of their own (`ERR_NATIVE`). */
+  strange: string[]
   /** What took longer than `patience`; sizes can be huge, so that this may be right. */
   slow: string[]
 }
 
+export interface FuzzOptions {
+  /** One case of so many. */
+  thinning: number
+  /** Seconds for one case. */
+  patience: number
+  /** The number of the first case. Default: 0. */
+  first?: number
+  /** Called with each crash, and the number of its case. */
+  onCrash?: (crash: string, at: number) => void
+}
+
 const child = fileURLToPath(new URL('operators.fuzz.child.ts', import.meta.url))
 
-/** Of all data, so that a huge size is an error and no burden for the machine. */
+/** Of all data, so that a huge size is an error and no burden for the machine. AddressSanitizer has its own limit. */
 const MAX_DATA_BYTES = 4 * 2 ** 30
+const limiter =
+  process.platform === 'linux' && process.env['ASAN_OPTIONS'] === undefined
+    ? ['prlimit', `--data=${MAX_DATA_BYTES}`, '--core=0']
+    : []
 
-/** Tries one case of `thinning`. `patience`: seconds for one. */
-export async function fuzzOperators(
-  thinning: number,
-  patience: number,
-  onCrash: (crash: string) => void = () => {},
-): Promise<OperatorReport> {
-  const report: OperatorReport = { cases: 0, results: 0, refused: {}, strange: [], crashes: [], slow: [] }
-  let next = 0
+export async function fuzzOperators(options: FuzzOptions): Promise<OperatorReport> {
+  const report: OperatorReport = { cases: 0, results: 0, refused: {}, crashes: [], strange: [], slow: [] }
+  let next = options.first ?? 0
   for (;;) {
-    const { summary, last, tried, end } = await runFrom(thinning, next, patience)
-    report.cases += tried
-    if (summary !== null) {
-      report.results += summary.results
-      report.strange.push(...summary.strange)
-      for (const [code, count] of Object.entries(summary.refused))
-        report.refused[code] = (report.refused[code] ?? 0) + count
-      return report
-    }
+    const { last, isComplete, end } = await runFrom(next, options, report)
+    if (isComplete) return report
     if (last === null) throw new Error(`the process ended before its first case: ${end}`)
     if (end === 'slow') report.slow.push(last.name)
     else {
       report.crashes.push(`${last.name}: ${end}`)
-      onCrash(`${last.name}: ${end}`)
+      options.onCrash?.(`${last.name}: ${end}`, last.at)
     }
     next = last.at + 1
   }
 }
 
 interface Run {
-  summary: Summary | null
   last: { at: number; name: string } | null
-  tried: number
+  isComplete: boolean
   end: string
 }
 
-async function runFrom(thinning: number, first: number, patience: number): Promise<Run> {
+function count(report: OperatorReport, name: string, outcome: string): void {
+  if (outcome === 'result') report.results++
+  else if (outcome.startsWith('!') || outcome.startsWith('ERR_NATIVE'))
+    report.strange.push(`${name}: ${outcome}`)
+  else report.refused[outcome] = (report.refused[outcome] ?? 0) + 1
+}
+
+async function runFrom(
+  first: number,
+  { thinning, patience }: FuzzOptions,
+  report: OperatorReport,
+): Promise<Run> {
   const node = [process.execPath, '--import', 'tsx', child, String(thinning), String(first)]
-  const running = spawn('prlimit', [`--data=${MAX_DATA_BYTES}`, '--core=0', ...node], {
+  const [command, ...args] = [...limiter, ...node]
+  const running = spawn(command!, args, {
     env: { ...process.env, OMP_NUM_THREADS: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -64,8 +82,7 @@ async function runFrom(thinning: number, first: number, patience: number): Promi
   let errors = ''
   running.stderr.setEncoding('utf8').on('data', (text: string) => (errors = (errors + text).slice(-2000)))
   let last: Run['last'] = null
-  let summary: Summary | null = null
-  let tried = 0
+  let isComplete = false
   let isSlow = false
   let timer: NodeJS.Timeout | undefined
   const watch = (seconds: number) => {
@@ -83,14 +100,16 @@ async function runFrom(thinning: number, first: number, patience: number): Promi
     } catch {
       continue // what an operator printed
     }
-    if ('at' in message) {
-      last = message
-      tried++
-    } else summary = message
+    if (last !== null && message.before !== null) count(report, last.name, message.before)
+    if (message.at === undefined) isComplete = true
+    else {
+      last = { at: message.at, name: message.name! }
+      report.cases++
+    }
     watch(patience)
   }
   const status = await ended
   clearTimeout(timer)
-  const reason = errors.trim().split('\n').slice(-3).join(' | ').slice(0, 300)
-  return { summary, last, tried, end: isSlow ? 'slow' : `${status} ${reason}` }
+  const words = errors.split('\n').filter(line => line.trim() !== '' && !line.startsWith('[W'))
+  return { last, isComplete, end: isSlow ? 'slow' : `${status} ${words.slice(-2).join(' | ').slice(0, 200)}` }
 }

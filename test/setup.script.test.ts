@@ -4,6 +4,7 @@ import {
   cpSync,
   existsSync,
   mkdtempSync,
+  readdirSync,
   realpathSync,
   rmSync,
   statSync,
@@ -21,6 +22,7 @@ const core = (body: string) =>
   `#include <node_api.h>\n#include <cstdlib>\nNAPI_MODULE_INIT() {\n  (void)env;\n  ${body}\n  return exports;\n}\n`
 
 let tree: string
+let secondsOfAll: number
 
 beforeAll(() => {
   tree = realpathSync(mkdtempSync(join(tmpdir(), 'alambic-tree-')))
@@ -34,9 +36,9 @@ beforeAll(() => {
   ]
   for (const name of [...copied, 'native/loader.c'])
     cpSync(join(packageRoot, name), join(tree, name), { recursive: true })
-  for (const name of ['addon.js', 'libtorch.js', 'state.js']) {
-    cpSync(join(packageRoot, 'lib', 'native', name), join(tree, 'lib', 'native', name))
-  }
+  const native = join('lib', 'native')
+  for (const name of readdirSync(join(packageRoot, native)).filter(each => each.endsWith('.js')))
+    cpSync(join(packageRoot, native, name), join(tree, native, name))
   symlinkSync(join(packageRoot, 'node_modules'), join(tree, 'node_modules'))
   writeFile(join(tree, 'lib', 'cli', 'main.ts'), "console.log('hello')\n")
   writeFile(join(tree, 'lib', 'old.ts'), 'export const old = 1\n')
@@ -81,7 +83,8 @@ describe('npm run setup', { timeout: 180_000 }, () => {
   })
 
   it('builds the addon and the TypeScript', async () => {
-    const { status, output } = await setUp()
+    const { status, output, seconds } = await setUp()
+    secondsOfAll = seconds
     expect({ status, output }).toMatchObject({ status: 0 })
     expect(existsSync(corePath())).toBe(true)
     expect(existsSync(join(tree, 'build', 'Release', 'alambic.node'))).toBe(true)
@@ -89,12 +92,12 @@ describe('npm run setup', { timeout: 180_000 }, () => {
     expect(output).not.toContain('npm packages')
   })
 
-  it('does nothing the second time, silently and within a second', async () => {
+  it('does nothing the second time, silently and in a small part of the time', async () => {
     const built = statSync(corePath()).mtimeMs
     const runs = [await setUp(), await setUp(), await setUp()]
     for (const { status, output } of runs) expect({ status, output }).toEqual({ status: 0, output: '' })
     // The quickest of three: other tests run beside this one.
-    expect(Math.min(...runs.map(({ seconds }) => seconds))).toBeLessThan(1)
+    expect(Math.min(...runs.map(({ seconds }) => seconds))).toBeLessThan(secondsOfAll / 5)
     expect(statSync(corePath()).mtimeMs).toBe(built)
   })
 
