@@ -247,33 +247,33 @@ struct AttentionMap {
     return normalize_samples(map, map_floor(inputs[0].scalar_type())).reshape(map.sizes());
   }
 
-  // `kept`, on the CPU: (N, positions + 1): the normalised map, and what it was scaled by.
+  // `kept`, on the CPU: (N, positions + 1): the normalised map, and what it was scaled by. In float64:
+  // where one position outweighs all others, its gradient is a small difference of large numbers.
   static Tensor forward(const List& inputs, Tensor& kept) {
     if (inputs[0].is_cuda()) return cuda::loss_kernels()->attention_map(inputs[0], kept);
     Layout layout(inputs[0]);
     auto options =
         inputs[0].options().dtype(loss_dtype(inputs[0])).memory_format(at::MemoryFormat::Contiguous);
     auto map = at::empty(map_shape(inputs[0]), options);
-    kept = at::empty({layout.samples, layout.positions + 1}, options);
+    kept = at::empty({layout.samples, layout.positions + 1}, options.dtype(at::kDouble));
     auto floor = map_floor(inputs[0].scalar_type());
     dispatch_kernel_dtype(inputs[0].scalar_type(), [&](auto zero) {
       using T = decltype(zero);
       using Sum = kernels::Sum<T>;
       const T* x = inputs[0].data_ptr<T>();
-      auto *out = map.data_ptr<Sum>(), *keep = kept.data_ptr<Sum>();
+      auto* out = map.data_ptr<Sum>();
+      auto* keep = kept.data_ptr<double>();
       at::parallel_for(0, layout.samples, samples_per_task(layout.sample_size()),
                        [&](int64_t begin, int64_t end) {
-                         std::vector<double> squares(layout.positions);
                          for (int64_t i = begin; i < end; i++) {
-                           auto* sample = out + i * layout.positions;
-                           mean_squares(layout, x + i * layout.sample_size(), squares.data());
-                           auto squared = kernels::sum_of_squares(squares.data(), layout.positions);
-                           InverseNorm norm(squared, floor);
-                           for (int64_t k = 0; k < layout.positions; k++)
-                             sample[k] = static_cast<Sum>(squares[k] * norm.value);
-                           auto* kept_sample = keep + i * (layout.positions + 1);
-                           std::copy(sample, sample + layout.positions, kept_sample);
-                           kept_sample[layout.positions] = static_cast<Sum>(norm.value);
+                           auto* sample = keep + i * (layout.positions + 1);
+                           mean_squares(layout, x + i * layout.sample_size(), sample);
+                           InverseNorm norm(kernels::sum_of_squares(sample, layout.positions), floor);
+                           for (int64_t k = 0; k < layout.positions; k++) {
+                             sample[k] *= norm.value;
+                             out[i * layout.positions + k] = static_cast<Sum>(sample[k]);
+                           }
+                           sample[layout.positions] = norm.value;
                          }
                        });
     });
@@ -295,20 +295,21 @@ struct AttentionMap {
       using Sum = kernels::Sum<T>;
       const T* x = inputs[0].data_ptr<T>();
       T* dx = gradient.data_ptr<T>();
-      const auto *keep = kept.data_ptr<Sum>(), *dmap = map_gradient.data_ptr<Sum>();
+      const auto* keep = kept.data_ptr<double>();
+      const auto* dmap = map_gradient.data_ptr<Sum>();
       at::parallel_for(
           0, layout.samples, samples_per_task(layout.sample_size()), [&](int64_t begin, int64_t end) {
             std::vector<Sum> factor(layout.positions);
             for (int64_t i = begin; i < end; i++) {
-              const auto *map = keep + i * (layout.positions + 1), *dm = dmap + i * layout.positions;
+              const auto* map = keep + i * (layout.positions + 1);
+              const auto* dm = dmap + i * layout.positions;
               auto inverse_norm = map[layout.positions];
-              double sum = 0;  // the map's own direction does not count: it is normalised
-              if (static_cast<double>(inverse_norm) < most)
-                for (int64_t k = 0; k < layout.positions; k++)
-                  sum += static_cast<double>(map[k]) * static_cast<double>(dm[k]);
-              auto along = static_cast<Sum>(sum);
-              auto scale = 2 * inverse_norm / static_cast<Sum>(layout.channels);
-              for (int64_t k = 0; k < layout.positions; k++) factor[k] = scale * (dm[k] - along * map[k]);
+              double along = 0;  // the map's own direction does not count: it is normalised
+              if (inverse_norm < most)
+                for (int64_t k = 0; k < layout.positions; k++) along += map[k] * static_cast<double>(dm[k]);
+              auto scale = 2 * inverse_norm / static_cast<double>(layout.channels);
+              for (int64_t k = 0; k < layout.positions; k++)
+                factor[k] = static_cast<Sum>(scale * (static_cast<double>(dm[k]) - along * map[k]));
               scale_positions(layout, x + i * layout.sample_size(), factor.data(),
                               dx + i * layout.sample_size());
             }
