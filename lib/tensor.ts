@@ -12,7 +12,7 @@ import {
   type Source,
   type TypedArray,
 } from './elements.js'
-import { AlambicError } from './errors.js'
+import { AlambicError, argumentError } from './errors.js'
 import { formatTensor } from './format.js'
 import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from './memory.js'

@@ -371,7 +371,11 @@ describe.skipIf(reason)(`a file trains as any module${reason}`, () => {
   })
 
   test("to 'meta' moves nothing of a module that has a TorchScript module behind other parts", async () => {
-    const whole = new nn.ModuleList([new nn.Linear(2, 2), new nn.BatchNorm1d(2), await load('student')] as nn.Module[])
+    const whole = new nn.ModuleList([
+      new nn.Linear(2, 2),
+      new nn.BatchNorm1d(2),
+      await load('student'),
+    ] as nn.Module[])
     expect(errorOf(() => whole.to('meta')).code).toBe('ERR_NOT_IMPLEMENTED')
     expect(errorOf(() => whole.to({ device: 'meta', dtype: 'float64' })).code).toBe('ERR_NOT_IMPLEMENTED')
     for (const each of [...whole.parameters(), ...whole.buffers()]) expect(each.device).toBe('cpu')

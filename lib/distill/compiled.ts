@@ -11,7 +11,14 @@ import { isError } from '../realms.js'
 import { describeRead, ReadLog } from '../trace/reads.js'
 import { withScopes } from '../trace/scopes.js'
 import type { LossParts } from './fit.js'
-import { learnFrom, refuseNonFinite, refuseNonFiniteNorm, trainStep, type LossValues, type StepContext } from './step.js'
+import {
+  learnFrom,
+  refuseNonFinite,
+  refuseNonFiniteNorm,
+  trainStep,
+  type LossValues,
+  type StepContext,
+} from './step.js'
 
 /** How `compile: true` went. */
 export interface CompilationReport {

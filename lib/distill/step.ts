@@ -58,7 +58,12 @@ export function refuseNonFiniteNorm(
   optimizer: Optimizer,
 ): void {
   if (Number.isFinite(norm)) return
-  throw nonFinite(`the norm of the gradient is ${norm} at ${where}, of a loss that is finite`, values, optimizer, '')
+  throw nonFinite(
+    `the norm of the gradient is ${norm} at ${where}, of a loss that is finite`,
+    values,
+    optimizer,
+    '',
+  )
 }
 
 function nonFinite(what: string, values: LossValues, optimizer: Optimizer, remedy: string): AlambicError {

@@ -226,9 +226,11 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
       scope(() => {
         const wanted = targetOf(target)
         const own = this.namedModules().flatMap(([path, module]) =>
-          under(path, [...module.ownParameters(), ...module.ownBuffers()]).map(
-            ([name, tensor]) => ({ module, name, tensor }),
-          ),
+          under(path, [...module.ownParameters(), ...module.ownBuffers()]).map(([name, tensor]) => ({
+            module,
+            name,
+            tensor,
+          })),
         )
         for (const { module, name, tensor } of own) {
           checkTarget(name, tensor, wanted)
@@ -397,7 +399,10 @@ function unique<T>(named: [string, T][]): [string, T][] {
 }
 
 /** What a move changes. Throws for devices and dtypes that are not there. */
-function targetOf(target: Device | DType | ToOptions): { dtype?: DType | undefined; device?: Device | undefined } {
+function targetOf(target: Device | DType | ToOptions): {
+  dtype?: DType | undefined
+  device?: Device | undefined
+} {
   const moved = convert(fromTypedArray(new Float32Array(0), [0]), target)
   if (typeof target === 'object') return { dtype: target.dtype, device: target.device && moved.device }
   return native.dtypes().includes(target) ? { dtype: target as DType } : { device: moved.device }

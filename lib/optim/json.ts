@@ -67,6 +67,9 @@ function encode(value: unknown): unknown {
 }
 
 function encodeTensor(tensor: Tensor): JsonTensor {
-  const data = Array.from(tensor.toTypedArray() as Float64Array, each => encode(Number(each)) as number | string)
+  const data = Array.from(
+    tensor.toTypedArray() as Float64Array,
+    each => encode(Number(each)) as number | string,
+  )
   return { dtype: tensor.dtype, shape: tensor.shape, data }
 }

@@ -256,7 +256,8 @@ function savedGroups(dict: unknown): SavedGroup[] {
     throw stateError(`expected { state, param_groups }, got ${show(dict)}`)
   groups.forEach((group: unknown, i) => {
     const params: unknown = (group as { params?: unknown } | null)?.params
-    if (!Array.isArray(params)) throw stateError(`param_groups[${i}].params: expected numbers, got ${show(params)}`)
+    if (!Array.isArray(params))
+      throw stateError(`param_groups[${i}].params: expected numbers, got ${show(params)}`)
   })
   return groups as SavedGroup[]
 }
@@ -272,7 +273,8 @@ function checkNumbers(numbers: string[], state: object): void {
 
 /** What is no tensor yet (counts of old checkpoints, JSON) becomes one, and is added to `made`. */
 function nativeState(entries: object, where: string, made: Tensor[]): NativeOptimizerState {
-  if (!isPlainObject(entries)) throw stateError(`${where}: expected an object of tensors, got ${show(entries)}`)
+  if (!isPlainObject(entries))
+    throw stateError(`${where}: expected an object of tensors, got ${show(entries)}`)
   const handles: NativeOptimizerState = {}
   for (const [name, value] of Object.entries(entries)) {
     if (value === null || value === undefined) continue

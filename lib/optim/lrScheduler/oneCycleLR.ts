@@ -1,6 +1,14 @@
 import { AlambicError } from '../../errors.js'
 import type { Optimizer } from '../optimizer.js'
-import { checkBetween, checkCount, checkDivisor, checkFlag, checkMagnitude, checkWord, perGroup } from './checks.js'
+import {
+  checkBetween,
+  checkCount,
+  checkDivisor,
+  checkFlag,
+  checkMagnitude,
+  checkWord,
+  perGroup,
+} from './checks.js'
 import { checkOptimizer, LRScheduler, type Group, type SchedulerOptions } from './scheduler.js'
 
 export interface OneCycleLROptions extends SchedulerOptions {

@@ -35,10 +35,10 @@ export function readState(from: object, fields: StateFields): SchedulerStateDict
 /** @throws AlambicError `ERR_STATE_DICT` before anything has changed */
 export function checkState(owner: object, fields: StateFields, dict: SchedulerStateDict): void {
   const label = owner.constructor.name
-  if (typeof dict !== 'object' || dict === null) throw stateError(`expected the state of a ${label}, got ${show(dict)}`)
+  if (typeof dict !== 'object' || dict === null)
+    throw stateError(`expected the state of a ${label}, got ${show(dict)}`)
   const missing = Object.keys(fields).filter(name => dict[name] === undefined)
-  if (missing.length > 0)
-    throw stateError(`${label} needs ${missing.join(', ')}, which the state dict lacks`)
+  if (missing.length > 0) throw stateError(`${label} needs ${missing.join(', ')}, which the state dict lacks`)
   const foreign = Object.keys(dict).filter(name => ownFields.has(name) && !Object.hasOwn(fields, name))
   if (foreign.length > 0)
     throw stateError(`${label} has no ${foreign.join(', ')}: the state dict is that of another schedule`)
