@@ -46,12 +46,15 @@ const plateau = (options: optim.lrScheduler.ReduceLROnPlateauOptions) => (optimi
   new lrScheduler.ReduceLROnPlateau(optimizer, options)
 
 /** Learning rates after each epoch, as the schedule sets them. */
-async function ratesOf(options: FitOptions, hasValidation = true): Promise<{ lrs: number[]; history: EpochReport[] }> {
+async function ratesOf(
+  options: FitOptions,
+  hasValidation = true,
+): Promise<{ lrs: number[]; history: EpochReport[] }> {
   manualSeed(1)
   let made: optim.Optimizer | undefined
   const lrs: number[] = []
   const { history } = await trainClassifier(
-    new nn.Linear(2, 2) as never,
+    new nn.Linear(2, 2),
     batches([1, 1]),
     hasValidation ? batches([1]) : null,
     {
@@ -120,7 +123,7 @@ describe('ReduceLROnPlateau in a training', () => {
   it('is refused before any weight changes', async () => {
     const model = new nn.Linear(2, 2)
     const before = model.weight.tolist()
-    const training = trainClassifier(model as never, batches([1]), null, {
+    const training = trainClassifier(model, batches([1]), null, {
       ...quiet,
       scheduler: plateau({ mode: 'max' }),
     })
@@ -138,9 +141,12 @@ it('schedules of one’s own may have a step with or without a metric', async ()
 })
 
 describe('a gradient that is not finite, of a finite loss', () => {
-  const message = /the norm of the gradient is (NaN|Infinity) at .*step 4, of a loss that is finite: total=0\./
+  const message =
+    /the norm of the gradient is (NaN|Infinity) at .*step 4, of a loss that is finite: total=0\./
 
-  async function stopped(options: FitOptions): Promise<{ model: Rooted; good: Record<string, unknown>; error: unknown }> {
+  async function stopped(
+    options: FitOptions,
+  ): Promise<{ model: Rooted; good: Record<string, unknown>; error: unknown }> {
     manualSeed(2)
     const model = new Rooted()
     let good: Record<string, unknown> = {}
@@ -161,14 +167,17 @@ describe('a gradient that is not finite, of a finite loss', () => {
     Object.fromEntries(model.namedParameters().map(([name, each]) => [name, each.tolist()]))
 
   describe.each([{ compile: false }, { compile: true }])('(%o)', options => {
-    it.each([1, Infinity])('stops the training before weights change, where norms are clipped to %d', async most => {
-      const { model, good, error } = await stopped({ ...options, clipGradNorm: most })
-      expect(error).toBeInstanceOf(AlambicError)
-      expect(error).toMatchObject({ code: 'ERR_NAN_LOSS' })
-      expect((error as Error).message).toMatch(message)
-      expect(good).not.toEqual({})
-      expect(valuesOf(model)).toEqual(good)
-    })
+    it.each([1, Infinity])(
+      'stops the training before weights change, where norms are clipped to %d',
+      async most => {
+        const { model, good, error } = await stopped({ ...options, clipGradNorm: most })
+        expect(error).toBeInstanceOf(AlambicError)
+        expect(error).toMatchObject({ code: 'ERR_NAN_LOSS' })
+        expect((error as Error).message).toMatch(message)
+        expect(good).not.toEqual({})
+        expect(valuesOf(model)).toEqual(good)
+      },
+    )
 
     it('clips as before where the norm is finite', async () => {
       const [clipped, free] = await Promise.all(

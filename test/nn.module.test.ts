@@ -77,7 +77,8 @@ describe('what belongs to a module', () => {
     const linear = new nn.Linear(2, 1, { bias: false })
     linear.weight = new nn.Parameter(tensor([[3, 4]]))
     expect(linear.forward(tensor([1, 1])).tolist()).toEqual([7])
-    expect(linear.parameters()).toEqual([linear.weight])
+    expect(linear.parameters()).toHaveLength(1)
+    expect(linear.parameters()[0]).toBe(linear.weight)
   })
 })
 

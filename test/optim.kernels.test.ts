@@ -90,28 +90,39 @@ describe.each(dtypes)('in %s', dtype => {
     params.forEach((each, k) => {
       const actual = Array.from(each.toTypedArray(), Number)
       const off = actual.findIndex((value, i) => {
-        const wanted = trained(name, options, startAt(i), [0, 1, 2].map(step => gradientAt(i, step)))
+        const wanted = trained(
+          name,
+          options,
+          startAt(i),
+          [0, 1, 2].map(step => gradientAt(i, step)),
+        )
         return !(Math.abs(value - wanted) <= tolerances[dtype]!)
       })
       expect(off, `element of ${sizes[k]}: ${actual[off]}`).toBe(-1)
     })
   })
 
-  test.each(cases)('%s %o: a kernel that is asked for does the same, or says that it cannot', (name, options) => {
-    for (const kernel of [{ fused: true }, { foreach: true }]) {
-      const [one, other] = [33, 33].map(size => zeros([size], { dtype, requiresGrad: true })) as [Tensor, Tensor]
-      one.grad = ones([33], { dtype })
-      other.grad = ones([33], { dtype })
-      make(name, [other], { ...options, fused: false, foreach: false }).step()
-      const code = codeOf(() => make(name, [one], { ...options, ...kernel }).step())
-      if (code === 'no error')
-        expect(torch.allclose(one, other, { rtol: 0, atol: tolerances[dtype]! })).toBe(true)
-      else {
-        expect(code).toBe('ERR_NOT_IMPLEMENTED')
-        expect(one.abs().sum().item()).toBe(0)
+  test.each(cases)(
+    '%s %o: a kernel that is asked for does the same, or says that it cannot',
+    (name, options) => {
+      for (const kernel of [{ fused: true }, { foreach: true }] as Options[]) {
+        const [one, other] = [33, 33].map(size => zeros([size], { dtype, requiresGrad: true })) as [
+          Tensor,
+          Tensor,
+        ]
+        one.grad = ones([33], { dtype })
+        other.grad = ones([33], { dtype })
+        make(name, [other], { ...options, fused: false, foreach: false }).step()
+        const code = codeOf(() => make(name, [one], { ...options, ...kernel }).step())
+        if (code === 'no error')
+          expect(torch.allclose(one, other, { rtol: 0, atol: tolerances[dtype]! })).toBe(true)
+        else {
+          expect(code).toBe('ERR_NOT_IMPLEMENTED')
+          expect(one.abs().sum().item()).toBe(0)
+        }
       }
-    }
-  })
+    },
+  )
 })
 
 test('the fused SGD of libtorch 2.13, which passes over vectors in half precision, is refused by name', () => {

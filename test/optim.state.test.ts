@@ -77,7 +77,9 @@ describe.each(optimizers)('%s: a parameter that changes in place', (_, make) => 
     const p = parameter([8, 3])
     const optimizer = make([p])
     optimizer.step()
-    noGrad(() => p.resize_([2, 3]))
+    p.requiresGrad = false
+    p.resize_([2, 3])
+    p.requiresGrad = true
     p.grad = ones([2, 3])
     expectError(() => optimizer.step(), 'ERR_SHAPE_MISMATCH', /parameter 0/)
   })
@@ -138,8 +140,8 @@ type Dict = optim.OptimizerStateDict
 /** Of an optimizer that has taken a step, with changes. */
 function changed(dict: Dict, options: Record<string, unknown>, state: Record<string, unknown> = {}): Dict {
   return {
-    state: { 0: { ...dict.state[0], ...state } as never },
-    param_groups: [{ ...dict.param_groups[0]!, ...options } as never],
+    state: { 0: { ...dict.state[0], ...(state as Dict['state'][string]) } },
+    param_groups: [{ ...dict.param_groups[0]!, ...options }],
   }
 }
 
@@ -184,11 +186,16 @@ describe.each(optimizers)('%s.loadStateDict', (name, make) => {
   })
 
   test('refuses options and state of another optimizer, by name', () => {
-    const other = name === 'SGD' ? new optim.Adam([parameter()]) : new optim.SGD([parameter()], { momentum: 0.5 })
+    const other =
+      name === 'SGD' ? new optim.Adam([parameter()]) : new optim.SGD([parameter()], { momentum: 0.5 })
     other.step()
     const { state, param_groups: groups } = other.stateDict()
-    refuses(() => ({ state, param_groups: groups }), /param_groups\[0\]\.(betas|momentum): this optimizer has no/)
-    const foreign = name === 'SGD' ? /step.*another optimizer.*keeps momentum_buffer/ : /momentum_buffer.*another/
+    refuses(
+      () => ({ state, param_groups: groups }),
+      /param_groups\[0\]\.(betas|momentum): this optimizer has no/,
+    )
+    const foreign =
+      name === 'SGD' ? /step.*another optimizer.*keeps momentum_buffer/ : /momentum_buffer.*another/
     refuses(dict => ({ ...dict, state }), foreign)
   })
 
@@ -199,7 +206,10 @@ describe.each(optimizers)('%s.loadStateDict', (name, make) => {
 
   test('refuses state that is no tensor, not of the parameter, or of no parameter', () => {
     const key = name === 'SGD' ? 'momentum_buffer' : 'exp_avg'
-    refuses(dict => changed(dict, {}, { [key]: 'abc' }), new RegExp(`state\\[0\\]\\.${key}: expected a tensor`))
+    refuses(
+      dict => changed(dict, {}, { [key]: 'abc' }),
+      new RegExp(`state\\[0\\]\\.${key}: expected a tensor`),
+    )
     refuses(dict => changed(dict, {}, { [key]: zeros([3]) }), new RegExp(`${key} of parameter 0`))
     refuses(dict => changed(dict, {}, { [key]: zeros([2, 3], { dtype: 'complex64' }) }), /real numbers/)
     refuses(dict => changed(dict, {}, { [key]: zeros([2, 3], { device: 'meta' }) }), /data/)
@@ -235,7 +245,14 @@ describe.each(optimizers)('%s.loadStateDict', (name, make) => {
     one.step()
     noGrad(() => q.copy_(p))
     for (const value of Object.values(one.stateDict().state[0]!).filter(each => (each as Tensor).ndim > 0))
-      noGrad(() => (value as Tensor).copy_(tensor([[0.1, 1e30, -0], [3, 1e-40, 2]])))
+      noGrad(() =>
+        (value as Tensor).copy_(
+          tensor([
+            [0.1, 1e30, -0],
+            [3, 1e-40, 2],
+          ]),
+        ),
+      )
     other.loadStateDict(JSON.parse(JSON.stringify(one.stateDict())) as Dict)
     expect(snapshot(other)).toBe(snapshot(one))
     one.step()
@@ -266,9 +283,17 @@ test("an Adam refuses part of a state, a count that is none, and AdamW's", () =>
   optimizer.step()
   const dict = optimizer.stateDict()
   const { exp_avg: _, ...part } = dict.state[0]!
-  expectError(() => optimizer.loadStateDict({ ...dict, state: { 0: part } }), 'ERR_STATE_DICT', /no exp_avg beside/)
+  expectError(
+    () => optimizer.loadStateDict({ ...dict, state: { 0: part } }),
+    'ERR_STATE_DICT',
+    /no exp_avg beside/,
+  )
   for (const step of [-1, NaN, 0.5, 'NaN'])
-    expectError(() => optimizer.loadStateDict(changed(dict, {}, { step })), 'ERR_STATE_DICT', /count of steps/)
+    expectError(
+      () => optimizer.loadStateDict(changed(dict, {}, { step })),
+      'ERR_STATE_DICT',
+      /count of steps/,
+    )
   const decoupled = changed(dict, { decoupled_weight_decay: true })
   expectError(() => optimizer.loadStateDict(decoupled), 'ERR_STATE_DICT', /got that of an AdamW/)
   new optim.AdamW([parameter()]).loadStateDict(decoupled)

@@ -18,9 +18,7 @@ export class LambdaLR extends LRScheduler {
   ) {
     super(optimizer, readOptions('LambdaLR', options, schedulerOptions))
     const lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
-    const areFunctions = Array.isArray(lambdas) && lambdas.every(each => typeof each === 'function')
-    if (!areFunctions || lambdas.length !== this.groups.length)
-      throw argumentError('lrLambda', `a function, or ${this.groups.length} (one per group)`, lrLambda)
+    checkList(checkFunction, this.groups.length)('lrLambda', lambdas)
     this.lambdas = [...lambdas]
     this.start()
   }
@@ -28,6 +26,10 @@ export class LambdaLR extends LRScheduler {
   protected getLr(): number[] {
     return this.baseLrs.map((base, i) => base * this.lambdas[i]!(this.lastEpoch))
   }
+}
+
+function checkFunction(name: string, value: unknown): void {
+  if (typeof value !== 'function') throw argumentError(name, 'a function of the epoch', value)
 }
 
 export interface StepLROptions extends SchedulerOptions {

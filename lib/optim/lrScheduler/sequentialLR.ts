@@ -23,7 +23,7 @@ export class SequentialLR {
     private readonly milestones: readonly number[],
   ) {
     checkOptimizer(optimizer)
-    if (!Array.isArray(schedulers)) throw argumentError('schedulers', 'an array of schedules', schedulers)
+    checkList(() => {})('schedulers', schedulers)
     checkMilestones('milestones', milestones)
     schedulers.forEach((each, i) => checkSchedule(each, i, optimizer))
     if (schedulers.length === 0 || milestones.length !== schedulers.length - 1)
