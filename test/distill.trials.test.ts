@@ -21,6 +21,7 @@ import {
   type Tensor,
   type TrainingResult,
 } from '../lib/index.js'
+import { recall } from '../lib/distill/remembered.js'
 import { bfloat16Unit } from '../lib/machine.js'
 import { native } from '../lib/native/loader.js'
 import { settledTensors } from './settle.js'
@@ -156,7 +157,7 @@ describe("speed: 'auto'", () => {
     ]
     expect(line).toMatch(new RegExp(`^speed: ${parts.join('; ')}; `))
     expect(line).toMatch(
-      /; (not )?compiled \(\d[\d.]* ms a step, (not )?compiled \d[\d.]* ms\); tried in [\d.]+ s( on a busy machine)?$/,
+      /; (not )?compiled \(\d[\d.]* ms a step, (not )?compiled \d[\d.]* ms\); tried in [\d.]+ s(, again another day)?$/,
     )
     expect(line).toMatch(
       /(1 of the teacher's 1 batch norms folded \(.+; |the teacher as it is \()\d[\d.]* ms a step/,
@@ -512,33 +513,60 @@ describe('what is remembered', () => {
     expect((await distil('exact')).line).toContain('tried in')
   })
 
-  test.each([
-    ['is empty', ''],
-    ['is cut short', '{"version":1,"entr'],
-    ['holds something else', '[1, 2]'],
-    ['is null', 'null'],
-    ['is of another version', '{"version":2,"entries":{}}'],
-    ['has no entries', '{"version":1,"entries":null}'],
-  ])('is nothing where the file %s', async (_, content) => {
-    writeFileSync(memoryFile(), content)
-    expect((await distil('exact')).line).toContain('tried in')
-    expect(isRemembered(await distil('exact'))).toBe(true)
+  const entry: Entry = {
+    way: {
+      precision: 'float32',
+      memoryFormat: 'contiguous',
+      prepareTeacher: true,
+      threads: 2,
+      compile: false,
+    },
+    choices: { threads: { what: '2 threads', why: 'as set' } },
+    day: '2020-01-01',
+    isSure: true,
+  }
+  const recalled = (content: unknown) => {
+    writeFileSync(memoryFile(), typeof content === 'string' ? content : JSON.stringify(content))
+    return recall('key')
+  }
+
+  test('is what the file has under the key', () => {
+    expect(recalled({ version: 1, entries: { key: entry } })).toEqual(entry)
+    expect(recalled({ version: 1, entries: { other: entry } })).toBeUndefined()
   })
 
   test.each([
-    ['a precision', (entry: Entry) => (entry.way['precision'] = 'int8')],
-    ['a memory format', (entry: Entry) => (entry.way['memoryFormat'] = 7)],
-    ['threads', (entry: Entry) => (entry.way['threads'] = 1e9)],
-    ['threads of another kind', (entry: Entry) => (entry.way['threads'] = '2')],
-    ['no way', (entry: Entry) => delete (entry as Partial<Entry>).way],
-    ['no certainty', (entry: Entry) => delete (entry as Partial<Entry>).isSure],
-    ['no day', (entry: Entry) => delete (entry as Partial<Entry>).day],
-    ['choices of nothing', (entry: Entry) => (entry.choices['constructor'] = { what: 'a', why: 'b' })],
-    ['choices without words', (entry: Entry) => Object.assign(entry.choices, { threads: 5 })],
-  ])('is tried anew where the file names %s that does not exist', async (_, edit) => {
-    await distil('exact')
-    editMemory(edit)
+    ['is empty', ''],
+    ['is cut short', '{"version":1,"entr'],
+    ['holds something else', [1, 2]],
+    ['is null', null],
+    ['is of another version', { version: 2, entries: { key: entry } }],
+    ['has no entries', { version: 1, entries: null }],
+    ['has a list of them', { version: 1, entries: [entry] }],
+  ])('is nothing where the file %s', (_, content) => {
+    expect(recalled(content)).toBeUndefined()
+  })
+
+  test.each<[string, Record<string, unknown>]>([
+    ['a precision that does not exist', { way: { ...entry.way, precision: 'int8' } }],
+    ['a memory format that does not exist', { way: { ...entry.way, memoryFormat: 7 } }],
+    ['too many threads', { way: { ...entry.way, threads: 1e9 } }],
+    ['no thread', { way: { ...entry.way, threads: 0 } }],
+    ['threads as text', { way: { ...entry.way, threads: '2' } }],
+    ['no answer on compiling', { way: { ...entry.way, compile: null } }],
+    ['no way', { way: undefined }],
+    ['no certainty', { isSure: undefined }],
+    ['no day', { day: undefined }],
+    ['choices of nothing', { choices: { constructor: { what: 'a', why: 'b' } } }],
+    ['choices without words', { choices: { threads: 5 } }],
+  ])('is nothing where the file names %s', (_, change) => {
+    expect(recalled({ version: 1, entries: { key: { ...entry, ...change } } })).toBeUndefined()
+  })
+
+  test('is written anew over a file that is damaged', async () => {
+    writeFileSync(memoryFile(), '{"version":1,"entr')
     expect((await distil('exact')).line).toContain('tried in')
+    expect(isRemembered(await distil('exact'))).toBe(true)
   })
 
   test('need not be: training goes on where the file cannot be written or read', async () => {

@@ -115,8 +115,8 @@ describe('idle memory', () => {
 
 /** Runs a program on the library in a process of its own, and gives what it prints as JSON. */
 function run(program: string, environment: NodeJS.ProcessEnv = {}) {
-  const index = fileURLToPath(new URL('../lib/index.ts', import.meta.url))
-  const loader = fileURLToPath(new URL('../lib/native/loader.ts', import.meta.url))
+  const index = fileURLToPath(new URL('../dist/index.js', import.meta.url))
+  const loader = fileURLToPath(new URL('../dist/native/loader.js', import.meta.url))
   const text = `
     import { limitIdleMemory, memory, zeros } from ${JSON.stringify(index)}
     import { native } from ${JSON.stringify(loader)}
@@ -125,7 +125,7 @@ function run(program: string, environment: NodeJS.ProcessEnv = {}) {
       return memory().idle
     }
     ${program}`
-  return spawnSync(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', text], {
+  return spawnSync(process.execPath, ['--input-type=module', '-e', text], {
     encoding: 'utf8',
     env: { ...process.env, ALAMBIC_IDLE_MEMORY: undefined, ...environment },
   })

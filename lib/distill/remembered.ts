@@ -8,8 +8,8 @@ import { availableParallelism, cpus } from 'node:os'
 import { dirname, join } from 'node:path'
 import { processorQuota } from '../machine.js'
 import { nvidiaGpus } from '../native/addon.js'
-import { cacheFolder } from '../native/libtorch.js'
-import { loadAddon, native } from '../native/loader.js'
+import { cacheFolder, minorVersion } from '../native/libtorch.js'
+import { locateBinaries, native } from '../native/loader.js'
 import { fileIdentity } from '../native/state.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
@@ -93,14 +93,15 @@ export function keyOf(plan: Plan, { modules, optimizer, batch, clipGradNorm, key
 }
 
 function machineOf({ device }: Plan): unknown {
-  const { loader, core } = loadAddon().files
   const { torchVersion, libtorchPath, cpuCapability } = native.systemInfo()
+  const { loader, cores } = locateBinaries()
+  const core = cores[minorVersion(torchVersion)]
   const settings = Object.entries(process.env).filter(([name]) =>
     /^(OMP|GOMP|KMP|MKL|ONEDNN|DNNL)_/.test(name),
   )
   return [
     [process.platform, process.arch, cpus()[0]?.model, availableParallelism(), processorQuota()],
-    [fileIdentity(core), torchVersion, libtorchPath, cpuCapability],
+    [core && fileIdentity(core), torchVersion, libtorchPath, cpuCapability],
     [device, device === 'cpu' ? [] : nvidiaGpus(loader)],
     settings.sort(),
   ]

@@ -49,7 +49,7 @@ export interface Subject extends StepContext {
 export interface Findings {
   way: Way
   choices: Choices
-  /** False where other work on the machine disturbed the times. */
+  /** False where other work on the machine disturbed the times, or there was not enough of it to try everything. */
   isSure: boolean
 }
 
@@ -74,7 +74,7 @@ export async function chooseByTrial(plan: Plan, subject: Subject): Promise<void>
     const { findings, seconds, isComplete } = await trials.run()
     adopt(findings.way)
     Object.assign(plan.choices, findings.choices)
-    plan.trials = `tried in ${seconds.toFixed(1)} s${findings.isSure ? '' : ' on a busy machine'}`
+    plan.trials = `tried in ${seconds.toFixed(1)} s${findings.isSure ? '' : ', again another day'}`
     if (isComplete) rememberTrials(key, findings)
   }
   teacher?.settle()
@@ -116,7 +116,8 @@ class Trials {
       this.snapshot.end()
     }
     const seconds = (performance.now() - this.start) / 1000
-    const findings = { way: this.way, choices: this.choices, isSure: !this.isDisturbed }
+    const isSure = !this.isDisturbed && this.hasTime()
+    const findings = { way: this.way, choices: this.choices, isSure }
     return { findings, seconds, isComplete: this.isComplete }
   }
 
@@ -207,7 +208,11 @@ class Trials {
 
   private canGoOn(): boolean {
     if (this.subject.signal?.aborted) this.isComplete = false
-    return this.isComplete && performance.now() - this.start < patience
+    return this.isComplete && this.hasTime()
+  }
+
+  private hasTime(): boolean {
+    return performance.now() - this.start < patience
   }
 
   /** In turn, so that what else happens on the machine meets all of them. */
