@@ -113,6 +113,7 @@ export function checkTarget(
       'freeze: expected training false: what is frozen cannot be trained',
     )
   if (typeof path !== 'string' || path === '') throw argumentError('path', 'a file name', path)
+  requireScriptPath('exportTorchScript', path)
   const directory = dirname(path)
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new AlambicError('ERR_FILE_NOT_FOUND', `exportTorchScript: there is no folder ${directory}`)
