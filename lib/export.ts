@@ -5,6 +5,7 @@ import { noGrad } from './autograd.js'
 import { asObserved } from './capture.js'
 import { AlambicError, argumentError, show } from './errors.js'
 import { makeAtomically } from './io/atomic-file.js'
+import { requireScriptPath } from './io/other-kinds.js'
 import { scope } from './memory.js'
 import type { Handle, ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
 import { native } from './native/loader.js'
@@ -51,7 +52,8 @@ type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
  * sizes where the file does not give the module's output for twice the examples.
  *
  * @param exampleInputs the tensors that forward is called with
- * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are no tensors; `ERR_NOT_IMPLEMENTED` for a forward that
+ * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are no tensors, and for a path that ends as another
+ *   kind of file does, such as `.onnx`; `ERR_NOT_IMPLEMENTED` for a forward that
  *   TorchScript cannot express; `ERR_EXPORT` for a field with a name that TorchScript cannot have, and when the saved
  *   file cannot be read or gives another output than the module; `ERR_FILE_NOT_FOUND` for a folder that is not there
  * @example await exportTorchScript(student, [x], 'student.pt')
@@ -111,6 +113,7 @@ export function checkTarget(
       'freeze: expected training false: what is frozen cannot be trained',
     )
   if (typeof path !== 'string' || path === '') throw argumentError('path', 'a file name', path)
+  requireScriptPath('exportTorchScript', path)
   const directory = dirname(path)
   if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true)
     throw new AlambicError('ERR_FILE_NOT_FOUND', `exportTorchScript: there is no folder ${directory}`)

@@ -207,6 +207,14 @@ describe('README.md', () => {
     expect(read('README.md')).toContain('```ts\n' + example + '```')
   })
 
+  it.each(['keep-best', 'resume', 'log-elsewhere', 'serve-while-training'])(
+    'has docs/how-to.md show examples/%s.ts as it is',
+    name => {
+      const example = read(`examples/${name}.ts`).replace(/^\/\*\*[^]*?\*\/\n/, '')
+      expect(read('docs/how-to.md')).toContain('```ts\n' + example + '```')
+    },
+  )
+
   it('names scripts of package.json that exist, as do the other pages', () => {
     const { scripts } = JSON.parse(read('package.json')) as { scripts: Record<string, string> }
     const named = pages.flatMap(page =>
@@ -214,6 +222,44 @@ describe('README.md', () => {
     )
     expect(named).toContain('demo')
     expect(named.filter(name => !(name in scripts))).toEqual([])
+  })
+})
+
+// ---- Exports -----------------------------------------------------------------------------------------------------------
+
+/** All names that a module exports, types too, with those of the namespaces that it passes on. */
+function exportsOf(path: string): string[] {
+  const source = read(path)
+  const passedOn = [...source.matchAll(/^export \* (?:as (\w+) )?from '(.*?)\.js'/gm)].flatMap(
+    ([, namespace, from]) => [
+      ...(namespace === undefined ? [] : [namespace]),
+      ...exportsOf(join(dirname(path), `${from!}.ts`)),
+    ],
+  )
+  const listed = [...source.matchAll(/^export (?:type )?\{([^}]*)\}/gm)]
+    .flatMap(([, list]) => list!.split(','))
+    .map(name => name.replace(/\b(?:type|\w+ as)\s/g, '').trim())
+  const declaration = /^export (?:declare |abstract |async )*(?:function|class|const|interface|type) (\w+)/gm
+  const declared = [...source.matchAll(declaration)].map(([, name]) => name!)
+  return [...passedOn, ...listed, ...declared].filter(name => name !== '')
+}
+
+describe('The pages', () => {
+  it('name everything that is exported, types too', () => {
+    const names = [...new Set(exportsOf('lib/index.ts'))]
+    expect(names).toEqual(
+      expect.arrayContaining(['Tensor', 'zeros', 'nn', 'Conv2d', 'gelu', 'ImageDatasetInit']),
+    )
+    const words = new Set(docs.flatMap(page => read(page).match(/\w+/g) ?? []))
+    expect(names.filter(name => !words.has(name))).toEqual([])
+  })
+
+  it('name PyTorch and papers as their sources, as do the declarations', () => {
+    const published = [...pages, ...filesIn('lib', /\.ts$/), ...filesIn('native', /\.(cc|h)$/)]
+    const found = published.filter(path =>
+      /\bseed['’]s\b|\bof the seed\b|\bthe seed (?:does|has|writes|trains)\b/i.test(read(path)),
+    )
+    expect(found).toEqual([])
   })
 })
 

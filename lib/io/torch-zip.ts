@@ -3,6 +3,7 @@ import { torchVocabulary, type StorageReference } from './pickle/torch.js'
 import { unpickle } from './pickle/unpickler.js'
 import type { Value } from './pickle/values.js'
 import { fileError } from './file-error.js'
+import { zipKind } from './other-kinds.js'
 import { Malformed, StorageRecord } from './records.js'
 import type { ByteSource } from './source.js'
 import { ZipArchive } from './zip.js'
@@ -26,7 +27,14 @@ export async function openTorchArchive(source: ByteSource): Promise<TorchArchive
   const names = [...zip.entries.keys()]
   const prefix = /^[^/]+\//.exec(names[0] ?? '')?.[0] ?? ''
   const isIn = (name: string) => zip.entries.has(prefix + name)
-  const isTorchScript = isIn('constants.pkl') || isIn('model.json')
+  const other = zipKind(names.map(name => (name.startsWith(prefix) ? name.slice(prefix.length) : name)))
+  if (other !== undefined)
+    throw fileError(source.name, {
+      offset: 0,
+      expected: 'an archive of torch.save, or TorchScript since PyTorch 1.3',
+      ...other,
+    })
+  const isTorchScript = isIn('constants.pkl')
   const packed = names.filter(name => /\.(pt|pth|pth\.tar|th|bin|ckpt|safetensors|npy)$/i.test(name))
   if (prefix === '' || !(isIn('data.pkl') || isTorchScript) || !names.every(name => name.startsWith(prefix)))
     throw fileError(source.name, {

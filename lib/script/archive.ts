@@ -4,6 +4,7 @@
  */
 import { AlambicError } from '../errors.js'
 import { fileError } from '../io/file-error.js'
+import { kindBesideModels } from '../io/other-kinds.js'
 import { torchVocabulary, type StorageReference } from '../io/pickle/torch.js'
 import { unpickle, type Vocabulary } from '../io/pickle/unpickler.js'
 import { Dict, PySet, Tuple, type Value } from '../io/pickle/values.js'
@@ -24,13 +25,13 @@ const maxSourceBytes = 2 ** 26
  * @throws AlambicError `ERR_FILE_FORMAT`
  */
 export async function checkTorchScript(bytes: Uint8Array, name: string): Promise<void> {
-  if (!isZip(bytes))
-    throw new AlambicError(
-      'ERR_FILE_FORMAT',
-      `${name}: expected TorchScript (a file of torch.jit.save), found ${kindOf(bytes)}; check that this is the right ` +
-        'file: weights are loaded with loadStateDict',
-    )
   const source = sourceOf(bytes, name)
+  if (!isZip(bytes))
+    throw fileError(name, {
+      offset: 0,
+      expected: 'TorchScript (a file of torch.jit.save)',
+      ...(await kindBesideModels(source)),
+    })
   const archive = await openTorchArchive(source)
   const { zip, prefix, kind } = archive
   if (kind !== 'TorchScript')
@@ -45,12 +46,6 @@ export async function checkTorchScript(bytes: Uint8Array, name: string): Promise
   await checkPickle(source, archive, 'data.pkl', 'data')
   await checkPickle(source, archive, 'constants.pkl', 'constants')
   await checkCode(source, archive)
-}
-
-function kindOf(bytes: Uint8Array): string {
-  if (bytes.length === 0) return 'an empty file'
-  if (bytes[0] === 0x80) return 'a pickle'
-  return `something else (it begins with ${Buffer.from(bytes.subarray(0, 8)).toString('hex')})`
 }
 
 /** Bytes in memory, read so that the event loop turns between pieces. */

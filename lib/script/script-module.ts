@@ -1,6 +1,7 @@
 import { isGradEnabled } from '../autograd.js'
-import { AlambicError } from '../errors.js'
+import { AlambicError, argumentError } from '../errors.js'
 import { parseFeaturePath } from '../feature-path.js'
+import { requireScriptPath } from '../io/other-kinds.js'
 import { nearest } from '../names.js'
 import type {
   Handle,
@@ -373,13 +374,19 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
     return wrapScript(frozen, { frozenTaps: taps }) as ScriptModule<Inputs, Output>
   }
 
-  /** Writes it as TorchScript, with the parameters as they are now: for `torch.jit.load`. */
+  /**
+   * Writes it as TorchScript, with the parameters as they are now: for `torch.jit.load`.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for a path that ends as another kind of file does, such as `.onnx`
+   */
   async save(path: string): Promise<void> {
     if (this.#parts.frozenTaps?.length)
       throw new AlambicError(
         'ERR_ARGUMENT',
         'save: a module frozen with features is for this process only; save one frozen without',
       )
+    if (typeof path !== 'string' || path === '') throw argumentError('save: path', 'a file name', path)
+    requireScriptPath('save', path)
     await native.saveScript(this.#parts.script, path)
   }
 
