@@ -257,7 +257,7 @@ function makeWriter(values: readonly Value[], dtype: DType): Writer {
   if (/^b?float/.test(dtype)) return makeFloatWriter(values as readonly number[])
   const plain = values as readonly (number | bigint | boolean)[]
   const width = plain.reduce<number>((most, value) => Math.max(most, String(value).length), 1)
-  return { write: value => String(value).padStart(width), width }
+  return { write: value => `${value as number | bigint | boolean}`.padStart(width), width }
 }
 
 function makeComplexWriter(values: readonly Complex[]): Writer {

@@ -545,7 +545,8 @@ export class Tensor {
 
   /**
    * Calls `hook` with the gradient of this tensor whenever one is computed, in {@link backward} and `grad()`, before it
-   * goes on. What the hook throws ends them, and is thrown by them. The gradient is the hook's: it may keep it.
+   * goes on. What the hook throws ends them, and is thrown by them. The gradient is the hook's: it may keep it. What the
+   * hook computes is recorded with `createGraph` only, or inside of `enableGrad`.
    *
    * @example const handle = x.registerHook(gradient => gradient.mul(2)); …; handle.remove()
    * @throws AlambicError `ERR_AUTOGRAD` for a tensor that requires no gradient, `ERR_NOT_IMPLEMENTED` while a step is
