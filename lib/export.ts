@@ -68,8 +68,9 @@ export async function exportTorchScript(
   const {
     freeze = false,
     training = false,
-    warn = console.warn,
+    ...others
   } = readOptions('exportTorchScript', options, exportOptions)
+  const warn: ExportOptions['warn'] = others.warn === undefined ? console.warn : others.warn
   checkInputs(exampleInputs)
   checkTarget(path, { freeze, training })
   checkNames(module, freeze)

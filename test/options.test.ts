@@ -46,17 +46,17 @@ const takers: Record<string, [Call, known: string]> = {
   loadTorchScript: [o => alambic.loadTorchScript(file, o), 'device'],
   exportTorchScript: [o => alambic.exportTorchScript(new Net(), [zeros([1, 2])], file, o), 'freeze'],
   loadStateDict: [o => alambic.loadStateDict(file, o), 'entry'],
-  loadCheckpoint: [o => alambic.loadCheckpoint(file, o), 'mmap'],
+  loadCheckpoint: [o => alambic.loadCheckpoint(file, o), 'entry'],
   saveStateDict: [o => alambic.saveStateDict({}, `${file}.pt`, o), 'metadata'],
   StudentWithFeatureExtraction: [o => new alambic.StudentWithFeatureExtraction(o), 'classes'],
   FeatureDistillationLoss: [o => new alambic.FeatureDistillationLoss(o), 'criterion'],
   AttentionTransfer: [o => new alambic.AttentionTransfer(o), 'weights'],
   LogitsDistillationLoss: [o => new alambic.LogitsDistillationLoss(o), 'temperature'],
-  evaluate: [o => alambic.evaluate(new Net(), batches, o), 'signal'],
+  evaluate: [o => alambic.evaluate(new Net(), batches, o), 'input'],
   trainClassifier: [o => alambic.trainClassifier(new Net(), batches, null, o), 'epochs'],
   trainWithLogitsDistillation: [
     o => alambic.trainWithLogitsDistillation(new Net(), new Net(), batches, null, o),
-    'epochs',
+    'teacherInput',
   ],
   trainWithFeatureDistillation: [
     o => alambic.trainWithFeatureDistillation(new Net(), new Net(), batches, null, o),
@@ -65,6 +65,7 @@ const takers: Record<string, [Call, known: string]> = {
   'Tensor.to': [o => zeros([1]).to(o), 'dtype'],
   'Tensor.backward': [o => zeros([1], { requiresGrad: true }).backward(o), 'retainGraph'],
   'Tensor.isContiguous': [o => zeros([1]).isContiguous(o), 'memoryFormat'],
+  'data.convertImages': [o => alambic.data.convertImages(o), 'from'],
   'data.DataLoader': [o => new alambic.data.DataLoader(rows(), o), 'batchSize'],
   'data.ImageDataset': [o => new alambic.data.ImageDataset(o), 'pixels'],
   'data.ImageDataset.with': [o => images().with(o), 'augment'],
@@ -72,7 +73,7 @@ const takers: Record<string, [Call, known: string]> = {
   'data.TensorDataset': [o => new alambic.data.TensorDataset(zeros([1]), tensor([0n]), o), 'classes'],
   'data.loadCifar10': [o => alambic.data.loadCifar10(file, o), 'train'],
   'data.loadCifar100': [o => alambic.data.loadCifar100(file, o), 'labels'],
-  'data.loadMnist': [o => alambic.data.loadMnist(file, o), 'train'],
+  'data.loadMnist': [o => alambic.data.loadMnist(file, o), 'files'],
   'data.loadFashionMnist': [o => alambic.data.loadFashionMnist(file, o), 'train'],
   'data.loadIdxImages': [o => alambic.data.loadIdxImages(file, file, o), 'maxBytes'],
   'data.proceduralImages': [o => alambic.data.proceduralImages(o), 'count'],
@@ -156,7 +157,7 @@ const takers: Record<string, [Call, known: string]> = {
   ),
 }
 
-/** What is exported and takes no options. `torch` and `nn.functional` have tests of their own. */
+/** What is exported and takes no options. `torch` and `nn.functional` have tests of their own, `backends` are switches. */
 const others = new Set(
   (
     'AlambicError Tensor slice Slice enableGrad isGradEnabled noGrad deviceMemory keep limitIdleMemory memory ' +
@@ -164,7 +165,8 @@ const others = new Set(
     'AdaptationLayer formatEpoch saveCheckpoint data.Subset data.Random optim.Optimizer optim.clipGradValue_ ' +
     'optim.lrScheduler.LRScheduler optim.lrScheduler.SequentialLR nn.Module nn.AdaptiveAvgPool2d nn.AdaptiveMaxPool2d ' +
     'nn.Sigmoid nn.Tanh nn.Softmax nn.Identity nn.ModuleDict nn.ModuleList nn.Sequential nn.init.calculateGain ' +
-    'nn.init.constant_ nn.init.zeros_ nn.init.ones_'
+    'nn.init.constant_ nn.init.zeros_ nn.init.ones_ getFloat32MatmulPrecision setFloat32MatmulPrecision ' +
+    'isWarnAlwaysEnabled setWarnAlways models.preprocessingOf'
   ).split(' '),
 )
 
@@ -179,7 +181,7 @@ const isMeaningful: Record<string, string[]> = {
 function exported(namespace: object, path = ''): string[] {
   return Object.entries(namespace).flatMap(([name, value]) => {
     const full = path + name
-    if (full === 'torch' || full === 'nn.functional') return []
+    if (['torch', 'nn.functional', 'backends'].includes(full)) return []
     if (typeof value === 'function') return [full]
     return typeof value === 'object' && value !== null ? exported(value as object, `${full}.`) : []
   })

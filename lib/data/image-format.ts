@@ -1,5 +1,6 @@
 import { AlambicError, argumentError } from '../errors.js'
 import { unscoped } from '../memory.js'
+import { anything, readOptions, type Kinds } from '../options.js'
 import { fromTypedArray, Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 
@@ -29,6 +30,9 @@ export interface ImageConversion {
   to: ImageFormat
 }
 
+/** Formats are looked at as a whole: they may be those of `models.preprocessingOf()`, which say more. */
+const conversionOptions: Kinds<ImageConversion> = { from: anything, to: anything }
+
 /**
  * A function that brings images `(N, C, H, W)` from one format to another: undoes a normalisation and makes another,
  * changes range, order and number of channels, size (bilinear, with antialiasing where it shrinks) and layout. It is for
@@ -40,7 +44,8 @@ export interface ImageConversion {
  * @throws AlambicError `ERR_ARGUMENT` for a format that does not add up; the function itself `ERR_SHAPE_MISMATCH` for
  *   images that have other dimensions or channels than `from` says
  */
-export function convertImages({ from = {}, to }: ImageConversion): (images: Tensor) => Tensor {
+export function convertImages(conversion: ImageConversion): (images: Tensor) => Tensor {
+  const { from = {}, to } = readOptions('convertImages', conversion, conversionOptions)
   if (typeof to !== 'object' || to === null) throw argumentError('convertImages: to', 'an image format', to)
   const source = complete('from', from)
   const target = complete('to', to)

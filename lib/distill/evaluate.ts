@@ -50,7 +50,7 @@ export async function evaluate(
   for await (const batch of batchesOf('evaluate: loader', loader)) {
     total += batch.labels.size(0)
     const restore = rememberModes(modules)
-    model.eval()
+    if (modules.some(({ training }) => training)) model.eval()
     try {
       correct += countCorrect(model, batch, toModel, device)
     } finally {

@@ -1,4 +1,5 @@
-import { mkdir, open, realpath, rename, rm, type FileHandle } from 'node:fs/promises'
+import { closeSync, mkdirSync, openSync, realpathSync } from 'node:fs'
+import { open, realpath, rename, rm, type FileHandle } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { AlambicError } from '../errors.js'
 import { temporaryFor } from '../native/temporaries.js'
@@ -37,29 +38,46 @@ export async function writeAtomically(
 
 /**
  * The same for what only writes to a path: `make` gets one that ends with the file's name, in a folder of its own beside
- * it.
+ * it. It is called before this function returns: what it writes is of the moment of the call.
  *
  * @throws AlambicError as {@link writeAtomically}; whatever `make` throws
  */
 export async function makeAtomically(path: string, make: (path: string) => void): Promise<void> {
-  const target = await realpath(path).catch(() => path)
+  const target = realPathOf(path)
   const temporary = temporaryFor(target)
   try {
-    await failingWith(path, mkdir(temporary.path))
-    const folder = await failingWith(path, open(temporary.path, 'r'))
+    const folder = makeFolder(path, temporary.path)
     try {
       const file = join(temporary.path, basename(target))
       make(file)
       await failingWith(path, syncFile(file))
       await failingWith(path, rename(file, target))
     } finally {
-      await folder.close()
+      closeSync(folder)
     }
   } finally {
     await rm(temporary.path, { recursive: true, force: true })
     temporary.done()
   }
   await syncFolder(dirname(target))
+}
+
+function realPathOf(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return path
+  }
+}
+
+/** Open until the file has its name, as above. Returns the descriptor. */
+function makeFolder(path: string, folder: string): number {
+  try {
+    mkdirSync(folder)
+    return openSync(folder, 'r')
+  } catch (error) {
+    throw notWritable(path, error)
+  }
 }
 
 async function syncFile(path: string): Promise<void> {
@@ -88,10 +106,14 @@ async function failingWith<T>(path: string, action: Promise<T>): Promise<T> {
     return await action
   } catch (error) {
     if (error instanceof AlambicError) throw error
-    throw new AlambicError(
-      'ERR_FILE_NOT_FOUND',
-      `${path}: expected a place that can be written to, got ${(error as Error).message}; check the folder`,
-      { cause: error },
-    )
+    throw notWritable(path, error)
   }
+}
+
+function notWritable(path: string, error: unknown): AlambicError {
+  return new AlambicError(
+    'ERR_FILE_NOT_FOUND',
+    `${path}: expected a place that can be written to, got ${(error as Error).message}; check the folder`,
+    { cause: error },
+  )
 }

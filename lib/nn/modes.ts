@@ -9,6 +9,7 @@ import type { Module } from './module.js'
 export function rememberModes(modules: readonly Module[]): () => void {
   const modes = modules.map(({ training }) => training)
   return () => {
+    if (modules.every(({ training }, i) => training === modes[i])) return
     modules.forEach((module, i) => {
       if (module.training !== modes[i]) module.train(modes[i])
     })
