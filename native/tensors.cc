@@ -42,7 +42,7 @@ optional<size_t> count_elements(const std::vector<int64_t>& shape) {
   size_t elements = 1;
   bool overflow = false, is_empty = false;
   for (auto size : shape) {
-    if (size < 0) fail("ERR_ARGUMENT", "shape: sizes are not negative, got ", size);
+    if (size < 0) fail("ERR_ARGUMENT", "shape: expected sizes of at least 0, got ", size);
     is_empty = is_empty || size == 0;
     overflow = __builtin_mul_overflow(elements, static_cast<size_t>(size), &elements) || overflow;
   }

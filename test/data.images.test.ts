@@ -222,7 +222,7 @@ describe('ImageDataset', () => {
     ],
     [{ labels: Int32Array.of(0, 1, -1, 0, 1, 2) }, 'ERR_LABEL_RANGE', /labels\[2\]: .*got -1/],
     [{ mean: [0.5] }, 'ERR_ARGUMENT', /mean: expected 2 numbers, one for each channel, got \[0.5\]/],
-    [{ std: [1, 0] }, 'ERR_ARGUMENT', /std: expected 2 positive numbers, one for each channel, got \[1, 0\]/],
+    [{ std: [1, 0] }, 'ERR_ARGUMENT', /std: expected 2 numbers above 0, one for each channel, got \[1, 0\]/],
     [{ shape: [2, 3, 0] }, 'ERR_ARGUMENT', /shape: expected \[channels, height, width\]/],
     [{ augment: { cropPadding: -1 } }, 'ERR_ARGUMENT', /augment.cropPadding: expected a number of pixels/],
   ])('refuses %j', async (options, code, message) => {

@@ -151,7 +151,7 @@ describe('ALAMBIC_IDLE_MEMORY', () => {
 
   test.each(['not a number', '-1', '64MiB', 'Infinity'])("is refused when it is '%s'", given => {
     const { stdout, stderr, status } = run(report, { ALAMBIC_IDLE_MEMORY: given })
-    expect(stderr).toContain(`ALAMBIC_IDLE_MEMORY: expected a number of MiB, at least 0, got "${given}"`)
+    expect(stderr).toContain(`ALAMBIC_IDLE_MEMORY: expected a number of MiB of at least 0, got "${given}"`)
     expect(stderr).toContain("code: 'ERR_ARGUMENT'")
     expect([stdout, status]).toEqual(['', 1])
   })

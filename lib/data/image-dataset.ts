@@ -220,13 +220,13 @@ export class ImageDataset implements Dataset {
 function checkShape(shape: ImageShape): void {
   const good =
     Array.isArray(shape) && shape.length === 3 && shape.every(size => Number.isInteger(size) && size > 0)
-  if (!good) throw argumentError('shape', '[channels, height, width], positive integers', shape)
+  if (!good) throw argumentError('shape', '[channels, height, width], integers of at least 1', shape)
 }
 
 function channelValues(name: 'mean' | 'std', values: readonly number[], channels: number): readonly number[] {
   const good = values.every(value => Number.isFinite(value) && (name === 'mean' || value > 0))
   if (good && values.length === channels) return [...values]
-  const kind = name === 'std' ? 'positive numbers' : 'numbers'
+  const kind = name === 'std' ? 'numbers above 0' : 'numbers'
   throw argumentError(name, `${channels} ${kind}, one for each channel`, values)
 }
 

@@ -87,7 +87,7 @@ function complete(side: string, format: ImageFormat): CompleteFormat {
     Array.isArray(list) && list.length > 0 && list.every(value => Number.isFinite(value))
   if (!areNumbers(mean)) throw argumentError(`${name}.mean`, 'a number per channel', mean)
   if (!areNumbers(std) || !std.every(value => value > 0))
-    throw argumentError(`${name}.std`, 'a positive number per channel', std)
+    throw argumentError(`${name}.std`, 'a number above 0 per channel', std)
   if (!areNumbers(range) || range.length !== 2 || !(range[0] < range[1]))
     throw argumentError(`${name}.range`, 'two numbers, black below white', range)
   if (!['RGB', 'BGR'].includes(order)) throw argumentError(`${name}.order`, "'RGB' or 'BGR'", order)

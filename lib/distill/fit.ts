@@ -123,7 +123,7 @@ export const fitOptions: Kinds<FitOptions> = {
   schedulerInterval: oneOf('epoch', 'step'),
   schedulerMetric: callback,
   clipGradNorm: {
-    expected: 'a number that is not negative',
+    expected: 'a number of at least 0',
     fits: value => (value as number) >= 0 && typeof value === 'number',
   },
   device,

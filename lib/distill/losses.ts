@@ -236,6 +236,6 @@ function checkWeights(name: string, weights: readonly number[] | undefined): rea
     throw argumentError(`${name}: weights`, 'an array of numbers, one per level', weights)
   const sum = weights.reduce((total, weight) => total + weight, 0)
   if (!weights.every(weight => weight >= 0) || !(sum > 0 && Number.isFinite(sum)))
-    throw argumentError(`${name}: weights`, 'non-negative numbers with a sum above 0', weights)
+    throw argumentError(`${name}: weights`, 'numbers of at least 0 with a sum above 0', weights)
   return [...weights]
 }

@@ -131,7 +131,7 @@ function idleMemoryLimit(mebibytes: string | undefined): number | undefined {
   if (!mebibytes) return undefined
   const bytes = Math.floor(Number(mebibytes) * 2 ** 20)
   if (Number.isSafeInteger(bytes) && bytes >= 0) return bytes
-  throw argumentError('ALAMBIC_IDLE_MEMORY', 'a number of MiB, at least 0', mebibytes)
+  throw argumentError('ALAMBIC_IDLE_MEMORY', 'a number of MiB of at least 0', mebibytes)
 }
 
 /** A pair of binary and libtorch that was never loaded is tried in a child process first: it may crash. */

@@ -347,11 +347,11 @@ void check_finite(const char* name, double value) {
 }
 
 void check_not_negative(const char* name, double value) {
-  check_option(name, value, value >= 0, "a number that is not negative");
+  check_option(name, value, value >= 0, "a number of at least 0");
 }
 
 void check_magnitude(const char* name, double value) {
-  check_option(name, value, std::isfinite(value) && value >= 0, "a finite number that is not negative");
+  check_option(name, value, std::isfinite(value) && value >= 0, "a finite number of at least 0");
 }
 
 }  // namespace alambic::optim

@@ -5,18 +5,18 @@ export type Check = (name: string, value: unknown) => void
 
 export function checkCount(name: string, value: unknown): void {
   if (!Number.isInteger(value) || (value as number) < 1)
-    throw argumentError(name, 'a whole number of at least 1', value)
+    throw argumentError(name, 'an integer of at least 1', value)
 }
 
 export function checkIndex(name: string, value: unknown): void {
   if (!Number.isInteger(value) || (value as number) < 0)
-    throw argumentError(name, 'a whole number of at least 0', value)
+    throw argumentError(name, 'an integer of at least 0', value)
 }
 
 /** Learning rates and what they are multiplied by. */
 export function checkMagnitude(name: string, value: unknown): void {
   if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
-    throw argumentError(name, 'a finite number that is not negative', value)
+    throw argumentError(name, 'a finite number of at least 0', value)
 }
 
 export function checkNumber(name: string, value: unknown): void {

@@ -92,7 +92,7 @@ function checkMilestones(name: string, value: unknown): void {
   checkList(checkIndex)(name, value)
   const milestones = value as number[]
   if (milestones.some((epoch, i) => epoch < milestones[i - 1]!))
-    throw argumentError(name, 'whole numbers that rise', value)
+    throw argumentError(name, 'integers that rise', value)
 }
 
 function checkSchedule(scheduler: unknown, index: number, optimizer: Optimizer): void {
