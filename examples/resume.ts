@@ -56,7 +56,7 @@ async function train(lastEpoch: number, path: string, saved?: Checkpoint) {
     optimizer: parameters => (optimizer = new optim.Adam(parameters, { lr: 1e-3 })),
     // The state comes last: a new schedule sets the learning rate with which it begins.
     scheduler: () => {
-      scheduler = new optim.lrScheduler.StepLR(optimizer, { stepSize: 2, gamma: 0.5 })
+      scheduler = new optim.lrScheduler.StepLR(optimizer, 2, { gamma: 0.5 })
       if (saved) {
         optimizer.loadStateDict(saved.optimizer)
         scheduler.loadStateDict(saved.scheduler)

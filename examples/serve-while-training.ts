@@ -24,7 +24,7 @@ const server = createServer((request, response) => {
     noGrad(() =>
       served
         .forward(pictures.batch([number]).data)
-        .argmax(1)
+        .argmax({ dim: 1 })
         .item(),
     ),
   )
