@@ -149,6 +149,6 @@ describe('loadCifar100', () => {
 
   it('refuses any other kind of labels', async () => {
     const error = await failure(() => loadCifar100('.', { labels: 'course' as 'coarse' }))
-    expect(error.message).toBe("labels: expected 'fine' or 'coarse', got \"course\"")
+    expect(error.message).toBe("loadCifar100: labels: expected 'fine' or 'coarse', got \"course\"")
   })
 })

@@ -13,7 +13,7 @@ describe('readIdx reads', () => {
     expect(await readIdx(idxBytes(0x08, [2, 3, 4], payload))).toEqual({
       type: 'uint8',
       shape: [2, 3, 4],
-      data: Buffer.from(payload),
+      data: Uint8Array.from(payload),
     })
     expect((await readIdx(idxBytes(0x08, [24], payload))).shape).toEqual([24])
   })

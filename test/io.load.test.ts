@@ -184,7 +184,7 @@ describe('loadStateDict', () => {
 
   it('refuses options that it does not know, and other values than paths and bytes', async () => {
     const typo = await failure(() => loadStateDict(checkpoint, { devise: 'cpu' } as object))
-    expect(typo.message).toContain('no option "devise"; did you mean device?')
+    expect(typo.message).toContain('no option "devise"; did you mean "device"?')
     expect((await failure(() => loadStateDict(5 as never))).code).toBe('ERR_ARGUMENT')
     expect((await failure(() => loadStateDict('nowhere.pt'))).code).toBe('ERR_FILE_NOT_FOUND')
     expect((await failure(() => loadStateDict('test'))).message).toContain('a folder')

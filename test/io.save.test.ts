@@ -69,12 +69,30 @@ describe.each(formats)('saveStateDict to %s', ending => {
     const path = join(folder, `weights${ending}`)
     await saveStateDict({ a: ones([2]) }, path)
     const before = readFileSync(path)
-    const dict = { a: rand([1 << 23]), b: rand([1 << 23]) }
-    const saving = saveStateDict(dict, path)
+    const dict = { a: rand([4]), b: rand([4]) }
     dict.b.dispose()
-    expect((await failure(() => saving)).code).toBe('ERR_TENSOR_RELEASED')
+    expect((await failure(() => saveStateDict(dict, path))).code).toBe('ERR_TENSOR_RELEASED')
     expect(readdirSync(folder)).toEqual([`weights${ending}`])
     expect(readFileSync(path).equals(before)).toBe(true)
+  })
+
+  it('writes the values of the moment of the call', async () => {
+    const path = join(await folderWith(), `weights${ending}`)
+    const dict = { a: ones([1 << 20]), b: ones([1 << 20]) }
+    const saving = saveStateDict(dict, path)
+    dict.a.mul_(2)
+    dict.b.dispose()
+    await saving
+    const { a, b } = await loadStateDict(path)
+    expect([a!.sum().item(), b!.sum().item()]).toEqual([1 << 20, 1 << 20])
+  })
+
+  it('leaves nothing where the file cannot take its place', async () => {
+    const folder = await folderWith()
+    const path = join(folder, `weights${ending}`)
+    mkdirSync(path)
+    await expect(saveStateDict({ a: ones([2]) }, path)).rejects.toThrow()
+    expect(readdirSync(folder)).toEqual([`weights${ending}`])
   })
 
   it('is read back while it is written again and again: always whole', async () => {

@@ -87,6 +87,7 @@ const cases = {
   },
   /** Environments until there are too many, all in this thread. */
   tooMany() {
+    alambic.ones([1]).dispose() // takes an environment for the package itself
     const { files } = loadAddon()
     let code
     for (let made = 1; made <= 256 && !code; made++)
