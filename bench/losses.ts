@@ -237,7 +237,7 @@ function render(results: LossResult[]): string {
 
 export const losses: Benchmark = {
   name: 'losses',
-  description: "distillation losses, forward and backward, float32, against the formulas in Python",
+  description: 'distillation losses, forward and backward, float32, against the formulas in Python',
   defaultRounds: 9,
   onGpu: true,
   run,

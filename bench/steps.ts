@@ -283,7 +283,7 @@ function renderTimes(results: StepResult[]): string {
 
 export const steps: Benchmark = {
   name: 'steps',
-  description: "training steps, alone and taught, against a loop in Python",
+  description: 'training steps, alone and taught, against a loop in Python',
   defaultRounds: 7,
   onGpu: true,
   run,

@@ -55,7 +55,9 @@ describe('alambic export', () => {
     expect(await codeOfAsync(() => run(out, '-m', 'resnet21', '-i', '1,3,8,8'))).toBe('ERR_ARGUMENT')
     await expect(run(out, '-m', 'resnet21', '-i', '1,3,8,8')).rejects.toThrow(/near names: .*resnet20/)
     await expect(run(out, '-m', 'resnet20', '-i', '1,3,8')).rejects.toThrow(/four sizes/)
-    await expect(run(out, '-m', 'resnet20', '-i', '1,3,8,8', '--classes', '0')).rejects.toThrow(/of at least 1/)
+    await expect(run(out, '-m', 'resnet20', '-i', '1,3,8,8', '--classes', '0')).rejects.toThrow(
+      /of at least 1/,
+    )
     expect(existsSync(out)).toBe(false)
   })
 })

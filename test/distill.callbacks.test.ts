@@ -94,7 +94,7 @@ describe.each([false, true])('a training with compile: %s', compile => {
         const net = makeNet()
         const batches = new data.DataLoader(loader().dataset, {
           batchSize: 8,
-          ...(name === 'transform' && { transform: fail as never }),
+          ...(name === 'transform' && { transform: fail }),
         })
         const options = { ...quiet, compile, ...(name !== 'transform' && { [name]: fail }) }
         await expect(trainClassifier(net, batches, null, options)).rejects.toThrow('of the callback')
@@ -128,7 +128,9 @@ describe.each([false, true])('a training with compile: %s', compile => {
     await expect(train({ optimizer: () => undefined })).rejects.toThrow(
       /optimizer: expected a function that returns an optimizer/,
     )
-    await expect(train({ scheduler: () => 1 })).rejects.toThrow(/scheduler: expected a function that returns a schedule/)
+    await expect(train({ scheduler: () => 1 })).rejects.toThrow(
+      /scheduler: expected a function that returns a schedule/,
+    )
   })
 
   it('logs the first epoch, every so many, and the last', async () => {

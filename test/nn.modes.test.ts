@@ -46,7 +46,7 @@ class Net extends nn.Module<[Tensor], Tensor> {
   readonly fc = new nn.Linear(3, 2)
 
   forward(x: Tensor): Tensor {
-    const seen = this.list.at(0).forward(this.first.forward(x)) as Tensor
+    const seen = this.list.at(0).forward(this.first.forward(x))
     return this.fc.forward(seen.mean([2, 3]))
   }
 }
@@ -83,7 +83,7 @@ describe('train() and eval()', () => {
 
   it('are what training, evaluation and export switch with: frozen statistics stay', async () => {
     const [net, teacher] = [new Net(), new Net()]
-    const statistics = () => frozenOf(net).map(each => (each as Frozen).running_mean!.tolist())
+    const statistics = () => frozenOf(net).map(each => each.running_mean!.tolist())
     const before = statistics()
     await trainClassifier(net, batches(), batches(), { ...quiet, compile: false })
     await trainClassifier(net, batches(), batches(), { ...quiet, compile: true })

@@ -257,7 +257,7 @@ describe('training functions', () => {
           [name]: value,
         }),
     ]) {
-      const error = await errorOf(train as Call, undefined)
+      const error = await errorOf(train, undefined)
       expect(error?.code).toBe('ERR_ARGUMENT')
       expect(error?.message).toContain(name)
     }

@@ -330,7 +330,7 @@ function* partsInPrecision<T>(plan: Plan, parts: InParts<T>): InParts<T> {
 
 /** `undefined` is what a forgotten `return` gives. */
 function checkOptimizer(made: Optimizer): Optimizer {
-  const { step, zeroGrad } = ((made as unknown) ?? {}) as { step?: unknown; zeroGrad?: unknown }
+  const { step, zeroGrad } = (made ?? {}) as { step?: unknown; zeroGrad?: unknown }
   if (typeof step === 'function' && typeof zeroGrad === 'function') return made
   throw argumentError('optimizer', 'a function that returns an optimizer', made)
 }
