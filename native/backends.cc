@@ -24,7 +24,7 @@ void ask_nnpack_once() {
   std::call_once(once, [] {
     compat::QuietLog quiet;
     nnpack_runs = at::_nnpack_available();
-    if (!nnpack_runs) at::globalContext().setUserEnabledNNPACK(false);
+    if (!nnpack_runs) compat::enable_nnpack(at::globalContext(), false, 0);
   });
 }
 
@@ -36,11 +36,13 @@ struct Flag {
 
 // Under the names of `lib/backends.ts`.
 const Flag flags[] = {
-    {"nnpack.enabled", [](at::Context& context) { return context.userEnabledNNPACK(); },
+    {"nnpack.enabled", [](at::Context& context) { return compat::nnpack_enabled(context, 0); },
      [](at::Context& context, bool on) {
        if (on && !nnpack_runs)
          fail("ERR_NOT_IMPLEMENTED", "backends.nnpack.enabled: NNPACK does not run on this processor");
-       context.setUserEnabledNNPACK(on);
+       if (!compat::enable_nnpack(context, on, 0) && on != nnpack_runs)
+         fail("ERR_NOT_IMPLEMENTED",
+              "backends.nnpack.enabled: libtorch " ALAMBIC_TORCH_VERSION " cannot switch NNPACK off");
      }},
     {"mkldnn.enabled", [](at::Context& context) { return context.userEnabledMkldnn(); },
      [](at::Context& context, bool on) { context.setUserEnabledMkldnn(on); }},

@@ -1,5 +1,6 @@
 // What differs between the supported versions of libtorch (1.13 and later), and only that.
 #pragma once
+#include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/ivalue.h>
@@ -126,6 +127,26 @@ class QuietLog {
   ~QuietLog() {}  // used for its scope
 #endif
 };
+
+// Whether NNPACK may be used: newer versions can be told. Asked of the class, not of the version.
+template <typename Context>
+auto nnpack_enabled(const Context& context, int) -> decltype(context.userEnabledNNPACK()) {
+  return context.userEnabledNNPACK();
+}
+template <typename Context>
+bool nnpack_enabled(const Context&, long) {
+  return at::_nnpack_available();
+}
+// False where it cannot be told.
+template <typename Context>
+auto enable_nnpack(Context& context, bool on, int) -> decltype(context.setUserEnabledNNPACK(on), bool()) {
+  context.setUserEnabledNNPACK(on);
+  return true;
+}
+template <typename Context>
+bool enable_nnpack(Context&, bool, long) {
+  return false;
+}
 
 inline bool allows_fp16_reduction(const at::Context& context) {
 #if ALAMBIC_TORCH_AT_LEAST(2, 9)

@@ -232,8 +232,8 @@ function toTensors([total, distillation, classification]: LossParts): [Tensor, T
 
 function checkWeights(name: string, weights: readonly number[] | undefined): readonly number[] | undefined {
   if (weights === undefined) return undefined
-  if (!Array.isArray(weights))
-    throw argumentError(`${name}: weights`, 'an array of numbers, one per level', weights)
+  const isList: boolean = Array.isArray(weights) // which would take a narrower type for any[]
+  if (!isList) throw argumentError(`${name}: weights`, 'an array of numbers, one per level', weights)
   const sum = weights.reduce((total, weight) => total + weight, 0)
   if (!weights.every(weight => weight >= 0) || !(sum > 0 && Number.isFinite(sum)))
     throw argumentError(`${name}: weights`, 'numbers of at least 0 with a sum above 0', weights)
