@@ -1,4 +1,4 @@
-import { realFor, requireFits, type NestedData } from './elements.js'
+import { realFor, requireFits, type NestedData, type TypedArray } from './elements.js'
 import { AlambicError, argumentError } from './errors.js'
 import { scope } from './memory.js'
 import { tensor, Tensor } from './tensor.js'
@@ -45,15 +45,7 @@ export type IndexArray = readonly (number | bigint | boolean | IndexArray)[]
 export type Index =
   number | bigint | boolean | Slice | null | '...' | ':' | Tensor | IndexArray | IntegerArray
 
-type IntegerArray =
-  | Int8Array
-  | Uint8Array
-  | Int16Array
-  | Uint16Array
-  | Int32Array
-  | Uint32Array
-  | BigInt64Array
-  | BigUint64Array
+type IntegerArray = Exclude<TypedArray, Float32Array | Float64Array>
 
 /** What an index comes to: views are taken at once, picks all together at the end. */
 type Step = { kind: 'select'; index: number } | Slice | null | '...' | ':' | Pick | boolean

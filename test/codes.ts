@@ -1,5 +1,6 @@
 /** For tests of errors. */
-import { AlambicError } from '../lib/index.js'
+import { expect } from 'vitest'
+import { AlambicError, type ErrorCode } from '../lib/index.js'
 
 /** The code of the AlambicError that `body` throws; other errors pass through. */
 export function codeOf(body: () => unknown): string {
@@ -21,4 +22,17 @@ export async function codeOfAsync(body: () => Promise<unknown>): Promise<string>
     throw error
   }
   return 'no error'
+}
+
+/** Expects an AlambicError with this code, whose message matches. */
+export function expectError(run: () => unknown, code: ErrorCode, message: RegExp): void {
+  try {
+    run()
+  } catch (error) {
+    expect(error).toBeInstanceOf(AlambicError)
+    expect((error as AlambicError).message).toMatch(message)
+    expect((error as AlambicError).code).toBe(code)
+    return
+  }
+  expect.fail(`expected ${code}`)
 }

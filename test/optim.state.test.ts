@@ -3,7 +3,6 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 import {
-  AlambicError,
   fromTypedArray,
   loadCheckpoint,
   noGrad,
@@ -13,24 +12,11 @@ import {
   tensor,
   torch,
   zeros,
-  type ErrorCode,
   type Tensor,
 } from '../lib/index.js'
 import { findPython } from '../scripts/find-python.js'
-import { codeOf } from './codes.js'
+import { codeOf, expectError } from './codes.js'
 import { folderWith } from './data.fixtures.js'
-
-function expectError(run: () => unknown, code: ErrorCode, message: RegExp): void {
-  try {
-    run()
-  } catch (error) {
-    expect(error).toBeInstanceOf(AlambicError)
-    expect((error as AlambicError).message).toMatch(message)
-    expect((error as AlambicError).code).toBe(code)
-    return
-  }
-  expect.fail(`expected ${code}`)
-}
 
 function parameter(shape: number[] = [2, 3]): Tensor {
   const made = randn(shape)

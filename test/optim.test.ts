@@ -1,32 +1,10 @@
 /** What optimizers do besides the arithmetic: groups, state, gradients that are missing or odd, bad input. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import {
-  AlambicError,
-  manualSeed,
-  memory,
-  nn,
-  optim,
-  scope,
-  torch,
-  type DType,
-  type ErrorCode,
-  type Tensor,
-} from '../lib/index.js'
+import { manualSeed, memory, nn, optim, scope, torch, type DType, type Tensor } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { expectError } from './codes.js'
 import { randn, tensor, zeros } from './device.js'
-
-function expectError(run: () => unknown, code: ErrorCode, message: RegExp): void {
-  try {
-    run()
-  } catch (error) {
-    expect(error).toBeInstanceOf(AlambicError)
-    expect((error as AlambicError).message).toMatch(message)
-    expect((error as AlambicError).code).toBe(code)
-    return
-  }
-  expect.fail(`expected ${code}`)
-}
 
 function parameter(shape: number[] = [2, 3]): Tensor {
   const made = randn(shape)

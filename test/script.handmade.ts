@@ -135,3 +135,15 @@ export function netPickle(weight: Buffer = tensor()): Buffer {
   const inner = object(global('__torch__', 'Inner'), {})
   return program(object(global('__torch__', 'Net'), { training: latin1('\x89'), weight, inner }))
 }
+
+/** A body that takes some milliseconds for each of `count`. */
+export const slow = `  def forward(self: __torch__.Net,
+    x: Tensor,
+    count: int) -> Tensor:
+    for i in range(count):
+      a = torch.ones([300, 300])
+      for k in range(10):
+        a = torch.div(torch.mm(a, a), 300)
+      x = torch.add(x, torch.sum(a))
+    return x
+`

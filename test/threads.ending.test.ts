@@ -6,23 +6,11 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { exportTorchScript, models, randn } from '../lib/index.js'
-import { handmadeScript } from './script.handmade.js'
+import { handmadeScript, slow } from './script.handmade.js'
 
 const child = fileURLToPath(new URL('threads.ending.child.js', import.meta.url))
 const stress = fileURLToPath(new URL('../scripts/stress-workers.js', import.meta.url))
 let folder = ''
-
-/** Takes some milliseconds for each of `count`. */
-const slow = `  def forward(self: __torch__.Net,
-    x: Tensor,
-    count: int) -> Tensor:
-    for i in range(count):
-      a = torch.ones([300, 300])
-      for k in range(10):
-        a = torch.div(torch.mm(a, a), 300)
-      x = torch.add(x, torch.sum(a))
-    return x
-`
 
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), 'alambic-ending-'))

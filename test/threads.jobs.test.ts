@@ -8,18 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadTorchScript, nn, ones, optim, randn, tensor, type Tensor } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
 import { codeOf, codeOfAsync } from './codes.js'
-import { handmadeScript } from './script.handmade.js'
+import { handmadeScript, slow } from './script.handmade.js'
 
-const slow = `  def forward(self: __torch__.Net,
-    x: Tensor,
-    count: int) -> Tensor:
-    for i in range(count):
-      a = torch.ones([300, 300])
-      for k in range(10):
-        a = torch.div(torch.mm(a, a), 300)
-      x = torch.add(x, torch.sum(a))
-    return x
-`
 /** So much code that reading it takes a while. */
 const long = `  def forward(self: __torch__.Net,
     x: Tensor) -> Tensor:
