@@ -84,7 +84,7 @@ export function grad(
     native.grad(
       handles('outputs', outputs),
       handles('inputs', inputs),
-      gradOutputs?.map(each => each?.handle ?? 0),
+      gradOutputs?.map(each => each?.handle ?? null),
       retainGraph,
       createGraph,
       allowUnused,

@@ -175,28 +175,49 @@ void Lane::start(std::unique_ptr<Task> task) {
 // ---- The end
 // -----------------------------------------------------------------------------------------------------------
 
-// Where the process ends in a way that Node tells nobody of. Function-local objects of libtorch that were
-// made after this one are gone by then: it is the last resort.
+// Where the process ends in a way that Node tells nobody of. exit() destroys what the thread that calls it has
+// before anything static: what runs still has all of libtorch. Where another thread calls it, function-local
+// objects of libtorch that were made after ours are gone by then: that is the last resort.
 class ProcessEnd {
  public:
   ~ProcessEnd() {
     std::lock_guard<std::mutex> lock(mutex());
-    for (auto* jobs : living())
-      for (auto& weak : jobs->lanes_)
-        if (auto lane = weak.lock())
-          for (auto& task : lane->stop()) task.release();  // JavaScript's, which has ended
+    for (auto* jobs : living()) stop(*jobs);
   }
   static void add(Jobs* jobs) {
     static ProcessEnd end;
     std::lock_guard<std::mutex> lock(mutex());
     living().insert(jobs);
+    of_thread().jobs.insert(jobs);
   }
   static void remove(Jobs* jobs) {
     std::lock_guard<std::mutex> lock(mutex());
-    living().erase(jobs);
+    if (living().erase(jobs) > 0) of_thread().jobs.erase(jobs);
   }
 
  private:
+  // What JavaScript's thread has in an environment or, rarely, in several.
+  struct OfThread {
+    std::set<Jobs*> jobs;
+    ~OfThread() {
+      std::lock_guard<std::mutex> lock(mutex());
+      for (auto* each : jobs) {
+        stop(*each);
+        living().erase(each);
+      }
+    }
+  };
+  static OfThread& of_thread() {
+    thread_local OfThread of_thread;
+    return of_thread;
+  }
+
+  static void stop(Jobs& jobs) {
+    for (auto& weak : jobs.lanes_)
+      if (auto lane = weak.lock())
+        for (auto& task : lane->stop()) task.release();  // JavaScript's, which has ended
+  }
+
   // Never destroyed.
   static std::mutex& mutex() {
     static auto& mutex = *new std::mutex;

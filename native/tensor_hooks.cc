@@ -90,7 +90,12 @@ class Hook {
     if (scope != nullptr) napi_close_handle_scope(env, scope);
     if (!is_called || replacement < 0) fail("ERR_AUTOGRAD", "a hook of a tensor failed");
     if (replacement == 0) return {};
-    return environment.tensors.get(static_cast<Handle>(replacement));
+    const auto& given = environment.tensors.get(static_cast<Handle>(replacement));
+    if (given.sizes() != gradient.sizes() || given.scalar_type() != gradient.scalar_type() ||
+        given.device() != gradient.device())
+      fail("ERR_AUTOGRAD", "a hook of a tensor has to return a gradient like the one it got: expected ",
+           describe(gradient), ", got ", describe(given));
+    return given;
   }
 
   std::shared_ptr<Runner> runner_;

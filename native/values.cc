@@ -185,8 +185,7 @@ const at::Tensor& to_tensor(const Napi::Value& value) {
 }
 
 at::Tensor to_optional_tensor(const Napi::Value& value) {
-  auto handle = to_handle(value);
-  return handle == 0 ? at::Tensor() : Environment::of(value.Env()).tensors.get(handle);
+  return value.IsNull() ? at::Tensor() : to_tensor(value);
 }
 
 std::vector<at::Tensor> to_tensors(const Napi::Value& value, const char* what) {

@@ -31,7 +31,7 @@ std::string describe(const at::Tensor& tensor);
 // Arguments of bindings. `what` names the argument in errors.
 Handle to_handle(const Napi::Value& value);
 const at::Tensor& to_tensor(const Napi::Value& value);
-// 0 becomes an undefined tensor.
+// null becomes an undefined tensor.
 at::Tensor to_optional_tensor(const Napi::Value& value);
 std::vector<at::Tensor> to_tensors(const Napi::Value& value, const char* what);
 std::vector<int64_t> to_integers(const Napi::Value& value, const char* what);

@@ -99,6 +99,16 @@ describe('grad()', () => {
     expect(codeOf(() => grad([], [x]))).toBe('ERR_ARGUMENT')
   })
 
+  it('takes no disposed tensor for a missing gradient', () => {
+    const x = leaf([1])
+    const gone = ones([1])
+    gone.dispose()
+    expect(codeOf(() => x.mul(2).backward({ gradient: gone }))).toBe('ERR_TENSOR_RELEASED')
+    expect(codeOf(() => x.sum().backward({ gradient: gone }))).toBe('ERR_TENSOR_RELEASED')
+    expect(codeOf(() => grad(x.sum(), [x], { gradOutputs: [gone] }))).toBe('ERR_TENSOR_RELEASED')
+    expect(x.grad).toBeNull()
+  })
+
   it('weighs several outputs by their gradients', () => {
     const x = leaf([1, 2])
     const [g] = grad([x.mul(2), x.sum()], [x], { gradOutputs: [tensor([1, 1], { dtype: 'float64' }), null] })

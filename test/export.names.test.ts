@@ -42,7 +42,8 @@ const refused = [
 ]
 
 describe.each(kinds)('A %s', kind => {
-  it.each(refused)('called %j is refused by its name', async name => {
+  const possible = kind === 'buffer' ? refused.filter(name => name !== '' && !name.includes('.')) : refused
+  it.each(possible)('called %j is refused by its name', async name => {
     const error = await failure(() => save(new Named(name, kind)))
     expect(error.code).toBe('ERR_EXPORT')
     expect(error.message).toContain(`the ${kind} ${JSON.stringify(name)} of Named: expected a name`)

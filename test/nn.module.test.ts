@@ -73,6 +73,26 @@ describe('what belongs to a module', () => {
     expect(layers).toHaveLength(3)
   })
 
+  test.each(['forward', 'train', 'training', 'toString', '__proto__', 'first', 'head.mean', ''])(
+    'a buffer cannot be called %j',
+    name => {
+      const net = new Net()
+      const error = errorOf(() => net.registerBuffer(name, zeros([2])))
+      expect(error.code).toBe('ERR_ARGUMENT')
+      expect(error.message).toContain(JSON.stringify(name))
+      expect(names(net.namedBuffers())).toEqual(names(new Net().namedBuffers()))
+      expect(net.forward(zeros([2, 3])).shape).toEqual([2, 2])
+    },
+  )
+
+  test('a buffer can be registered again', () => {
+    const net = new Net()
+    net.registerBuffer('mean', zeros([3]))
+    net.registerBuffer('cache', null)
+    net.registerBuffer('cache', zeros([1]))
+    expect(net.namedBuffers().map(([, buffer]) => buffer.numel())).toEqual([3, 1, 4, 4, 1])
+  })
+
   test('a parameter can be replaced', () => {
     const linear = new nn.Linear(2, 1, { bias: false })
     linear.weight = new nn.Parameter(tensor([[3, 4]]))

@@ -20,7 +20,7 @@ import {
   zeros,
   type Tensor,
 } from '../lib/index.js'
-import { codeOfAsync } from './codes.js'
+import { codeOf, codeOfAsync } from './codes.js'
 import { errorOf } from './nn.fixtures.js'
 import { Expectation, findModels } from './script.fixtures.js'
 import { handmadeScript } from './script.handmade.js'
@@ -272,6 +272,22 @@ describe.skipIf(reason)(`asynchronous calls${reason}`, () => {
     const after = calls.forwardAsync(ones([2]))
     expect(await failing).toBe('ERR_SCRIPT')
     expect(((await after) as Tensor).tolist()).toEqual([1, 1])
+  })
+
+  test('nothing that they read is moved or switched meanwhile', async () => {
+    const model = (await load('residual.scripted')).eval()
+    const x = randn([2, 3, 16, 16])
+    const running = [model.forwardAsync(x), model.forwardAsync(x)]
+    const around = new nn.Sequential(new nn.Linear(2, 2), model)
+    expect(codeOf(() => model.to('float64'))).toBe('ERR_BUSY')
+    expect(codeOf(() => around.to('float64'))).toBe('ERR_BUSY')
+    expect((around.at(0) as nn.Linear).weight.dtype).toBe('float32')
+    expect(codeOf(() => model.train())).toBe('ERR_BUSY')
+    expect(model.eval().training).toBe(false)
+    const [first, second] = (await Promise.all(running)) as [Tensor, Tensor]
+    expect(second.tolist()).toEqual(first.tolist())
+    expect(around.to('float64').train().training).toBe(true)
+    expect(model.parameters()[0]!.dtype).toBe('float64')
   })
 
   test('take the grad mode of the moment of the call', async () => {

@@ -441,7 +441,7 @@ export interface NativeAddon extends NativeLayers {
   // ---- autograd.cc
   backward(
     outputs: Handle[],
-    gradients: Handle[] | undefined,
+    gradients: (Handle | null)[] | undefined,
     retainGraph: boolean,
     createGraph: boolean,
   ): void
@@ -449,7 +449,7 @@ export interface NativeAddon extends NativeLayers {
   grad(
     outputs: Handle[],
     inputs: Handle[],
-    gradients: Handle[] | undefined,
+    gradients: (Handle | null)[] | undefined,
     retainGraph: boolean,
     createGraph: boolean,
     allowUnused: boolean,

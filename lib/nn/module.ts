@@ -1,5 +1,5 @@
 import { noGrad } from '../autograd.js'
-import { AlambicError, show } from '../errors.js'
+import { AlambicError, argumentError, show } from '../errors.js'
 import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
@@ -60,9 +60,14 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /**
    * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not learned. It outlives any scope.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for a name that is empty, has a dot, or is a member of the module already, such as
+   *   `forward`
    */
   registerBuffer(name: string, buffer: Tensor | null, options: BufferOptions = {}): void {
     readOptions('registerBuffer', options, bufferOptions)
+    if (!isFreeField(this, name))
+      throw argumentError('registerBuffer: name', 'a name without dots that the module does not use', name)
     if (buffer !== null) keep(buffer)
     this.#buffers.set(name, options)
     ;(this as Record<string, unknown>)[name] = buffer
@@ -262,7 +267,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
         )
         for (const { module, name, tensor } of own) {
           checkTarget(name, tensor, wanted)
-          if (wanted.device !== undefined) module.checkMove(name, tensor, wanted.device)
+          module.checkMove(name, tensor, wanted.device ?? tensor.device)
         }
         for (const { module, tensor } of own) module.setOwnData(tensor, convert(tensor, target))
       }),
@@ -390,6 +395,14 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     if (children.length === 0) return `${this.label}(${this.describe()})`
     return `${this.label}(\n  ${children.join('\n  ')}\n)`
   }
+}
+
+/** Whether a buffer can have that name: no member of the class, no parameter and no part has it. */
+function isFreeField(module: Module, name: unknown): boolean {
+  if (typeof name !== 'string' || name === '' || name.includes('.')) return false
+  if (!Object.hasOwn(module, name)) return !(name in module)
+  const value: unknown = (module as unknown as Record<string, unknown>)[name]
+  return value == null || (value instanceof Tensor && !(value instanceof Parameter))
 }
 
 /** Modules whose `train()` is running. */

@@ -60,6 +60,8 @@ const freezeOptions: Kinds<FreezeOptions> = {
 interface Shared {
   /** Resolves when the last asynchronous call is done: calls of one file run one after the other. */
   last: Promise<unknown>
+  /** Asynchronous calls that are not done. */
+  pending: number
 }
 
 interface Parts {
@@ -114,10 +116,20 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
       enumerable: true,
       get: () => native.scriptTraining(script) ?? own,
       set: (training: boolean) => {
+        if (training !== (native.scriptTraining(script) ?? own)) this.#checkIdle('training')
         own = training
         native.setScriptTraining(script, training)
       },
     })
+  }
+
+  /** Throws where an asynchronous call reads what `what` would change. */
+  #checkIdle(what: string): void {
+    if (this.#parts.shared.pending > 0)
+      throw new AlambicError(
+        'ERR_BUSY',
+        `${what}: an asynchronous call of the TorchScript module ${this.typeName} is running: wait for it`,
+      )
   }
 
   // ---- What belongs to the module ----------------------------------------------------------------------------------
@@ -157,6 +169,7 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
 
   /** libtorch keeps the file's own tensors, which meta would replace. */
   protected override checkMove(_name: string, tensor: Tensor, device: Device): void {
+    this.#checkIdle('to')
     if ((tensor.device === 'meta') !== (device === 'meta'))
       throw new AlambicError(
         'ERR_NOT_IMPLEMENTED',
@@ -209,7 +222,9 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
 
   /**
    * {@link call} off the event loop, under the grad mode of this moment. Calls of one file run in the order in which
-   * they were made. Don't change its tensors meanwhile.
+   * they were made. Don't change its tensors meanwhile: `to()`, and a change of `training`, are refused until they are done.
+   *
+   * @throws AlambicError `ERR_SCRIPT`, `ERR_ARGUMENT`, as {@link call} does; the promise is rejected with it
    */
   async callAsync(method: string, ...args: unknown[]): Promise<unknown> {
     const { output } = await this.runAsync(method, args, false)
@@ -241,14 +256,17 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
 
   #inTurn<T>(gradEnabled: boolean, start: () => Promise<T>): Promise<T> {
     const { shared } = this.#parts
-    const turn = shared.last.then(() => {
-      const before = native.setGradEnabled(gradEnabled)
-      try {
-        return start()
-      } finally {
-        native.setGradEnabled(before)
-      }
-    })
+    shared.pending++
+    const turn = shared.last
+      .then(() => {
+        const before = native.setGradEnabled(gradEnabled)
+        try {
+          return start()
+        } finally {
+          native.setGradEnabled(before)
+        }
+      })
+      .finally(() => shared.pending--)
     shared.last = turn.catch(() => undefined)
     return turn
   }
@@ -489,7 +507,7 @@ export function wrapScript(
   const wrapped = tensors.map((handle, index) =>
     isParameter.has(index) ? Parameter.adopt(handle) : new Tensor(handle, false),
   )
-  const shared: Shared = { last: Promise.resolve() }
+  const shared: Shared = { last: Promise.resolve(), pending: 0 }
   const views = new Map<number, ScriptModule>()
   const view = (index: number, path: string): ScriptModule => {
     const known = views.get(index)
