@@ -175,9 +175,9 @@ void Lane::start(std::unique_ptr<Task> task) {
 // ---- The end
 // -----------------------------------------------------------------------------------------------------------
 
-// Where the process ends in a way that Node tells nobody of. exit() destroys what the thread that calls it has
-// before anything static: what runs still has all of libtorch. Where another thread calls it, function-local
-// objects of libtorch that were made after ours are gone by then: that is the last resort.
+// Where the process ends in a way that Node tells nobody of. exit() destroys what the thread that calls it
+// has before anything static: what runs still has all of libtorch. Where another thread calls it,
+// function-local objects of libtorch that were made after ours are gone by then: that is the last resort.
 class ProcessEnd {
  public:
   ~ProcessEnd() {

@@ -18,7 +18,7 @@ static char* string_argument(napi_env env, napi_callback_info info) {
 // libtorch, and from nowhere else. What the environment says holds; where it says nothing, threads spin for
 // so many turns, some microseconds: docs/performance.md has what that is measured against. In C, because what
 // a worker thread writes into process.env does not reach the environment.
-static const char* const spin_count = "1000";
+static const char* const spin_count = "2500";
 
 // Whether it was set, to be unset again: child processes decide for themselves.
 static int limit_spinning(void) {

@@ -402,7 +402,7 @@ function isFreeField(module: Module, name: unknown): boolean {
   if (typeof name !== 'string' || name === '' || name.includes('.')) return false
   if (!Object.hasOwn(module, name)) return !(name in module)
   const value: unknown = (module as unknown as Record<string, unknown>)[name]
-  return value == null || (value instanceof Tensor && !(value instanceof Parameter))
+  return value === null || value === undefined || (value instanceof Tensor && !(value instanceof Parameter))
 }
 
 /** Modules whose `train()` is running. */
