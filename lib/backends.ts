@@ -8,14 +8,14 @@ import { native } from './native/loader.js'
  *     backends.mkldnn.enabled = false
  *     backends.cudnn.benchmark = true
  *
- * A flag takes a boolean; anything else is an `ERR_ARGUMENT`, and a name that does not exist as well.
+ * A flag takes a boolean. Other values and unknown names are an `ERR_ARGUMENT`.
  */
 export const backends = closed('backends', {
   /** oneDNN: convolutions, matrix products and some activations on the CPU. */
   mkldnn: backend('mkldnn', ['enabled']),
   /**
-   * NNPACK: convolutions of a single picture on the CPU. Where the processor is not one that it knows, it is off, and
-   * switching it on is an `ERR_NOT_IMPLEMENTED`.
+   * NNPACK: convolutions of a single picture on the CPU. On a processor that it does not support it is off, and switching
+   * it on is an `ERR_NOT_IMPLEMENTED`.
    */
   nnpack: backend('nnpack', ['enabled']),
   /** cuDNN: convolutions and recurrent networks on NVIDIA's GPUs. */
@@ -37,7 +37,7 @@ export const backends = closed('backends', {
   }),
 })
 
-/** How exactly float32 matrix products are computed: `'highest'` in float32, the others faster and in fewer digits. */
+/** How float32 matrix products are computed: `'highest'` in float32, the others faster and with less precision. */
 export type Float32MatmulPrecision = 'highest' | 'high' | 'medium'
 
 /** @throws AlambicError `ERR_ARGUMENT` */
@@ -50,8 +50,8 @@ export function getFloat32MatmulPrecision(): Float32MatmulPrecision {
 }
 
 /**
- * Each warning of libtorch is shown once in a process. With true it is shown each time, which helps to find the call
- * that it is about: `node --trace-warnings`.
+ * With false, the default, each warning of libtorch is shown once per process; with true it is shown every time, as
+ * `torch.set_warn_always`.
  *
  * @throws AlambicError `ERR_ARGUMENT` for anything but a boolean
  */

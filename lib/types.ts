@@ -1,7 +1,7 @@
 import type { Tensor } from './tensor.js'
 
-/** Element types, by PyTorch's names. Which exist depends on libtorch: `float8_*` need 2.2 (`float8_e8m0fnu` 2.7), wide
- * unsigned ones 2.3. */
+/** Element types, by PyTorch's names. Some need a newer libtorch: `float8_*` 2.2 (`float8_e8m0fnu` 2.7), `uint16`, `uint32`
+ * and `uint64` 2.3. */
 export type DType =
   | 'float32'
   | 'float64'
@@ -40,16 +40,16 @@ export interface Complex {
   im: number
 }
 
-/** Whole numbers are integers to libtorch, others double; a bigint carries integers beyond 2^53. */
+/** For libtorch whole numbers are integers, others double; use a bigint for integers beyond 2^53. */
 export type Scalar = number | bigint | boolean | Complex
 
-/** What stands for a tensor where an operator takes one: a number is a zero-dimensional tensor. */
+/** What operators take as a tensor: a number or boolean is a zero-dimensional tensor. */
 export type TensorLike = Tensor | number | boolean
 
 export type Nested<T> = T | readonly Nested<T>[]
 
 export interface TensorOptions {
-  /** Default: `float32`; for data made of bigints `int64`, of booleans `bool`. */
+  /** Default: `float32`; for bigints `int64`, for booleans `bool`. */
   dtype?: DType
   /** Default: `'cpu'`. */
   device?: Device

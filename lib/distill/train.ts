@@ -18,7 +18,7 @@ import type { InParts } from './step.js'
 import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
 
-/** A model that makes logits `(N, classes)` of images. */
+/** A model from images to logits `(N, classes)`. */
 export type Classifier = Module<[Tensor], Tensor>
 
 /** A layer of both models by one dotted path, or one path for each. */
@@ -40,11 +40,11 @@ export interface FeatureDistillationOptions extends FitOptions {
    * `'student'`, the regressors of FitNets; `'none'`. Default: `'teacher'`; `'none'` for {@link AttentionTransfer}.
    */
   adapt?: 'teacher' | 'student' | 'none'
-  /** Of the adaptation layers. Default: 1. */
+  /** Kernel size of the adaptation layers. Default: 1. */
   adaptKernelSize?: number
   /**
-   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
-   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size, order
+   * of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
    */
   teacherInput?: ModelInput
 }
@@ -65,9 +65,9 @@ const featureOptions: Kinds<FeatureDistillationOptions> = {
 
 /**
  * Trains `student` to classify and to reproduce the features of `teacher`, which runs in eval mode without gradients.
- * The channels of the adaptation layers are taken from the first batch. The event loop turns after every step.
+ * The channels of the adaptation layers are taken from the first batch. The event loop runs after every step.
  *
- * @param valLoader evaluated after each epoch; null to leave that out
+ * @param valLoader data on which the student is evaluated after each epoch; null for no evaluation
  * @throws AlambicError `ERR_UNKNOWN_LAYER`, `ERR_NAN_LOSS`, and the errors of the loss
  * @example await trainWithFeatureDistillation(teacher, student, train, val, { featureLayers: ['layer1'], epochs: 20 })
  */
@@ -154,8 +154,8 @@ export interface LogitsDistillationOptions extends FitOptions {
   /** Default: `new LogitsDistillationLoss()`, that is alpha 0.5 and temperature 4. */
   loss?: LogitsDistillationLoss
   /**
-   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
-   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size, order
+   * of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
    */
   teacherInput?: ModelInput
 }
@@ -210,7 +210,7 @@ export async function trainWithLogitsDistillation(
   })
 }
 
-/** Trains `model` on the labels alone, by cross-entropy: how teachers are made, and what students are compared with. */
+/** Trains `model` on the labels only, with cross-entropy: for teachers, and for students without a teacher. */
 export async function trainClassifier(
   model: Classifier,
   trainLoader: Batches,

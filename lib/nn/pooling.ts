@@ -20,7 +20,7 @@ export interface MaxPool2dOptions extends PoolOptions {
 }
 
 export interface AvgPool2dOptions extends PoolOptions {
-  /** Count the zeros of the padding in. Default: true. */
+  /** Include the zeros of the padding in the mean. Default: true. */
   countIncludePad?: boolean
   /** What sums are divided by, instead of the window's size. Default: null. */
   divisorOverride?: number | null
