@@ -20,8 +20,8 @@ const autocastOptions: Kinds<AutocastOptions> = {
 
 /**
  * Runs `body` in mixed precision, and returns its result: convolutions and matrix products compute in `dtype`,
- * operators that need precision (losses, softmax) in float32, all others in the dtype of their arguments. Parameters stay float32.
- * As `torch.autocast`: put the forward and the loss inside, `backward()` and the optimizer outside.
+ * operators that need precision (losses, softmax) in float32, all others in the dtype of their arguments. Parameters
+ * stay float32. As `torch.autocast`: put the forward and the loss inside, `backward()` and the optimizer outside.
  *
  * @throws AlambicError `ERR_DEVICE` for a device without it; `ERR_ARGUMENT` for another dtype;
  *   `ERR_ASYNC_CALLBACK` when `body` returns a promise: the mode belongs to the thread

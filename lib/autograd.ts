@@ -14,7 +14,9 @@ export function noGrad<T>(body: () => T): T {
   return withGradMode('noGrad', false, body)
 }
 
-/** Runs `body` with recording of operations, also inside {@link noGrad}, and returns its result. As `torch.enable_grad`. */
+/**
+ * Runs `body` with recording of operations, also inside {@link noGrad}, and returns its result. As `torch.enable_grad`.
+ */
 export function enableGrad<T>(body: () => T): T {
   return withGradMode('enableGrad', true, body)
 }

@@ -2,8 +2,8 @@ import { argumentError } from './errors.js'
 import { native } from './native/loader.js'
 
 /**
- * Which libraries and kernels libtorch may use, as `torch.backends` in Python. The flags hold for the whole process, all
- * threads included, and can be read and set at any time:
+ * Which libraries and kernels libtorch may use, as `torch.backends` in Python. The flags hold for the whole process,
+ * all threads included, and can be read and set at any time:
  *
  *     backends.mkldnn.enabled = false
  *     backends.cudnn.benchmark = true
@@ -14,8 +14,8 @@ export const backends = closed('backends', {
   /** oneDNN: convolutions, matrix products and some activations on the CPU. */
   mkldnn: backend('mkldnn', ['enabled']),
   /**
-   * NNPACK: convolutions of a single picture on the CPU. On a processor that it does not support it is off, and switching
-   * it on is an `ERR_NOT_IMPLEMENTED`.
+   * NNPACK: convolutions of a single picture on the CPU. On a processor that it does not support it is off, and
+   * switching it on is an `ERR_NOT_IMPLEMENTED`.
    */
   nnpack: backend('nnpack', ['enabled']),
   /** cuDNN: convolutions and recurrent networks on NVIDIA's GPUs. */

@@ -22,8 +22,8 @@ export interface CaptureOptions {
   /** For a layer that runs several times in a forward: its last call (default), or a list with one tensor per call. */
   calls?: 'last' | 'all'
   /**
-   * Called with each value; may return another tensor, which the model then uses and which is the feature. Gradients flow
-   * through its operators.
+   * Called with each value; may return another tensor, which the model then uses and which is the feature. Gradients
+   * flow through its operators.
    */
   replace?: (value: Tensor, site: FeatureSite) => Tensor | void
   /** The method to run, for a TorchScript model. Default: `'forward'`. */
@@ -42,11 +42,11 @@ export interface Captured<Output, Options extends CaptureOptions = CaptureOption
 }
 
 /**
- * Runs a forward and returns its output and the features at the given paths, with gradients. Works for modules written in
- * TypeScript, for those of TorchScript, and for one inside the other.
+ * Runs a forward and returns its output and the features at the given paths, with gradients. Works for modules written
+ * in TypeScript, for those of TorchScript, and for one inside the other.
  *
- * @param paths paths of layers, such as `layer1` or `layer2.0.conv1`; for a layer whose output is not a tensor, with the
- *   tensor in brackets: `lstm[0]`, `head[logits]`. With `io: 'input'` the first bracket is the argument.
+ * @param paths paths of layers, such as `layer1` or `layer2.0.conv1`; for a layer whose output is not a tensor, with
+ *   the tensor in brackets: `lstm[0]`, `head[logits]`. With `io: 'input'` the first bracket is the argument.
  * @param input the model's input; several as an array
  * @throws AlambicError `ERR_UNKNOWN_LAYER` for a path that names no layer, or a layer that the forward did not call
  * @example const { output, features } = captureFeatures(model, ['layer1'], x); features.layer1
@@ -67,7 +67,8 @@ export function captureFeatures<Output, const Options extends CaptureOptions = C
 }
 
 /**
- * The persistent form of {@link captureFeatures}: attaches once, captures at each `forward`, and stores nothing between.
+ * The persistent form of {@link captureFeatures}: attaches once, captures at each `forward`, and stores nothing
+ * between.
  *
  * @example using probe = attachFeatures(model, ['layer1'], { io: 'input' }); probe.forward(x)
  */

@@ -25,11 +25,15 @@ export interface ExportOptions {
    * state dict then and cannot be trained further. Default: false.
    */
   freeze?: boolean
-  /** Exports the module as it behaves in training: dropout is active, batch norms use and update batch statistics. Default:
-   * false. */
+  /**
+   * Exports the module as it behaves in training: dropout is active, batch norms use and update batch statistics.
+   * Default: false.
+   */
   training?: boolean
-  /** Called with a line for each decision that the export fixed; may be asynchronous. Default: `console.warn`; null for
-   * none. */
+  /**
+   * Called with a line for each decision that the export fixed; may be asynchronous. Default: `console.warn`; null for
+   * none.
+   */
   warn?: ((line: string) => unknown) | null
 }
 
@@ -49,15 +53,16 @@ type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
  * {@link Module.stateDict}. The forward is run once on the examples and its operators are recorded; arrays become
  * tuples, objects dicts.
  *
- * The file has the weights at the time of the call. Before the file gets its final name it is loaded again, and must give
- * the module's output. Decisions that the forward made by values (`item()`, `tolist()`) or sizes are fixed in the file:
- * for values there is always a warning, for sizes if the file does not give the module's output for twice the examples.
+ * The file has the weights at the time of the call. Before the file gets its final name it is loaded again, and must
+ * give the module's output. Decisions that the forward made by values (`item()`, `tolist()`) or sizes are fixed in the
+ * file: for values there is always a warning, for sizes if the file does not give the module's output for twice the
+ * examples.
  *
  * @param exampleInputs the tensors with which forward is called
- * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are not tensors, and for a path with the ending of another
- *   kind of file, such as `.onnx`; `ERR_NOT_IMPLEMENTED` for a forward that TorchScript cannot express; `ERR_EXPORT` for a
- *   field with a name that TorchScript does not allow, and when the saved file cannot be read or gives another output than
- *   the module; `ERR_FILE_NOT_FOUND` for a folder that does not exist
+ * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are not tensors, and for a path with the ending of
+ *   another kind of file, such as `.onnx`; `ERR_NOT_IMPLEMENTED` for a forward that TorchScript cannot express;
+ *   `ERR_EXPORT` for a field with a name that TorchScript does not allow, and when the saved file cannot be read or
+ *   gives another output than the module; `ERR_FILE_NOT_FOUND` for a folder that does not exist
  * @example await exportTorchScript(student, [x], 'student.pt')
  */
 export async function exportTorchScript(

@@ -116,11 +116,11 @@ export function deviceMemory(device: Device = 'cuda'): DeviceMemory {
 }
 
 /**
- * Sets how much freed CPU memory is kept for later tensors, in bytes: a training step needs the same sizes each time, and
- * new memory from the system takes longer than many operators. The memory that has been idle longest is freed first; with
- * 0 nothing is kept, and libtorch's own allocator is used. For all threads. Default: the environment variable
- * `ALAMBIC_IDLE_MEMORY`, in MiB; without it an eighth of the machine's (or container's) memory, at most 4 GiB, and 0
- * under sanitizers and valgrind. If the application has set an allocator of its own, nothing is kept.
+ * Sets how much freed CPU memory is kept for later tensors, in bytes: a training step needs the same sizes each time,
+ * and new memory from the system takes longer than many operators. The memory that has been idle longest is freed
+ * first; with 0 nothing is kept, and libtorch's own allocator is used. For all threads. Default: the environment
+ * variable `ALAMBIC_IDLE_MEMORY`, in MiB; without it an eighth of the machine's (or container's) memory, at most 4 GiB,
+ * and 0 under sanitizers and valgrind. If the application has set an allocator of its own, nothing is kept.
  *
  * @throws AlambicError `ERR_ARGUMENT` for anything but an integer of at least 0
  */
@@ -138,8 +138,8 @@ export function releaseIdleMemory(): void {
 /**
  * Runs `body` and releases every tensor made in it, except those in its result: a tensor, or tensors inside arrays,
  * plain objects, maps (keys and values) and sets, at any depth. Tensors in instances of other classes are not found.
- * Parameters and buffers of modules made inside are not released, nor are tensors passed to {@link keep}. Scopes nest: the
- * result of the inner one belongs to the outer.
+ * Parameters and buffers of modules made inside are not released, nor are tensors passed to {@link keep}. Scopes nest:
+ * the result of the inner one belongs to the outer.
  *
  * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: tensors made later would escape the scope
  */

@@ -23,8 +23,10 @@ export class Generator {
   }
 }
 
-/** The state of a device's default generator (for the CPU, this thread's), for {@link setRngState}. As
- * `torch.get_rng_state`. */
+/**
+ * The state of a device's default generator (for the CPU, this thread's), for {@link setRngState}. As
+ * `torch.get_rng_state`.
+ */
 export function getRngState(device: Device = 'cpu'): Tensor {
   return new Tensor(native.rngState(device))
 }

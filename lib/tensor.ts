@@ -85,8 +85,8 @@ const contiguousOptions = { memoryFormat }
 export interface Tensor extends TensorMethods {}
 
 /**
- * A multi-dimensional array on a device, as in PyTorch. {@link tensor}, {@link zeros} and similar functions make one, and
- * operators do. Every ATen operator whose first argument is a tensor is a method: `x.matmul(y)`, `x.sum()`.
+ * A multi-dimensional array on a device, as in PyTorch. {@link tensor}, {@link zeros} and similar functions make one,
+ * and operators do. Every ATen operator whose first argument is a tensor is a method: `x.matmul(y)`, `x.sum()`.
  *
  * A tensor holds memory outside of JavaScript's heap: see `docs/memory.md` for when it is released.
  */
@@ -504,8 +504,8 @@ export class Tensor {
    * The gradient accumulated by {@link backward}, or null. Every read makes a new tensor object. Setting it takes a
    * tensor of the same shape, dtype and device, or null to clear it.
    *
-   * @throws AlambicError when set: `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_DEVICE`; `ERR_ARGUMENT` for this tensor itself,
-   *   another layout (a sparse gradient may be set), and what is no tensor; `ERR_TENSOR_RELEASED`
+   * @throws AlambicError when set: `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_DEVICE`; `ERR_ARGUMENT` for this tensor
+   *   itself, another layout (a sparse gradient may be set), and what is no tensor; `ERR_TENSOR_RELEASED`
    */
   get grad(): Tensor | null {
     const handle = native.gradient(this.handle)
@@ -602,13 +602,13 @@ declare global {
 }
 
 /**
- * A tensor from numbers, nested arrays or a typed array, which is copied. Numbers become float32, bigints int64, booleans
- * bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off.
+ * A tensor from numbers, nested arrays or a typed array, which is copied. Numbers become float32, bigints int64,
+ * booleans bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off.
  *
  * @example tensor([[1, 2], [3, 4]]), tensor(0.5, { requiresGrad: true }), tensor([1n, 2n]) // int64
- * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for a mix
- *   of bigints and numbers without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for uint8,
- *   NaN for int64
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for a
+ *   mix of bigints and numbers without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for
+ *   uint8, NaN for int64
  */
 export function tensor(data: NestedData | NumberArray, options: TensorOptions = {}): Tensor {
   readOptions('tensor', options, tensorOptions)

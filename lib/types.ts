@@ -1,7 +1,9 @@
 import type { Tensor } from './tensor.js'
 
-/** Element types, by PyTorch's names. Some need a newer libtorch: `float8_*` 2.2 (`float8_e8m0fnu` 2.7), `uint16`, `uint32`
- * and `uint64` 2.3. */
+/**
+ * Element types, by PyTorch's names. Some need a newer libtorch: `float8_*` 2.2 (`float8_e8m0fnu` 2.7), `uint16`,
+ * `uint32` and `uint64` 2.3.
+ */
 export type DType =
   | 'float32'
   | 'float64'

@@ -68,8 +68,8 @@ export const splitOptions: Kinds<{ seed?: number }> = { seed: integer(0, Number.
 /**
  * Divides a dataset at random, as `torch.utils.data.random_split`: for training and validation parts of one set.
  *
- * @param parts Sizes that add up to the dataset's, or fractions that add up to 1; samples that rounding leaves over go to
- *   the first parts, one each.
+ * @param parts Sizes that add up to the dataset's, or fractions that add up to 1; samples that rounding leaves over go
+ *   to the first parts, one each.
  * @param options.seed Default: 0.
  * @throws AlambicError `ERR_ARGUMENT` when they do not add up
  * @example const [train, validation] = randomSplit(dataset, [0.9, 0.1])

@@ -35,12 +35,12 @@ const conversionOptions: Kinds<ImageConversion> = { from: anything, to: anything
 
 /**
  * Gives a function that converts images from one format to another: it undoes a normalisation and applies another, and
- * changes range, order and number of channels, size (bilinear, with antialiasing when it shrinks) and layout. For example
- * for a teacher that needs other inputs than its student.
+ * changes range, order and number of channels, size (bilinear, with antialiasing when it shrinks) and layout. For
+ * example for a teacher that needs other inputs than its student.
  *
  * @example const toTeacher = convertImages({ from: { mean, std }, to: models.preprocessingOf(weights)! })
- * @returns a function of float or uint8 images that gives float32 (or the float dtype of the images); the caller releases
- *   the result, which may be the images themselves if nothing changes
+ * @returns a function of float or uint8 images that gives float32 (or the float dtype of the images); the caller
+ *   releases the result, which may be the images themselves if nothing changes
  * @throws AlambicError `ERR_ARGUMENT` for a format that is not valid; the function itself `ERR_SHAPE_MISMATCH` for
  *   images that have other dimensions or channels than `from` says
  */

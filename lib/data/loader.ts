@@ -20,8 +20,8 @@ export interface DataLoaderOptions {
   device?: Device
   /**
    * Changes each batch, as the last step, on its device. Tensors that it makes and does not return are released, and so
-   * are the batch's tensors that it does not return. With `for await`, and so in training, it may be asynchronous: then it
-   * has to release tensors that it makes after its first `await`.
+   * are the batch's tensors that it does not return. With `for await`, and so in training, it may be asynchronous: then
+   * it has to release tensors that it makes after its first `await`.
    */
   transform?: (batch: Batch) => Batch | Promise<Batch>
 }
@@ -36,8 +36,8 @@ const loaderOptions: Kinds<DataLoaderOptions> = {
 }
 
 /**
- * Batches of a dataset, one epoch for each iteration, as `torch.utils.data.DataLoader`. A batch is made when your code asks
- * for it, and your code disposes of its tensors. When a loop ends early, no other batch is left.
+ * Batches of a dataset, one epoch for each iteration, as `torch.utils.data.DataLoader`. A batch is made when your code
+ * asks for it, and your code disposes of its tensors. When a loop ends early, no other batch is left.
  *
  * Both kinds of loop work. `for await` lets the event loop run before each batch, so timers, sockets and finalizers
  * work during training; plain `for` does not.

@@ -4,7 +4,9 @@ import type { Random } from './random.js'
 export interface Augmentation {
   /** Mirror left and right with probability 1/2. Default: false. */
   horizontalFlip?: boolean
-  /** Add a black border of this many pixels, and crop the image to its size at a random place; 0 or more. Default: 0. */
+  /**
+   * Add a black border of this many pixels, and crop the image to its size at a random place; 0 or more. Default: 0.
+   */
   cropPadding?: number
 }
 

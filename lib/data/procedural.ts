@@ -26,8 +26,9 @@ const proceduralOptions: Kinds<ProceduralOptions> = {
 /**
  * Pictures of ten figures (disc, ring, half disc, crescent, triangle, square, hexagon, star, cross, corner), 3×32×32,
  * generated from a seed: random place, size, rotation, colours and textures, distractors behind the figure, bars in
- * front of it, uneven light, noise. The bytes are the same on every machine. Classes take turns: label i is `i % classes`. Normalised
- * by mean 0.47 and std 0.285 by default. `docs/data.md` says how they are made and how hard they are.
+ * front of it, uneven light, noise. The bytes are the same on every machine. Classes take turns: label i is
+ * `i % classes`. Normalised by mean 0.47 and std 0.285 by default. `docs/data.md` says how they are made and how hard
+ * they are.
  *
  * @throws AlambicError `ERR_ARGUMENT` for options out of range
  * @example const train = proceduralImages({ count: 6000, seed: 1 })

@@ -40,7 +40,9 @@ export interface GraphReport {
   replays: number
   /** Why other steps did not use a graph. */
   reason?: string
-  /** Whether the teacher has a stream of its own, beside the student, and the milliseconds of a step with and without. */
+  /**
+   * Whether the teacher has a stream of its own, beside the student, and the milliseconds of a step with and without.
+   */
   teacherStream?: { used: boolean; beside: number; inLine: number }
 }
 
@@ -67,8 +69,8 @@ interface State {
 }
 
 /**
- * Steps that are recorded once per shape of the batch and mode of the modules. The first two recordings must be equal: a
- * loss that does not do the same at every call cannot be compiled.
+ * Steps that are recorded once per shape of the batch and mode of the modules. The first two recordings must be equal:
+ * a loss that does not do the same at every call cannot be compiled.
  */
 export class CompiledSteps {
   readonly report: CompilationReport = { steps: 0, recordings: 0 }

@@ -16,7 +16,10 @@ import { Turns } from './turns.js'
 export interface EvaluateOptions {
   /** Where the batches are moved. Default: the model's device. */
   device?: Device
-  /** Converts a batch's images for the model: a function, or two formats, see {@link ModelInput}. Default: no conversion. */
+  /**
+   * Converts a batch's images for the model: a function, or two formats, see {@link ModelInput}. Default: no
+   * conversion.
+   */
   input?: ModelInput
   /** Stops between batches; the accuracy is then that of the batches seen. */
   signal?: AbortSignal

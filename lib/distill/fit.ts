@@ -64,7 +64,10 @@ export interface EpochReport {
   images: number
 }
 
-/** Callbacks may be asynchronous: the training waits for them. If one throws or rejects, the training ends with its error. */
+/**
+ * Callbacks may be asynchronous: the training waits for them. If one throws or rejects, the training ends with its
+ * error.
+ */
 export interface FitOptions {
   /** Default: 50. */
   epochs?: number
@@ -82,8 +85,8 @@ export interface FitOptions {
   /** When the schedule's `step()` is called. Default: `'epoch'`. */
   schedulerInterval?: 'epoch' | 'step'
   /**
-   * Clip the gradients to this L2 norm. A norm that is infinite or NaN stops the training before any weight changes, also
-   * with `Infinity`, which clips nothing. Default: no clipping, and the gradients are not checked.
+   * Clip the gradients to this L2 norm. A norm that is infinite or NaN stops the training before any weight changes,
+   * also with `Infinity`, which clips nothing. Default: no clipping, and the gradients are not checked.
    */
   clipGradNorm?: number
   /** Where batches are moved. Default: the student's device. */
@@ -99,11 +102,11 @@ export interface FitOptions {
   /** Stops after the current step; the result then covers what was done until then. */
   signal?: AbortSignal
   /**
-   * `'auto'` tries some steps with the first batch in several ways (precision, memory format, prepared teacher, threads,
-   * compiled or not), keeps a way that is faster by 5 %, stores it for this machine and these models, and logs it with
-   * the times. `'exact'` is the same without bfloat16; an object sets some of the options itself, and does not change
-   * {@link compile}. The trials do not change the training. Results differ from those without `speed` by rounding, or by
-   * the precision. Default: nothing is tried or changed.
+   * `'auto'` tries some steps with the first batch in several ways (precision, memory format, prepared teacher,
+   * threads, compiled or not), keeps a way that is faster by 5 %, stores it for this machine and these models, and logs
+   * it with the times. `'exact'` is the same without bfloat16; an object sets some of the options itself, and does not
+   * change {@link compile}. The trials do not change the training. Results differ from those without `speed` by
+   * rounding, or by the precision. Default: nothing is tried or changed.
    */
   speed?: Speed
   /**
@@ -161,8 +164,8 @@ export interface Method {
 }
 
 /**
- * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, or the norm of gradients that are clipped, before
- *   that step changes any weight; `ERR_ARGUMENT` when the loader yields nothing
+ * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, or the norm of gradients that are clipped,
+ *   before that step changes any weight; `ERR_ARGUMENT` when the loader yields nothing
  */
 export async function fit(
   method: Method,

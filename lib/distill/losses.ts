@@ -7,7 +7,9 @@ import { Tensor } from '../tensor.js'
 
 /** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
 export interface FeatureLoss {
-  /** `alpha · feature + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or infinite. */
+  /**
+   * `alpha · feature + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or infinite.
+   */
   total: Tensor
   /** The (weighted) mean over levels. */
   feature: Tensor
@@ -16,7 +18,10 @@ export interface FeatureLoss {
 }
 
 export interface AttentionLoss {
-  /** `alpha · attention + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or infinite. */
+  /**
+   * `alpha · attention + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or
+   * infinite.
+   */
   total: Tensor
   /** The (weighted) mean over levels. */
   attention: Tensor
@@ -25,7 +30,9 @@ export interface AttentionLoss {
 }
 
 export interface LogitsLoss {
-  /** `alpha · logits + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or infinite. */
+  /**
+   * `alpha · logits + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or infinite.
+   */
   total: Tensor
   /** `temperature² · KL(teacher ‖ student)` of the softened outputs. */
   logits: Tensor
@@ -39,8 +46,8 @@ export interface FeatureDistillationLossOptions {
   /** `'mse'`: mean squared error; `'cosine'`: mean of 1 − cosine of the flattened samples. Default: `'mse'`. */
   criterion?: 'mse' | 'cosine'
   /**
-   * One number of at least 0 per level, with a sum above 0: the mean over levels is a weighted mean, so `alpha` keeps its
-   * meaning. Default: 1 for each.
+   * One number of at least 0 per level, with a sum above 0: the mean over levels is a weighted mean, so `alpha` keeps
+   * its meaning. Default: 1 for each.
    */
   weights?: readonly number[]
 }
@@ -53,9 +60,10 @@ const featureOptions: Kinds<FeatureDistillationLossOptions> = {
 }
 
 /**
- * Distillation by features: the loss is the distance of the student's features from the teacher's, level by level. If the
- * spatial sizes of two 4-D features differ, the larger (comparing height, then width) is average-pooled to the smaller.
- * Half precision features are computed in float32, and the result is float32; two dtypes are converted to the wider one.
+ * Distillation by features: the loss is the distance of the student's features from the teacher's, level by level. If
+ * the spatial sizes of two 4-D features differ, the larger (comparing height, then width) is average-pooled to the
+ * smaller. Half precision features are computed in float32, and the result is float32; two dtypes are converted to the
+ * wider one.
  *
  * Romero et al., "FitNets: Hints for Thin Deep Nets", 2015; here with one distance per level and their mean.
  */
@@ -109,8 +117,8 @@ export interface AttentionTransferOptions {
   /** Share of the attention loss in the total, 0 to 1. Default: 0.5. */
   alpha?: number
   /**
-   * One number of at least 0 per level, with a sum above 0: the mean over levels is a weighted mean, so `alpha` keeps its
-   * meaning. Default: 1 for each.
+   * One number of at least 0 per level, with a sum above 0: the mean over levels is a weighted mean, so `alpha` keeps
+   * its meaning. Default: 1 for each.
    */
   weights?: readonly number[]
   /**
@@ -186,8 +194,8 @@ export interface LogitsDistillationLossOptions {
 const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature: positive }
 
 /**
- * Distillation by outputs only. A class that the teacher excludes by a logit of −∞ adds nothing to the loss; if only the
- * student excludes a class, the loss is infinite.
+ * Distillation by outputs only. A class that the teacher excludes by a logit of −∞ adds nothing to the loss; if only
+ * the student excludes a class, the loss is infinite.
  *
  * Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
  */

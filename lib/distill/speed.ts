@@ -14,7 +14,10 @@ export interface SpeedOptions {
    * float32, see {@link autocast}. Tried if the processor or GPU has instructions for it.
    */
   precision?: 'float32' | 'bfloat16'
-  /** Memory format of the weights, and so of the features, while training. `'channelsLast'` is tried if there are convolutions. */
+  /**
+   * Memory format of the weights, and so of the features, while training. `'channelsLast'` is tried if there are
+   * convolutions.
+   */
   memoryFormat?: 'contiguous' | 'channelsLast'
   /** Whether the teacher computes with prepared copies of its weights, batch norms folded into convolutions. */
   prepareTeacher?: boolean

@@ -43,8 +43,8 @@ export interface FeatureDistillationOptions extends FitOptions {
   /** Kernel size of the adaptation layers. Default: 1. */
   adaptKernelSize?: number
   /**
-   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size, order
-   * of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size,
+   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
    */
   teacherInput?: ModelInput
 }
@@ -154,8 +154,8 @@ export interface LogitsDistillationOptions extends FitOptions {
   /** Default: `new LogitsDistillationLoss()`, that is alpha 0.5 and temperature 4. */
   loss?: LogitsDistillationLoss
   /**
-   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size, order
-   * of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
+   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size,
+   * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
    */
   teacherInput?: ModelInput
 }

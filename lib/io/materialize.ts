@@ -14,8 +14,10 @@ export interface MaterializeOptions {
   device?: Device
   /** Converts floating point tensors. Default: as saved. */
   dtype?: DType
-  /** Maps files into memory, so that pages are read when they are first used, instead of reading the whole file. Default:
-   * true. */
+  /**
+   * Maps files into memory, so that pages are read when they are first used, instead of reading the whole file.
+   * Default: true.
+   */
   mmap?: boolean
 }
 

@@ -108,9 +108,9 @@ const layouts: readonly Layout[] = [
 ]
 
 /**
- * The format of images that published weights need, found by the keys and shapes of the weights (a prefix such as `module.`
- * is ignored), or of a model with the same keys. Undefined if no published weights with these keys, this number of classes
- * and three channels are known.
+ * The format of images that published weights need, found by the keys and shapes of the weights (a prefix such as
+ * `module.` is ignored), or of a model with the same keys. Undefined if no published weights with these keys, this
+ * number of classes and three channels are known.
  *
  * Keys do not say who trained a model: for weights of your own, use the format that you trained them with.
  *

@@ -36,7 +36,10 @@ export interface ConvOptions extends Placement {
 }
 
 export interface ConvTransposeOptions extends Omit<ConvOptions, 'padding' | 'paddingMode'> {
-  /** Removed from both sides of the output: `dilation · (kernelSize − 1) − padding` zeros are added to the input. Default: 0. */
+  /**
+   * Removed from both sides of the output: `dilation · (kernelSize − 1) − padding` zeros are added to the input.
+   * Default: 0.
+   */
   padding?: Size
   /** Added to one side of the output's shape, for a stride above 1. Default: 0. */
   outputPadding?: Size

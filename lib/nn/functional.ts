@@ -283,7 +283,10 @@ export interface InterpolateOptions {
   size?: Size | null
   /** What the spatial size is multiplied by, instead of `size`. */
   scaleFactor?: Size | null
-  /** Default: `'nearest'`. `'linear'` is for (N, C, L), `'bilinear'` and `'bicubic'` for images, `'trilinear'` for volumes. */
+  /**
+   * Default: `'nearest'`. `'linear'` is for (N, C, L), `'bilinear'` and `'bicubic'` for images, `'trilinear'` for
+   * volumes.
+   */
   mode?: InterpolationMode
   /** Keep the values at the corners, for the (bi-, tri-)linear and bicubic modes. Default: false. */
   alignCorners?: boolean

@@ -196,8 +196,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   // ---- Modes -------------------------------------------------------------------------------------------------------
 
   /**
-   * Sets training mode for this module and, by their own `train()`, for its parts. A part may override `train()`, for itself
-   * and its own parts, such as a batch norm that stays frozen. {@link eval} calls `train(false)`.
+   * Sets training mode for this module and, by their own `train()`, for its parts. A part may override `train()`, for
+   * itself and its own parts, such as a batch norm that stays frozen. {@link eval} calls `train(false)`.
    */
   train(mode = true): this {
     if (switching.has(this)) return this // a part that refers to what it is a part of
@@ -241,12 +241,12 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
    * four dimensions.
    *
-   * On `'meta'` a module computes shapes and holds no data. It cannot be moved back, TorchScript modules cannot be moved
-   * there, and optimizers that were made before keep the earlier parameters.
+   * On `'meta'` a module computes shapes and holds no data. It cannot be moved back, TorchScript modules cannot be
+   * moved there, and optimizers that were made before keep the earlier parameters.
    *
    * @example model.to('cuda'), model.to({ memoryFormat: 'channelsLast' })
-   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device, and to `'meta'`
-   *   for a TorchScript module, also as a part; then nothing was moved
+   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device, and to
+   *   `'meta'` for a TorchScript module, also as a part; then nothing was moved
    */
   to(target: Device | DType | ToOptions): this {
     if (typeof target !== 'string') readOptions('to', target, toOptionKinds)
@@ -298,7 +298,10 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     ])
   }
 
-  /** In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each name. */
+  /**
+   * In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each
+   * name.
+   */
   private namedState(path = ''): [string, Tensor][] {
     return [
       ...under(path, this.ownParameters()),
@@ -318,8 +321,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /**
    * Copies the tensors of a state dict into this module's, converting dtype and device.
    *
-   * @throws AlambicError `ERR_STATE_DICT`, with all missing, unexpected, wrongly shaped and ambiguous keys, and those on
-   *   `'meta'`; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT`, with all missing, unexpected, wrongly shaped and ambiguous keys, and those
+   *   on `'meta'`; then nothing was changed
    */
   loadStateDict(dict: StateDict, options: LoadStateDictOptions = {}): LoadStateDictResult {
     const { strict = true, prefix = '', rename } = readOptions('loadStateDict', options, loadOptions)
@@ -399,7 +402,9 @@ function join(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`
 }
 
-/** What is to be done where all keys differ in what they begin with, as those of `DataParallel` and `torch.compile` do. */
+/**
+ * What is to be done where all keys differ in what they begin with, as those of `DataParallel` and `torch.compile` do.
+ */
 function commonPrefix(missing: readonly string[], unexpected: readonly string[]): string | undefined {
   const [first] = missing
   if (first === undefined || unexpected.length === 0) return undefined

@@ -6,8 +6,8 @@ import { Tensor } from '../tensor.js'
 const parameterOptions = { requiresGrad: boolean }
 
 /**
- * A tensor that is trained as part of a {@link Module}: `parameters()` lists it. No `scope` releases it; it is alive until
- * nothing refers to it. As `torch.nn.Parameter`.
+ * A tensor that is trained as part of a {@link Module}: `parameters()` lists it. No `scope` releases it; it is alive
+ * until nothing refers to it. As `torch.nn.Parameter`.
  */
 export class Parameter extends Tensor {
   /** Shares the memory of `data`, without its autograd history. */

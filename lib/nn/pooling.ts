@@ -174,7 +174,9 @@ export class AdaptiveAvgPool2d extends AdaptivePool2d {
   }
 }
 
-/** Maxima over as many windows as give the wanted size, see {@link AdaptiveAvgPool2d}. As `torch.nn.AdaptiveMaxPool2d`. */
+/**
+ * Maxima over as many windows as give the wanted size, see {@link AdaptiveAvgPool2d}. As `torch.nn.AdaptiveMaxPool2d`.
+ */
 export class AdaptiveMaxPool2d extends AdaptivePool2d {
   constructor(outputSize: OutputSize) {
     super(true, outputSize)

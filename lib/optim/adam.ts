@@ -8,7 +8,9 @@ export interface AdamOptions extends OptimizerOptions {
   eps?: number
   /** A finite number of at least 0. Default: 0 for {@link Adam}, 1e-2 for {@link AdamW}. */
   weightDecay?: number
-  /** Divide by the largest average so far (Reddi et al. 2018, "On the Convergence of Adam and Beyond"). Default: false. */
+  /**
+   * Divide by the largest average so far (Reddi et al. 2018, "On the Convergence of Adam and Beyond"). Default: false.
+   */
   amsgrad?: boolean
 }
 

@@ -72,9 +72,9 @@ const foreignFields = [
 ]
 
 /**
- * Base class of the optimizers. The state (momentum and the like) is kept in native memory, in the dtype, on the device and in
- * the memory format of its parameter, and is made when a parameter's first gradient arrives. While a compiled step in
- * another thread uses an optimizer, its methods throw `ERR_BUSY`.
+ * Base class of the optimizers. The state (momentum and the like) is kept in native memory, in the dtype, on the device
+ * and in the memory format of its parameter, and is made when a parameter's first gradient arrives. While a compiled
+ * step in another thread uses an optimizer, its methods throw `ERR_BUSY`.
  */
 export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOptions> {
   /** Options of groups that do not give them. */
@@ -126,8 +126,8 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   /**
    * Updates every parameter that has a gradient, in one native call.
    *
-   * @param closure called first, with gradients recorded, as in Python: it clears the gradients, computes the loss, calls
-   *   `backward()` and returns the loss
+   * @param closure called first, with gradients recorded, as in Python: it clears the gradients, computes the loss,
+   *   calls `backward()` and returns the loss
    * @returns what the closure returned
    * @throws AlambicError `ERR_TENSOR_RELEASED` when a parameter was disposed of, `ERR_NOT_IMPLEMENTED` for sparse
    *   gradients, `ERR_ARGUMENT` for options out of range and for an expanded parameter, `ERR_SHAPE_MISMATCH` when a
@@ -177,8 +177,8 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
    * for bit. Takes PyTorch's state dicts too, and those that `JSON.parse` returns. Options that a saved group does not
    * have are unchanged.
    *
-   * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ, for options of the wrong type or out
-   *   of range, and for options and state that this optimizer does not know; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ, for options of the wrong type or
+   *   out of range, and for options and state that this optimizer does not know; then nothing was changed
    */
   loadStateDict(dict: OptimizerStateDict): void {
     const saved = savedGroups(dict)

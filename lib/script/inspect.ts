@@ -39,8 +39,8 @@ export interface ScriptSummary {
 /**
  * Lists the modules of a TorchScript model. With inputs it runs the model once, in eval mode, and lists shapes too.
  *
- * @param inputs one string per argument of forward: for a tensor its sizes such as `1,3,32,32`, with a dtype after a colon
- *   if it is not float32 (`1,16:int64`); for other arguments the value
+ * @param inputs one string per argument of forward: for a tensor its sizes such as `1,3,32,32`, with a dtype after a
+ *   colon if it is not float32 (`1,16:int64`); for other arguments the value
  * @throws AlambicError `ERR_ARGUMENT`, `ERR_SCRIPT`
  */
 export function inspectScript(model: ScriptModule, inputs: readonly string[] = []): ScriptSummary {

@@ -208,8 +208,8 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
   }
 
   /**
-   * {@link call} in another thread, in the grad mode at the time of the call. Calls of one file run in the order in which
-   * they were made. Do not change its tensors meanwhile.
+   * {@link call} in another thread, in the grad mode at the time of the call. Calls of one file run in the order in
+   * which they were made. Do not change its tensors meanwhile.
    */
   async callAsync(method: string, ...args: unknown[]): Promise<unknown> {
     const { output } = await this.runAsync(method, args, false)

@@ -27,7 +27,9 @@ export interface OneCycleLROptions extends SchedulerOptions {
   pctStart?: number
   /** Default: `'cos'`. */
   annealStrategy?: 'cos' | 'linear'
-  /** Lowers the momentum (for Adam, the first beta) while the learning rate rises, and raises it after. Default: true. */
+  /**
+   * Lowers the momentum (for Adam, the first beta) while the learning rate rises, and raises it after. Default: true.
+   */
   cycleMomentum?: boolean
   /** One for all groups or one each. Default: 0.85. */
   baseMomentum?: number | readonly number[]

@@ -17,8 +17,8 @@ export const schedulerOptions: Kinds<SchedulerOptions> = { lastEpoch: integer(-1
 export type Group = ParamGroup<OptimizerOptions>
 
 /**
- * Base class of the schedules that count their steps, with PyTorch's chainable rules: the next learning rate is computed
- * from the current one, so several schedules may act on one optimizer, and changes by hand are kept.
+ * Base class of the schedules that count their steps, with PyTorch's chainable rules: the next learning rate is
+ * computed from the current one, so several schedules may act on one optimizer, and changes by hand are kept.
  *
  * Call {@link step} after the optimizer's step, once per epoch or once per batch.
  */

@@ -57,7 +57,8 @@ export class SequentialLR {
   }
 
   /**
-   * @throws AlambicError `ERR_STATE_DICT` as the schedules do, and for another number of schedules; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT` as the schedules do, and for another number of schedules; then nothing was
+   *   changed
    */
   loadStateDict(dict: SchedulerStateDict): void {
     const { _schedulers: saved, ...own } = (dict ?? {}) as Partial<SchedulerStateDict>
