@@ -40,11 +40,16 @@ export const backends = closed('backends', {
 /** How float32 matrix products are computed: `'highest'` in float32, the others faster and with less precision. */
 export type Float32MatmulPrecision = 'highest' | 'high' | 'medium'
 
-/** @throws AlambicError `ERR_ARGUMENT` */
+/**
+ * Sets how float32 matrix products are computed, as `torch.set_float32_matmul_precision`.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for another word
+ */
 export function setFloat32MatmulPrecision(precision: Float32MatmulPrecision): void {
   native.setFloat32MatmulPrecision(precision)
 }
 
+/** The present setting of {@link setFloat32MatmulPrecision}, as `torch.get_float32_matmul_precision`. */
 export function getFloat32MatmulPrecision(): Float32MatmulPrecision {
   return native.float32MatmulPrecision() as Float32MatmulPrecision
 }
@@ -59,6 +64,7 @@ export function setWarnAlways(always: boolean): void {
   native.setWarnAlways(always)
 }
 
+/** The present setting of {@link setWarnAlways}, as `torch.is_warn_always_enabled`. */
 export function isWarnAlwaysEnabled(): boolean {
   return native.warnsAlways()
 }

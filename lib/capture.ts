@@ -36,6 +36,7 @@ export type Features<Options extends CaptureOptions = CaptureOptions> = Record<
   Options['calls'] extends 'all' ? Tensor[] : Tensor
 >
 
+/** The output of a forward, and its features by path. */
 export interface Captured<Output, Options extends CaptureOptions = CaptureOptions> {
   output: Output
   features: Features<Options>

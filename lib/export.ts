@@ -37,6 +37,7 @@ export interface ExportOptions {
   warn?: ((line: string) => unknown) | null
 }
 
+/** What {@link exportTorchScript} returns. */
 export interface ExportResult {
   /** The lines that `warn` was called with. */
   warnings: string[]

@@ -31,6 +31,10 @@ export function getRngState(device: Device = 'cpu'): Tensor {
   return new Tensor(native.rngState(device))
 }
 
+/**
+ * Sets the state of a device's default generator (for the CPU, this thread's) to one of {@link getRngState}. As
+ * `torch.set_rng_state`.
+ */
 export function setRngState(state: Tensor, device: Device = 'cpu'): void {
   native.setRngState(device, state.handle)
 }

@@ -33,10 +33,13 @@ export type DType =
 /** `'cpu'`, `'cuda'` (the current GPU), `'cuda:1'`, `'meta'` (shapes only, no data) … */
 export type Device = 'cpu' | 'cuda' | 'meta' | 'mps' | (string & {})
 
+/** The order of elements in memory, as `torch.memory_format`. */
 export type MemoryFormat = 'contiguous' | 'preserve' | 'channelsLast' | 'channelsLast3d'
 
+/** How elements are stored, as `torch.layout`. */
 export type Layout = 'strided' | 'sparse' | 'sparseCsr' | 'sparseCsc' | 'sparseBsr' | 'sparseBsc' | 'mkldnn'
 
+/** A complex number. */
 export interface Complex {
   re: number
   im: number
@@ -48,8 +51,10 @@ export type Scalar = number | bigint | boolean | Complex
 /** What operators take as a tensor: a number or boolean is a zero-dimensional tensor. */
 export type TensorLike = Tensor | number | boolean
 
+/** A value, or arrays of values, nested to any depth. */
 export type Nested<T> = T | readonly Nested<T>[]
 
+/** Options of the functions that make tensors. */
 export interface TensorOptions {
   /** Default: `float32`; for bigints `int64`, for booleans `bool`. */
   dtype?: DType

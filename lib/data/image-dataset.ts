@@ -25,6 +25,7 @@ export interface ImageOptions {
   augment?: Augmentation
 }
 
+/** What an {@link ImageDataset} is made from. */
 export interface ImageDatasetInit extends ImageOptions {
   /** Bytes `(N, C, H, W)`. Kept, not copied. */
   pixels: Uint8Array

@@ -139,6 +139,7 @@ export const fitOptions: Kinds<FitOptions> = {
   compile: boolean,
 }
 
+/** What the training functions return. */
 export interface TrainingResult {
   history: EpochReport[]
   /** Whether the signal stopped the training before the end of the last epoch. */

@@ -49,6 +49,7 @@ export interface FeatureDistillationOptions extends FitOptions {
   teacherInput?: ModelInput
 }
 
+/** What {@link trainWithFeatureDistillation} returns. */
 export interface FeatureDistillationResult extends TrainingResult {
   /** The adaptation layers that were trained, one per level; empty without adaptation. */
   adaptation: ModuleList<AdaptationLayer>
@@ -166,7 +167,12 @@ const logitsOptions: Kinds<LogitsDistillationOptions> = {
   teacherInput: anything,
 }
 
-/** Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features. */
+/**
+ * Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features.
+ *
+ * @param valLoader data on which the student is evaluated after each epoch; null for no evaluation
+ * @throws AlambicError `ERR_NAN_LOSS`, and the errors of the loss
+ */
 export async function trainWithLogitsDistillation(
   teacher: Classifier,
   student: Classifier,
@@ -210,7 +216,12 @@ export async function trainWithLogitsDistillation(
   })
 }
 
-/** Trains `model` on the labels only, with cross-entropy: for teachers, and for students without a teacher. */
+/**
+ * Trains `model` on the labels only, with cross-entropy: for teachers, and for students without a teacher.
+ *
+ * @param valLoader data on which the model is evaluated after each epoch; null for no evaluation
+ * @throws AlambicError `ERR_NAN_LOSS`; `ERR_LABEL_RANGE` for a label that is no class
+ */
 export async function trainClassifier(
   model: Classifier,
   trainLoader: Batches,

@@ -146,7 +146,7 @@ export interface InplaceOption {
 
 const inplaceOption: Kinds<InplaceOption> = { inplace: boolean }
 
-/** max(x, 0). */
+/** max(x, 0). As `torch.nn.functional.relu`; any shape. */
 export function relu(x: Tensor, options: InplaceOption = {}): Tensor {
   const { inplace = false } = readOptions('relu', options, inplaceOption)
   return inplace ? torch.relu_(x) : torch.relu(x)

@@ -18,6 +18,7 @@ export interface TapShape {
   shape: number[]
 }
 
+/** A module of a TorchScript model. */
 export interface InspectedModule extends ModuleSummary {
   /** The type of what its forward gives; undefined for a module that is not called. */
   gives?: string
@@ -25,6 +26,7 @@ export interface InspectedModule extends ModuleSummary {
   taps?: TapShape[][]
 }
 
+/** What {@link inspectScript} returns. */
 export interface ScriptSummary {
   format: 'TorchScript'
   type: string
