@@ -234,7 +234,7 @@ function channelValues(name: 'mean' | 'std', values: readonly number[], channels
 function checkedAugmentation(augment: Augmentation): Augmentation {
   const { horizontalFlip = false, cropPadding = 0 } = readOptions('augment', augment, augmentation)
   if (!Number.isInteger(cropPadding) || cropPadding < 0) {
-    throw argumentError('augment.cropPadding', 'a number of pixels, 0 or more', cropPadding)
+    throw argumentError('augment.cropPadding', 'a number of pixels of at least 0', cropPadding)
   }
   return { horizontalFlip, cropPadding }
 }

@@ -5,7 +5,7 @@ export interface Augmentation {
   /** Mirror left and right with probability 1/2. Default: false. */
   horizontalFlip?: boolean
   /**
-   * Add a black border of this many pixels, and crop the image to its size at a random place; 0 or more. Default: 0.
+   * Add a black border of this many pixels, and crop the image to its size at a random place; at least 0. Default: 0.
    */
   cropPadding?: number
 }
