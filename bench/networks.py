@@ -11,8 +11,8 @@ def conv(inputs, outputs, kernel, stride=1, groups=1):
     return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
-class SeedStudent(nn.Module):
-    """As lib/distill/student.ts."""
+class ThreeConvolutions(nn.Module):
+    """StudentWithFeatureExtraction of lib/distill/student.ts."""
 
     def __init__(self):
         super().__init__()

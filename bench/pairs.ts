@@ -56,13 +56,13 @@ export const pairs: readonly Pair[] = [
     python: { teacher: 'resnet18', student: 'mobilenet-v2' },
   },
   {
-    name: 'seed’s student, taught by its like',
+    name: 'three convolutions → the same',
     makeTeacher: () => new StudentWithFeatureExtraction(),
     makeStudent: () => new StudentWithFeatureExtraction(),
     featureLayers: ['relu1', 'relu2', 'relu3'],
     batch: 8,
     size: 32,
-    python: { teacher: 'seed', student: 'seed' },
+    python: { teacher: 'three-convolutions', student: 'three-convolutions' },
   },
 ]
 

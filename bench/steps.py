@@ -10,7 +10,7 @@ import networks
 from peer import serve
 
 NETWORKS = {
-    'seed': networks.SeedStudent,
+    'three-convolutions': networks.ThreeConvolutions,
     'resnet56': lambda: networks.cifar_resnet(56),
     'resnet20': lambda: networks.cifar_resnet(20),
     'resnet8': lambda: networks.cifar_resnet(8),

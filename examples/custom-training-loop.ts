@@ -1,6 +1,6 @@
 /**
- * The distillation loop by hand: what `trainWithFeatureDistillation` does, without it. Tensors are released by `scope()`,
- * the batches by `dispose()`; the number of live tensors stays the same from step to step.
+ * The distillation loop by hand, without `trainWithFeatureDistillation`. `scope()` releases tensors, `dispose()` the
+ * batches; the number of live tensors stays the same from step to step.
  *
  *     npx tsx examples/custom-training-loop.ts
  */
@@ -37,7 +37,7 @@ const layers = ['stage2', 'stage3']
 const criterion = new FeatureDistillationLoss({ alpha: 0.5, weights: [1, 2] }) // the deeper level counts twice
 const optimizer = new optim.Adam([...student.parameters(), ...adapters.parameters()], { lr: 3e-3 })
 
-// Attached once: capturing then costs one function call per layer and step.
+// Attached once. Capturing then takes one function call per layer and step.
 const teacherProbe = attachFeatures(teacher, layers)
 const studentProbe = attachFeatures(student, layers)
 teacher.eval()
@@ -46,7 +46,7 @@ for (let epoch = 1; epoch <= 4; epoch++) {
   student.train()
   let sum = 0
   for await (const { data: images, labels } of train) {
-    // All that a step makes dies with its scope: features, losses, the graph. What comes out is a number.
+    // The scope releases all tensors of the step: features, losses, the graph. Its result is a number.
     sum += scope(() => {
       const taught = noGrad(() => teacherProbe.forward(images).features)
       const { output: logits, features } = studentProbe.forward(images)

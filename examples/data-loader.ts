@@ -1,5 +1,5 @@
 /**
- * Batches from built-in pictures and from a dataset of one's own.
+ * Batches from built-in pictures and from a dataset of your own.
  *
  *     npx tsx examples/data-loader.ts
  */
@@ -21,7 +21,7 @@ for (let epoch = 0; epoch < 2; epoch++) {
   const start = performance.now()
   let brightness = 0
   for await (const { data: pictures, labels } of loader) {
-    // Whoever asked for a batch disposes of it; a scope releases what is computed from it.
+    // This code asked for the batch, so it disposes of it; a scope releases the tensors computed from it.
     brightness += scope(() => pictures.mean().item())
     pictures.dispose()
     labels.dispose()
@@ -30,7 +30,7 @@ for (let epoch = 0; epoch < 2; epoch++) {
   console.log(`epoch ${epoch}: mean brightness ${(brightness / loader.length).toFixed(4)}, ${speed} images/s`)
 }
 
-// ---- A dataset of one's own: a length, and batches by index --------------------------------------------------------
+// ---- A dataset of your own: a length, and batches by index ---------------------------------------------------------
 
 const parity: data.Dataset = {
   length: 1000,

@@ -6,7 +6,7 @@
  */
 import { data, manualSeed, models, trainClassifier, trainWithFeatureDistillation } from 'alambic'
 
-// Pictures of four figures, made up from a seed.
+// Pictures of four figures, generated from a random seed.
 const kind = { size: 16, classes: 4 }
 const pictures = data.proceduralImages({ count: 3000, seed: 1, ...kind })
 const few = pictures.subset([...Array(500).keys()])

@@ -1,5 +1,5 @@
 /**
- * Numbers of a training go to a file, one line of JSON an epoch, and the log lines to a function of one's own.
+ * Writes the numbers of a training to a file, one line of JSON per epoch, and passes the log lines to a function of your own.
  *
  *     npx tsx examples/log-elsewhere.ts
  */

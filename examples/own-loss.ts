@@ -1,7 +1,8 @@
 /**
  * A method that Alambic does not have: similarity-preserving distillation (Tung & Mori, "Similarity-Preserving Knowledge
- * Distillation", 2019). Two pictures that look alike to the teacher shall look alike to the student; channels and sizes of
- * the features may differ, for only the similarities between the pictures of a batch are compared.
+ * Distillation", 2019). Pictures with similar features in the teacher should have similar features in the student.
+ * Channels and sizes of the features may differ, because only the similarities between the pictures of a batch are
+ * compared.
  *
  *     npx tsx examples/own-loss.ts
  */
@@ -53,7 +54,7 @@ console.log('teacher')
 await trainClassifier(teacher, train, test, { epochs: 5, lr: 3e-3, logEvery: 4 })
 const student = new models.ConvNet({ widths: [8, 16, 32], classes: 4 })
 
-// ---- In the loop that is there: any module with this forward is a loss ----------------------------------------------
+// ---- In the built-in loop: any module with this forward is a loss ---------------------------------------------------
 
 const criterion = new SimilarityPreserving(100)
 console.log('student, in the ready loop')

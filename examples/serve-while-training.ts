@@ -1,6 +1,6 @@
 /**
- * A server answers with the newest weights while the model trains in the same process. It has a copy of the model, so
- * that no request meets a model in training mode; the copy gets the weights after each epoch.
+ * A server answers with the newest weights while the model trains in the same process. It uses a copy of the model, which
+ * is never in training mode; the copy gets the weights after each epoch.
  *
  *     npx tsx examples/serve-while-training.ts
  */
@@ -17,7 +17,7 @@ const make = () => new models.ConvNet({ widths: [8, 16, 32], classes: 4 })
 const model = make()
 const served = make().eval()
 
-// The event loop turns between the parts of a step; with `compile: true` it is free all the time.
+// The event loop runs between the parts of a step; with `compile: true` it is free all the time.
 const server = createServer((request, response) => {
   const number = Number(request.url?.slice(1)) % pictures.length
   const answer = scope(() =>
@@ -42,7 +42,7 @@ const training = trainClassifier(model, train, null, {
   },
 })
 
-// Somebody asks meanwhile.
+// Send requests during the training.
 let isOver = false
 const over = training.finally(() => (isOver = true))
 let answers = 0

@@ -1,6 +1,6 @@
 /**
- * A teacher that wants other inputs than its student: pictures from 0 to 255 in the order BGR, as networks from Caffe do.
- * The loader gives what the student wants; `teacherInput` says how the teacher gets its own.
+ * A teacher that needs other inputs than its student: pictures from 0 to 255 in the order BGR, as networks from Caffe.
+ * The loader gives the student's pictures; `teacherInput` converts them for the teacher.
  *
  *     npx tsx examples/teacher-input.ts
  */
@@ -13,7 +13,7 @@ const pictures = (count: number, seed: number) =>
 const train = new data.DataLoader(pictures(900, 1), { batchSize: 50, shuffle: true, seed: 1 })
 const test = new data.DataLoader(pictures(300, 2), { batchSize: 100 })
 
-// What the teacher was trained on. For published weights: `models.preprocessingOf(weights)`.
+// The format that the teacher was trained on. For published weights: `models.preprocessingOf(weights)`.
 const caffe: data.ImageFormat = { range: [0, 255], order: 'BGR', mean: [104, 117, 123] }
 const toCaffe = data.convertImages({ from: own, to: caffe })
 const inCaffe = new data.DataLoader(train.dataset, {
@@ -25,7 +25,7 @@ const inCaffe = new data.DataLoader(train.dataset, {
 const teacher = new models.ConvNet({ widths: [16, 32, 64], downsample: 'pool', classes: 3 })
 await trainClassifier(teacher, inCaffe, null, { epochs: 12, lr: 5e-3, log: null })
 
-// The same conversion where the teacher is looked at, and where it teaches.
+// The same conversion for the evaluation of the teacher and for the distillation.
 const asItIs = await evaluate(teacher, test)
 const converted = await evaluate(teacher, test, { input: toCaffe })
 console.log(

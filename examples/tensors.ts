@@ -18,7 +18,7 @@ show('a dtype of choice', tensor([0.1, 0.2], { dtype: 'float64' }))
 show('random, repeatable', randn([2, 3]))
 show('shape, dtype, device', [ones([2, 3]).shape, ones([1]).dtype, ones([1]).device].join(' | '))
 
-// ---- Computing: every ATen operator is a function, and a method where it starts with a tensor -----------------------
+// ---- Computing: every ATen operator is a function, and a method if its first argument is a tensor -------------------
 
 const x = arange(6).reshape([2, 3]).to('float32')
 show('methods', x.mul(2).add(1).softmax(1))
@@ -46,7 +46,7 @@ const [second] = grad(first.sum(), w)
 show('the second derivative of w³', second)
 show('nothing is recorded in noGrad', noGrad(() => w.mul(2)).requiresGrad)
 
-// ---- Memory: tensors live outside of JavaScript's heap -------------------------------------------------------------------
+// ---- Memory: tensors are outside JavaScript's heap -----------------------------------------------------------------------
 
 const before = memory().tensors
 const total = scope(() => {

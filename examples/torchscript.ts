@@ -1,5 +1,5 @@
 /**
- * A teacher that Python saved: look inside, and let a student learn from a layer in its middle.
+ * A teacher that Python saved: lists its layers, and lets a student learn from one of them.
  *
  *     npx tsx examples/torchscript.ts teacher.pt layer2
  *

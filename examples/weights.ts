@@ -1,5 +1,5 @@
 /**
- * Weights that travel: saved for Python, loaded from it, and a training that goes on from a checkpoint.
+ * Weights saved for Python and loaded from it, and a training that goes on from a checkpoint.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -22,18 +22,18 @@ const model = models.resnet20()
 await saveStateDict(model.stateDict(), join(folder, 'model.safetensors'))
 await saveStateDict(model.stateDict(), join(folder, 'model.pt'))
 
-// The format is told by the content. Weights saved from DataParallel have a prefix: { prefix: 'module.' }.
+// The format is recognised by the content. Weights saved from DataParallel have a prefix: { prefix: 'module.' }.
 const copy = models.resnet20()
 copy.loadStateDict(await loadStateDict(join(folder, 'model.pt')))
 
-// Keys that differ are reported all at once, and nothing was changed.
+// All keys that differ are in one error, and nothing was changed.
 try {
   models.resnet32().loadStateDict(await loadStateDict(join(folder, 'model.safetensors')))
 } catch (error) {
   console.log(String(error).slice(0, 120), '…')
 }
 
-// A checkpoint holds whatever a training goes on from.
+// A checkpoint holds everything that is needed to go on.
 const optimizer = new optim.Adam(model.parameters(), { lr: 1e-3 })
 model
   .forward(randn([2, 3, 32, 32]))

@@ -4,11 +4,11 @@ import { boolean, device, oneOf, readOptions, type Kinds } from './options.js'
 import type { Device } from './types.js'
 
 export interface AutocastOptions {
-  /** `'cpu'`, `'cuda'`, or one of the CUDA devices, which stands for all. Default: `'cpu'`. */
+  /** `'cpu'` or `'cuda'`; a single CUDA device means all of them. Default: `'cpu'`. */
   device?: Device
   /** Default: `'bfloat16'` on the CPU, `'float16'` on CUDA. */
   dtype?: 'bfloat16' | 'float16'
-  /** false switches it off inside of another `autocast`. Default: true. */
+  /** false switches it off inside another `autocast`. Default: true. */
   enabled?: boolean
 }
 
@@ -19,9 +19,9 @@ const autocastOptions: Kinds<AutocastOptions> = {
 }
 
 /**
- * Runs `body` in mixed precision, and returns its result: convolutions and matrix products compute in `dtype`, what
- * needs digits (losses, softmax) in float32, everything else in the dtype that it is given. Parameters stay float32.
- * As `torch.autocast`: put the forward and the loss inside, `backward()` and the optimizer outside.
+ * Runs `body` in mixed precision, and returns its result: convolutions and matrix products compute in `dtype`,
+ * operators that need precision (losses, softmax) in float32, all others in the dtype of their arguments. Parameters
+ * stay float32. As `torch.autocast`: put the forward and the loss inside, `backward()` and the optimizer outside.
  *
  * @throws AlambicError `ERR_DEVICE` for a device without it; `ERR_ARGUMENT` for another dtype;
  *   `ERR_ASYNC_CALLBACK` when `body` returns a promise: the mode belongs to the thread

@@ -14,7 +14,9 @@ export function noGrad<T>(body: () => T): T {
   return withGradMode('noGrad', false, body)
 }
 
-/** Runs `body` with recording, inside of {@link noGrad}. */
+/**
+ * Runs `body` with recording of operations, also inside {@link noGrad}, and returns its result. As `torch.enable_grad`.
+ */
 export function enableGrad<T>(body: () => T): T {
   return withGradMode('enableGrad', true, body)
 }
@@ -36,7 +38,7 @@ function withGradMode<T>(what: string, enabled: boolean, body: () => T): T {
 }
 
 export interface GradOptions {
-  /** One per output, of its shape; null for the implicit 1 of a scalar. */
+  /** One gradient per output, of its shape; null means 1, for a scalar output. */
   gradOutputs?: readonly (Tensor | null)[]
   /** Keep the graph for another pass. Default: the value of `createGraph`. */
   retainGraph?: boolean

@@ -2,19 +2,19 @@ import { argumentError } from './errors.js'
 import { native } from './native/loader.js'
 
 /**
- * Which libraries and kernels libtorch may use, as `torch.backends` in Python. The flags hold for the whole process, all
- * threads included, and can be read and set at any time:
+ * Which libraries and kernels libtorch may use, as `torch.backends` in Python. The flags hold for the whole process,
+ * all threads included, and can be read and set at any time:
  *
  *     backends.mkldnn.enabled = false
  *     backends.cudnn.benchmark = true
  *
- * A flag takes a boolean; anything else is an `ERR_ARGUMENT`, and a name that does not exist as well.
+ * A flag takes a boolean. Other values and unknown names are an `ERR_ARGUMENT`.
  */
 export const backends = closed('backends', {
   /** oneDNN: convolutions, matrix products and some activations on the CPU. */
   mkldnn: backend('mkldnn', ['enabled']),
   /**
-   * NNPACK: convolutions of a single picture on the CPU. Where the processor is not one that it knows, it is off, and
+   * NNPACK: convolutions of a single picture on the CPU. On a processor that it does not support it is off, and
    * switching it on is an `ERR_NOT_IMPLEMENTED`.
    */
   nnpack: backend('nnpack', ['enabled']),
@@ -37,21 +37,26 @@ export const backends = closed('backends', {
   }),
 })
 
-/** How exactly float32 matrix products are computed: `'highest'` in float32, the others faster and in fewer digits. */
+/** How float32 matrix products are computed: `'highest'` in float32, the others faster and with less precision. */
 export type Float32MatmulPrecision = 'highest' | 'high' | 'medium'
 
-/** @throws AlambicError `ERR_ARGUMENT` */
+/**
+ * Sets how float32 matrix products are computed, as `torch.set_float32_matmul_precision`.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for another word
+ */
 export function setFloat32MatmulPrecision(precision: Float32MatmulPrecision): void {
   native.setFloat32MatmulPrecision(precision)
 }
 
+/** The present setting of {@link setFloat32MatmulPrecision}, as `torch.get_float32_matmul_precision`. */
 export function getFloat32MatmulPrecision(): Float32MatmulPrecision {
   return native.float32MatmulPrecision() as Float32MatmulPrecision
 }
 
 /**
- * Each warning of libtorch is shown once in a process. With true it is shown each time, which helps to find the call
- * that it is about: `node --trace-warnings`.
+ * With false, the default, each warning of libtorch is shown once per process; with true it is shown every time, as
+ * `torch.set_warn_always`.
  *
  * @throws AlambicError `ERR_ARGUMENT` for anything but a boolean
  */
@@ -59,6 +64,7 @@ export function setWarnAlways(always: boolean): void {
   native.setWarnAlways(always)
 }
 
+/** The present setting of {@link setWarnAlways}, as `torch.is_warn_always_enabled`. */
 export function isWarnAlwaysEnabled(): boolean {
   return native.warnsAlways()
 }

@@ -10,9 +10,9 @@ import { Tensor } from './tensor.js'
 
 /** Which value a {@link CaptureOptions.replace} is shown. */
 export interface FeatureSite {
-  /** As it was given. */
+  /** The path as it was given. */
   path: string
-  /** Of the layer within this forward, from 0. */
+  /** Number of the layer's call within this forward, from 0. */
   call: number
 }
 
@@ -22,8 +22,8 @@ export interface CaptureOptions {
   /** For a layer that runs several times in a forward: its last call (default), or a list with one tensor per call. */
   calls?: 'last' | 'all'
   /**
-   * Sees each value before the model goes on, and may return another tensor for it to go on with; that is then the
-   * feature. Gradients flow through what it computes.
+   * Called with each value; may return another tensor, which the model then uses and which is the feature. Gradients
+   * flow through its operators.
    */
   replace?: (value: Tensor, site: FeatureSite) => Tensor | void
   /** The method to run, for a TorchScript model. Default: `'forward'`. */
@@ -36,17 +36,18 @@ export type Features<Options extends CaptureOptions = CaptureOptions> = Record<
   Options['calls'] extends 'all' ? Tensor[] : Tensor
 >
 
+/** The output of a forward, and its features by path. */
 export interface Captured<Output, Options extends CaptureOptions = CaptureOptions> {
   output: Output
   features: Features<Options>
 }
 
 /**
- * Runs a forward and returns with its output the features at the given paths, gradients included. Modules written in
- * TypeScript and those of TorchScript are served alike, also one inside the other.
+ * Runs a forward and returns its output and the features at the given paths, with gradients. Works for modules written
+ * in TypeScript, for those of TorchScript, and for one inside the other.
  *
- * @param paths of layers, such as `layer1` or `layer2.0.conv1`; for a layer whose output is no tensor with the way to
- *   one in it: `lstm[0]`, `head[logits]`. With `io: 'input'` the first bracket is the argument.
+ * @param paths paths of layers, such as `layer1` or `layer2.0.conv1`; for a layer whose output is not a tensor, with
+ *   the tensor in brackets: `lstm[0]`, `head[logits]`. With `io: 'input'` the first bracket is the argument.
  * @param input the model's input; several as an array
  * @throws AlambicError `ERR_UNKNOWN_LAYER` for a path that names no layer, or a layer that the forward did not call
  * @example const { output, features } = captureFeatures(model, ['layer1'], x); features.layer1
@@ -67,7 +68,8 @@ export function captureFeatures<Output, const Options extends CaptureOptions = C
 }
 
 /**
- * The persistent form of {@link captureFeatures}: attaches once, captures at each `forward`, keeps nothing between.
+ * The persistent form of {@link captureFeatures}: attaches once, captures at each `forward`, and stores nothing
+ * between.
  *
  * @example using probe = attachFeatures(model, ['layer1'], { io: 'input' }); probe.forward(x)
  */
@@ -136,7 +138,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   }
 
   /**
-   * {@link forward} off the event loop, for a TorchScript model.
+   * {@link forward} in another thread, for a TorchScript model.
    *
    * @throws AlambicError `ERR_ARGUMENT` for other models, and together with `replace`
    */

@@ -1,5 +1,5 @@
 /**
- * Every error Alambic raises on purpose: a message that names what was expected and what came, and a stable
+ * The class of Alambic's errors: a message that names what was expected and what was given, and a stable
  * {@link AlambicError.code} to test for. The table of codes is in `docs/errors.md`.
  */
 export class AlambicError extends Error {

@@ -21,18 +21,25 @@ import { withScopes } from './trace/scopes.js'
 
 export interface ExportOptions {
   /**
-   * Prepare for deployment: parameters become constants and batch norms are folded into convolutions. The file has no
+   * Prepares for deployment: parameters become constants and batch norms are folded into convolutions. The file has no
    * state dict then and cannot be trained further. Default: false.
    */
   freeze?: boolean
-  /** Export as it behaves in training: dropout drops, batch norms count. Default: false. */
+  /**
+   * Exports the module as it behaves in training: dropout is active, batch norms use and update batch statistics.
+   * Default: false.
+   */
   training?: boolean
-  /** Takes a line for each choice that the export fixed; waited for. Default: `console.warn`; null for silence. */
+  /**
+   * Called with a line for each decision that the export fixed; may be asynchronous. Default: `console.warn`; null for
+   * none.
+   */
   warn?: ((line: string) => unknown) | null
 }
 
+/** What {@link exportTorchScript} returns. */
 export interface ExportResult {
-  /** What was said through `warn`. */
+  /** The lines that `warn` was called with. */
   warnings: string[]
 }
 
@@ -43,19 +50,20 @@ type Output = Tensor | readonly Output[] | { readonly [key: string]: Tensor }
 
 /**
  * Writes a module as TorchScript: Python's `torch.jit.load` and libtorch run it without this package. The file has the
- * module's parameters, buffers and layers under their names, so that its `state_dict()` has the keys of
- * {@link Module.stateDict}. The forward is run once on the examples and what it does is written down; arrays become
+ * module's parameters, buffers and layers under their names, so its `state_dict()` has the keys of
+ * {@link Module.stateDict}. The forward is run once on the examples and its operators are recorded; arrays become
  * tuples, objects dicts.
  *
- * The file has the weights of the moment of the call. Before it takes its place it is loaded again and must give the module's output. What the forward decided by
- * looking at values (`item()`, `tolist()`) or sizes is fixed in the file: for values there is always a warning, for
- * sizes where the file does not give the module's output for twice the examples.
+ * The file has the weights at the time of the call. Before the file gets its final name it is loaded again, and must
+ * give the module's output. Decisions that the forward made by values (`item()`, `tolist()`) or sizes are fixed in the
+ * file: for values there is always a warning, for sizes if the file does not give the module's output for twice the
+ * examples.
  *
- * @param exampleInputs the tensors that forward is called with
- * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are no tensors, and for a path that ends as another
- *   kind of file does, such as `.onnx`; `ERR_NOT_IMPLEMENTED` for a forward that
- *   TorchScript cannot express; `ERR_EXPORT` for a field with a name that TorchScript cannot have, and when the saved
- *   file cannot be read or gives another output than the module; `ERR_FILE_NOT_FOUND` for a folder that is not there
+ * @param exampleInputs the tensors with which forward is called
+ * @throws AlambicError `ERR_ARGUMENT` for inputs or outputs that are not tensors, and for a path with the ending of
+ *   another kind of file, such as `.onnx`; `ERR_NOT_IMPLEMENTED` for a forward that TorchScript cannot express;
+ *   `ERR_EXPORT` for a field with a name that TorchScript does not allow, and when the saved file cannot be read or
+ *   gives another output than the module; `ERR_FILE_NOT_FOUND` for a folder that does not exist
  * @example await exportTorchScript(student, [x], 'student.pt')
  */
 export async function exportTorchScript(

@@ -34,8 +34,8 @@ export function ones(shape: readonly number[], options: TensorOptions = {}): Ten
 }
 
 /**
- * All elements `value`; of the dtype that {@link tensor} gives the value unless one is given: a number float32, a bigint
- * int64, a boolean bool, `{ re, im }` complex64.
+ * All elements `value`. Unless a dtype is given it is that of {@link tensor}: for a number float32, for a bigint int64,
+ * for a boolean bool, for `{ re, im }` complex64.
  *
  * @throws AlambicError `ERR_ARGUMENT` for a number that the dtype does not hold
  */
@@ -64,7 +64,7 @@ function dtypeOfScalar(value: Scalar): DType {
   return typeof value === 'object' ? 'complex64' : 'float32'
 }
 
-/** Whatever the memory holds. */
+/** Elements that are not set: whatever the memory holds. */
 export function empty(shape: readonly number[], options: TensorOptions = {}): Tensor {
   const { requiresGrad, ...others } = readOptions('empty', options, tensorOptions)
   return finish(torch.empty(shape, others), requiresGrad)
@@ -99,7 +99,10 @@ export function randperm(n: number, options: RandomOptions = {}): Tensor {
   return finish(torch.randperm(n, { dtype, ...others }), requiresGrad)
 }
 
-/** 0, 1, … up to but without `end`; or from `start` by `step`. int64 when all are whole, else float32. */
+/**
+ * 0, 1, … up to `end`, which is not included; or from `start` by `step`. int64 if all arguments are whole, else
+ * float32.
+ */
 export function arange(end: number, options?: TensorOptions): Tensor
 export function arange(start: number, end: number, options?: TensorOptions): Tensor
 export function arange(start: number, end: number, step: number, options?: TensorOptions): Tensor

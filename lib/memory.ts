@@ -77,36 +77,36 @@ export function track(tensor: Tensor, scoped = true): void {
 
 /** Memory that this thread's live tensors hold. */
 export interface Memory {
-  /** Tensors that were made and not yet released. */
+  /** Tensors that are not released yet. */
   tensors: number
   /** Distinct storages behind them: views share one. */
   storages: number
   /** Bytes of these storages, each counted once, on all devices. */
   bytes: number
-  /** Bytes of CPU memory that no tensor uses, kept for later ones: of the whole process. */
+  /** Bytes of CPU memory that no tensor uses, kept for later ones, in the whole process. */
   idle: number
 }
 
-/** Tensors alive in this thread, their bytes, and what is kept for later ones. */
+/** The tensors of this thread that are not released, their bytes, and the idle memory. */
 export function memory(): Memory {
   return native.memory()
 }
 
-/** Bytes of a GPU's memory that libtorch has taken, of the whole process. */
+/** Bytes of a GPU's memory that libtorch uses in the whole process. */
 export interface DeviceMemory {
   /** In use: by tensors, autograd graphs, the state of optimizers, CUDA graphs. */
   allocated: number
-  /** Taken from the GPU: what is in use, and what is kept for later tensors. */
+  /** Taken from the GPU: memory in use, and memory kept for later tensors. */
   reserved: number
-  /** `allocated` at most, since the process began. */
+  /** The largest `allocated` since the process began. */
   peakAllocated: number
-  /** `reserved` at most, since the process began. */
+  /** The largest `reserved` since the process began. */
   peakReserved: number
 }
 
 /**
- * What libtorch's allocator counts on a GPU (Python's `torch.cuda.memory_stats`). `reserved` is what others cannot use;
- * the CUDA context and NVIDIA's libraries take some hundred MiB besides. `'cuda'` is the current GPU.
+ * What libtorch's allocator counts on a GPU (Python's `torch.cuda.memory_stats`). Other processes cannot use
+ * `reserved`; the CUDA context and NVIDIA's libraries take some hundred MiB more. `'cuda'` is the current GPU.
  *
  * @throws AlambicError `ERR_DEVICE` for a GPU that is not there, a libtorch for the CPU only, or a device that is no
  *   GPU of NVIDIA's; `ERR_NOT_IMPLEMENTED` where the CUDA library was not built (docs/cuda.md)
@@ -116,11 +116,11 @@ export function deviceMemory(device: Device = 'cuda'): DeviceMemory {
 }
 
 /**
- * How much freed CPU memory is kept for later tensors, in bytes: a training step asks for the same sizes again and
- * again, and memory fresh from the system costs more than many an operator. What has been idle longest goes first; with
- * 0 nothing is kept, and libtorch's own allocator does the work. For all threads. Default: the environment variable
- * `ALAMBIC_IDLE_MEMORY`, in MiB; without it an eighth of the machine's (or container's) memory, at most 4 GiB, and 0
- * under sanitizers and valgrind. Where the application has set an allocator of its own, nothing is kept.
+ * Sets how much freed CPU memory is kept for later tensors, in bytes: a training step needs the same sizes each time,
+ * and new memory from the system takes longer than many operators. The memory that has been idle longest is freed
+ * first; with 0 nothing is kept, and libtorch's own allocator is used. For all threads. Default: the environment
+ * variable `ALAMBIC_IDLE_MEMORY`, in MiB; without it an eighth of the machine's (or container's) memory, at most 4 GiB,
+ * and 0 under sanitizers and valgrind. If the application has set an allocator of its own, nothing is kept.
  *
  * @throws AlambicError `ERR_ARGUMENT` for anything but an integer of at least 0
  */
@@ -130,16 +130,16 @@ export function limitIdleMemory(bytes: number): void {
   native.limitIdleMemory(bytes)
 }
 
-/** Gives the idle memory of {@link memory} back to the system, as when a training is over. */
+/** Gives the idle memory of {@link memory} back to the system, for example after a training. */
 export function releaseIdleMemory(): void {
   native.releaseIdleMemory()
 }
 
 /**
  * Runs `body` and releases every tensor made in it, except those in its result: a tensor, or tensors inside arrays,
- * plain objects, maps (keys and values) and sets, nested as they may be. Instances of other classes are not looked into.
- * Parameters and buffers of modules made inside live on, and so does what {@link keep} was called with. Scopes nest:
- * what leaves the inner one belongs to the outer.
+ * plain objects, maps (keys and values) and sets, at any depth. Tensors in instances of other classes are not found.
+ * Parameters and buffers of modules made inside are not released, nor are tensors passed to {@link keep}. Scopes nest:
+ * the result of the inner one belongs to the outer.
  *
  * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: tensors made later would escape the scope
  */
@@ -202,7 +202,7 @@ function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>): void {
   if (count > 0) native.releaseAll(count)
 }
 
-/** Lets a tensor outlive the scope it was made in; whoever holds it disposes of it. Returns the tensor. */
+/** Takes a tensor out of its scope, so that your code has to dispose of it. Returns the tensor. */
 export function keep<T extends Tensor>(tensor: T): T {
   if (current !== null && removeFrom(current, tensor)) watch(tensor)
   return tensor
@@ -234,7 +234,7 @@ export function releaseEarly(tensor: Tensor): void {
   if (current !== null && removeFrom(current, tensor)) release(tensor)
 }
 
-/** Runs `body` outside of any scope: what it makes is not released by the scopes around. */
+/** Runs `body` outside all scopes: no scope releases the tensors that it makes. Returns its result. */
 export function unscoped<T>(body: () => T): T {
   const outer = current
   enter(null)

@@ -4,8 +4,8 @@ import type { NativeGenerator } from './native/contract.js'
 import type { Device } from './types.js'
 
 /**
- * Seeds the default generators of all devices; that of CPU tensors belongs to this thread alone. The same seed, the same
- * operations and the same number of threads give the same bits on the CPU.
+ * Seeds the default generators of all devices; that of the CPU is this thread's own. The same seed, the same operations
+ * and the same number of threads give the same bits on the CPU. As `torch.manual_seed`.
  *
  * @param seed an integer; a bigint beyond 2^53
  */
@@ -13,7 +13,7 @@ export function manualSeed(seed: number | bigint): void {
   native.manualSeed(seed)
 }
 
-/** A source of random numbers of its own: `torch.randn([2], { generator: new Generator(1) })`. */
+/** A separate source of random numbers, as `torch.Generator`: `torch.randn([2], { generator: new Generator(1) })`. */
 export class Generator {
   /** @internal */
   readonly native: NativeGenerator
@@ -23,11 +23,18 @@ export class Generator {
   }
 }
 
-/** The state of a device's default generator (of the CPU, this thread's), to come back to with {@link setRngState}. */
+/**
+ * The state of a device's default generator (for the CPU, this thread's), for {@link setRngState}. As
+ * `torch.get_rng_state`.
+ */
 export function getRngState(device: Device = 'cpu'): Tensor {
   return new Tensor(native.rngState(device))
 }
 
+/**
+ * Sets the state of a device's default generator (for the CPU, this thread's) to one of {@link getRngState}. As
+ * `torch.set_rng_state`.
+ */
 export function setRngState(state: Tensor, device: Device = 'cpu'): void {
   native.setRngState(device, state.handle)
 }

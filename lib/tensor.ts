@@ -43,13 +43,13 @@ export interface ToOptions {
   memoryFormat?: MemoryFormat
   /** Copy to a GPU without waiting, from pinned memory. Default: false. */
   nonBlocking?: boolean
-  /** Copy even when nothing changes. Default: false. */
+  /** Copy even if nothing changes. Default: false. */
   copy?: boolean
 }
 
 export type { Float16ArrayLike, NestedData, NumberArray, TypedArray } from './elements.js'
 
-/** Of conversions to a dtype. */
+/** Options of conversions to a dtype. */
 export interface ConversionOptions {
   memoryFormat?: MemoryFormat
 }
@@ -85,8 +85,8 @@ const contiguousOptions = { memoryFormat }
 export interface Tensor extends TensorMethods {}
 
 /**
- * A multi-dimensional array on a device, as in PyTorch; made by {@link tensor}, {@link zeros} and their like, and by
- * operators. Every ATen operator whose first argument is a tensor is a method: `x.matmul(y)`, `x.sum()`.
+ * A multi-dimensional array on a device, as in PyTorch. {@link tensor}, {@link zeros} and similar functions make one,
+ * and operators do. Every ATen operator whose first argument is a tensor is a method: `x.matmul(y)`, `x.sum()`.
  *
  * A tensor holds memory outside of JavaScript's heap: see `docs/memory.md` for when it is released.
  */
@@ -157,7 +157,7 @@ export class Tensor {
     return this.numel()
   }
 
-  /** Bytes of an element. */
+  /** Size of an element in bytes. */
   elementSize(): number {
     return native.elementSize(this.handle)
   }
@@ -193,17 +193,17 @@ export class Tensor {
     return this.device.startsWith('cuda')
   }
 
-  /** Shapes only, no data. */
+  /** Whether this is on the device `'meta'`: a shape without data. */
   get isMeta(): boolean {
     return this.device.startsWith('meta')
   }
 
-  /** Of the layout `'sparse'`. */
+  /** Whether the layout is `'sparse'`. */
   get isSparse(): boolean {
     return this.layout === 'sparse'
   }
 
-  /** Of the layout `'sparseCsr'`. */
+  /** Whether the layout is `'sparseCsr'`. */
   get isSparseCsr(): boolean {
     return this.layout === 'sparseCsr'
   }
@@ -216,7 +216,7 @@ export class Tensor {
     return /^qu?int/.test(this.dtype)
   }
 
-  /** Several tensors of different sizes in one. */
+  /** Whether this is a nested tensor: several tensors of different sizes in one. */
   get isNested(): boolean {
     return native.isNested(this.handle)
   }
@@ -227,7 +227,7 @@ export class Tensor {
     return native.isContiguous(this.handle, options.memoryFormat ?? 'contiguous')
   }
 
-  /** Whether this was disposed of. */
+  /** Whether this was released. */
   get isDisposed(): boolean {
     return this.handle === 0
   }
@@ -274,13 +274,13 @@ export class Tensor {
     }
   }
 
-  /** For `JSON.stringify`: {@link tolist}. JSON has no word for NaN and infinities, and writes null. */
+  /** For `JSON.stringify`: {@link tolist}. NaN and infinities become null, because JSON does not have them. */
   toJSON(): unknown {
     return this.tolist()
   }
 
   /**
-   * Over the first dimension: views.
+   * Iterates over the first dimension; gives views.
    *
    * @throws AlambicError `ERR_SHAPE_MISMATCH` for a tensor without dimensions
    */
@@ -305,7 +305,7 @@ export class Tensor {
    * As Python's `x[...]`: integers and integer tensors without dimensions select, {@link slice} takes a range, `null`
    * adds a dimension, `'...'` stands for all dimensions not named, integer tensors and arrays pick elements, boolean
    * ones mask as many dimensions as they have. A boolean adds a dimension, of size 1 where true and 0 where false.
-   * All but picks, masks and booleans give views.
+   * Integers, slices, `null` and `'...'` give views; the others copy.
    *
    * @example x.at(0), x.at('...', slice(0, 2)), x.at(mask), x.at(mask, [0, 1])
    * @throws AlambicError `ERR_INDEX` for an index out of range, too many indices, or a mask of another shape than the
@@ -410,7 +410,7 @@ export class Tensor {
     return this.to({ ...options, dtype: 'complex32' })
   }
 
-  /** On the current GPU, or the one given. */
+  /** This tensor on the current GPU, or on the one given. */
   cuda(index?: number): Tensor {
     return this.to(index === undefined ? 'cuda' : `cuda:${index}`)
   }
@@ -444,7 +444,7 @@ export class Tensor {
 
   // ---- Views -------------------------------------------------------------------------------------------------------
 
-  /** With all dimensions in reverse order, a view. */
+  /** A view with all dimensions in reverse order. */
   get T(): Tensor {
     return this.permute(this.shape.map((_, i, { length }) => length - 1 - i))
   }
@@ -485,7 +485,7 @@ export class Tensor {
 
   // ---- Gradients ---------------------------------------------------------------------------------------------------
 
-  /** Whether operations on this tensor are recorded. Only leaves can be told not to. */
+  /** Whether operations on this tensor are recorded. It can be set to false for leaves only. */
   get requiresGrad(): boolean {
     return native.requiresGrad(this.handle)
   }
@@ -504,8 +504,8 @@ export class Tensor {
    * The gradient accumulated by {@link backward}, or null. Every read makes a new tensor object. Setting it takes a
    * tensor of the same shape, dtype and device, or null to clear it.
    *
-   * @throws AlambicError when set: `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_DEVICE`; `ERR_ARGUMENT` for this tensor itself,
-   *   another layout (a sparse gradient may be set), and what is no tensor; `ERR_TENSOR_RELEASED`
+   * @throws AlambicError when set: `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_DEVICE`; `ERR_ARGUMENT` for this tensor
+   *   itself, another layout (a sparse gradient may be set), and what is no tensor; `ERR_TENSOR_RELEASED`
    */
   get grad(): Tensor | null {
     const handle = native.gradient(this.handle)
@@ -545,8 +545,8 @@ export class Tensor {
 
   /**
    * Calls `hook` with the gradient of this tensor whenever one is computed, in {@link backward} and `grad()`, before it
-   * goes on. What the hook throws ends them, and is thrown by them. The gradient is the hook's: it may keep it. What the
-   * hook computes is recorded with `createGraph` only, or inside of `enableGrad`.
+   * goes on. If the hook throws, they end and throw the same. The hook may keep the gradient. Its
+   * operations are recorded only with `createGraph`, or inside `enableGrad`.
    *
    * @example const handle = x.registerHook(gradient => gradient.mul(2)); …; handle.remove()
    * @throws AlambicError `ERR_AUTOGRAD` for a tensor that requires no gradient, `ERR_NOT_IMPLEMENTED` while a step is
@@ -602,13 +602,13 @@ declare global {
 }
 
 /**
- * A tensor from numbers, nested arrays or a typed array, which is copied. Numbers become float32, bigints int64, booleans
- * bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off.
+ * A tensor from numbers, nested arrays or a typed array, which is copied. Numbers become float32, bigints int64,
+ * booleans bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off.
  *
  * @example tensor([[1, 2], [3, 4]]), tensor(0.5, { requiresGrad: true }), tensor([1n, 2n]) // int64
- * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for a mix
- *   of bigints and numbers without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for uint8,
- *   NaN for int64
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for a
+ *   mix of bigints and numbers without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for
+ *   uint8, NaN for int64
  */
 export function tensor(data: NestedData | NumberArray, options: TensorOptions = {}): Tensor {
   readOptions('tensor', options, tensorOptions)
@@ -619,8 +619,8 @@ export function tensor(data: NestedData | NumberArray, options: TensorOptions = 
 }
 
 /**
- * A tensor of the given shape from a typed array in row-major order, which is copied. The dtype is the array's unless
- * given; another one converts as {@link Tensor.to} does, where integers that do not fit wrap around.
+ * A tensor of the given shape from a typed array in row-major order, which is copied. The default dtype is the array's;
+ * another one converts as {@link Tensor.to} does: integers that do not fit wrap around.
  *
  * @throws AlambicError `ERR_SHAPE_MISMATCH` when the sizes do not multiply to the array's length
  */

@@ -1,7 +1,9 @@
 import type { Tensor } from './tensor.js'
 
-/** Element types, by PyTorch's names. Which exist depends on libtorch: `float8_*` need 2.2 (`float8_e8m0fnu` 2.7), wide
- * unsigned ones 2.3. */
+/**
+ * Element types, by PyTorch's names. Some need a newer libtorch: `float8_*` 2.2 (`float8_e8m0fnu` 2.7), `uint16`,
+ * `uint32` and `uint64` 2.3.
+ */
 export type DType =
   | 'float32'
   | 'float64'
@@ -31,25 +33,30 @@ export type DType =
 /** `'cpu'`, `'cuda'` (the current GPU), `'cuda:1'`, `'meta'` (shapes only, no data) … */
 export type Device = 'cpu' | 'cuda' | 'meta' | 'mps' | (string & {})
 
+/** The order of elements in memory, as `torch.memory_format`. */
 export type MemoryFormat = 'contiguous' | 'preserve' | 'channelsLast' | 'channelsLast3d'
 
+/** How elements are stored, as `torch.layout`. */
 export type Layout = 'strided' | 'sparse' | 'sparseCsr' | 'sparseCsc' | 'sparseBsr' | 'sparseBsc' | 'mkldnn'
 
+/** A complex number. */
 export interface Complex {
   re: number
   im: number
 }
 
-/** Whole numbers are integers to libtorch, others double; a bigint carries integers beyond 2^53. */
+/** For libtorch whole numbers are integers, others double; use a bigint for integers beyond 2^53. */
 export type Scalar = number | bigint | boolean | Complex
 
-/** What stands for a tensor where an operator takes one: a number is a zero-dimensional tensor. */
+/** What operators take as a tensor: a number or boolean is a zero-dimensional tensor. */
 export type TensorLike = Tensor | number | boolean
 
+/** A value, or arrays of values, nested to any depth. */
 export type Nested<T> = T | readonly Nested<T>[]
 
+/** Options of the functions that make tensors. */
 export interface TensorOptions {
-  /** Default: `float32`; for data made of bigints `int64`, of booleans `bool`. */
+  /** Default: `float32`; for bigints `int64`, for booleans `bool`. */
   dtype?: DType
   /** Default: `'cpu'`. */
   device?: Device

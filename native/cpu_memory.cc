@@ -101,7 +101,7 @@ Napi::Value recycle_cpu_memory(const Napi::CallbackInfo& info) {
 // (bytes)
 Napi::Value limit_idle_memory(const Napi::CallbackInfo& info) {
   auto bytes = to_integer(info[0], "bytes");
-  if (bytes < 0) fail("ERR_ARGUMENT", "limitIdleMemory: expected 0 or more bytes, got ", bytes);
+  if (bytes < 0) fail("ERR_ARGUMENT", "limitIdleMemory: expected at least 0 bytes, got ", bytes);
   keep_idle_memory(static_cast<size_t>(bytes));
   return info.Env().Undefined();
 }

@@ -194,7 +194,7 @@ describe('trainWithFeatureDistillation()', () => {
     expect(history[0]!.parts['attention']).toBeGreaterThan(0)
   })
 
-  it('takes the seed’s student by the names of its features', async () => {
+  it('takes StudentWithFeatureExtraction by the names of its features', async () => {
     const [teacher, student] = [
       new StudentWithFeatureExtraction({ inChannels: 1, classes: 3 }).to(onDevice.device),
       makeNet(4),
@@ -303,7 +303,7 @@ describe('AdaptationLayer', () => {
 })
 
 describe('StudentWithFeatureExtraction', () => {
-  it('has the seed’s shapes and state-dict keys', () => {
+  it('has its documented shapes and state-dict keys', () => {
     const student = new StudentWithFeatureExtraction().to(onDevice.device)
     const [logits, features] = student.forward(onDevice.randn([2, 3, 8, 8]), { returnFeatures: true })
     expect(logits.shape).toEqual([2, 10])

@@ -93,7 +93,7 @@ describe.skipIf(!usesLibgomp())('GNU OpenMP', () => {
   ])(
     'spins for a moment where Alambic is first used in %s, and children hear nothing of it',
     (_, mode) => {
-      expect(spinCount(mode, {})).toEqual({ said: ['1000'], afterwards: '{"own":null,"child":""}' })
+      expect(spinCount(mode, {})).toEqual({ said: ['2500'], afterwards: '{"own":null,"child":""}' })
     },
     patience,
   )

@@ -8,7 +8,7 @@ import { listOf, oneOf, readOptions, text, type Kinds } from '../options.js'
 import { trainTestOptions, type SplitOptions } from './mnist.js'
 
 export interface CifarOptions extends SplitOptions {
-  /** Names of the files of the binary version, in `dir` or absolute, where they are others than the published ones. */
+  /** Names of the files of the binary version, in `dir` or absolute, if they are not the published names. */
   files?: readonly string[]
 }
 
@@ -24,7 +24,7 @@ const cifar100Options: Kinds<Cifar100Options> = { ...cifarOptions, labels: oneOf
 /**
  * CIFAR-10: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `data_batch_1.bin` … `data_batch_5.bin` and
  * `test_batch.bin`, in `dir` or in its `cifar-10-batches-bin`. Normalised by mean 0.4914, 0.4822, 0.4465 and std
- * 0.2470, 0.2435, 0.2616 unless told otherwise: published weights want what they were trained with
+ * 0.2470, 0.2435, 0.2616 by default; published weights may need others
  * (`models.preprocessingOf`).
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
@@ -48,8 +48,8 @@ export async function loadCifar10(dir: string, options: CifarOptions = {}): Prom
 
 /**
  * CIFAR-100: 50,000 and 10,000 pictures, 3×32×32, from the binary version's `train.bin` and `test.bin`, in `dir` or in
- * its `cifar-100-binary`. Normalised by mean 0.5071, 0.4865, 0.4409 and std 0.2673, 0.2564, 0.2762 unless told
- * otherwise: published weights want what they were trained with (`models.preprocessingOf`).
+ * its `cifar-100-binary`. Normalised by mean 0.5071, 0.4865, 0.4409 and std 0.2673, 0.2564, 0.2762 by default;
+ * published weights may need others (`models.preprocessingOf`).
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */

@@ -3,7 +3,7 @@ import { integer, readOptions, type Kinds } from '../options.js'
 import type { Tensor } from '../tensor.js'
 import { permutation, type Random } from './random.js'
 
-/** Samples as a net takes them. Whoever asked for the batch owns its tensors and disposes of them. */
+/** Samples as a network takes them. The code that asks for a batch has to dispose of its tensors. */
 export interface Batch {
   /** `(N, C, H, W)` for images, float32. */
   data: Tensor
@@ -11,17 +11,17 @@ export interface Batch {
   labels: Tensor
 }
 
-/** Samples by number. Any object with these members will do; none of Alambic's classes need be extended. */
+/** Samples by number. Any object with these members is a dataset; it does not have to extend a class of Alambic. */
 export interface Dataset {
   /** Number of samples. */
   readonly length: number
-  /** Names of the classes in the order of their labels, where they are known. */
+  /** Names of the classes in the order of their labels, if they are known. */
   readonly classes?: readonly string[]
   /**
-   * The samples at these indices, as new tensors. Called for one batch at a time, just when it is needed.
+   * The samples at these indices, as new tensors. Called for one batch at a time, when it is needed.
    *
-   * @param random Where augmentation takes its random numbers from; a {@link DataLoader} passes one that depends on
-   *   its seed, the epoch and the batch. Without it samples come as they are.
+   * @param random Source of random numbers for augmentation; a {@link DataLoader} passes one that depends on its seed,
+   *   the epoch and the batch. Without it samples are not augmented.
    */
   batch(indices: readonly number[] | Int32Array, random?: Random): Batch
   /** How a loader names its dataset when it is printed. */
@@ -66,10 +66,10 @@ export class Subset<D extends Dataset = Dataset> implements Dataset {
 export const splitOptions: Kinds<{ seed?: number }> = { seed: integer(0, Number.MAX_SAFE_INTEGER) }
 
 /**
- * Deals a dataset out at random, as `torch.utils.data.random_split`: for training and validation parts of one set.
+ * Divides a dataset at random, as `torch.utils.data.random_split`: for training and validation parts of one set.
  *
- * @param parts Sizes that add up to the dataset's, or fractions that add up to 1; what rounding leaves over goes to the
- *   first parts, one sample each.
+ * @param parts Sizes that add up to the dataset's, or fractions that add up to 1; samples that rounding leaves over go
+ *   to the first parts, one each.
  * @param options.seed Default: 0.
  * @throws AlambicError `ERR_ARGUMENT` when they do not add up
  * @example const [train, validation] = randomSplit(dataset, [0.9, 0.1])

@@ -15,16 +15,17 @@ import {
 } from './pixels.js'
 import type { Random } from './random.js'
 
-/** How images become numbers. */
+/** Normalisation and augmentation of images. */
 export interface ImageOptions {
   /** What is subtracted from each channel, in the unit 0 to 1. Default: 0. */
   mean?: readonly number[]
   /** What each channel is divided by after that, in the unit 0 to 1. Default: 1. */
   std?: readonly number[]
-  /** Random changes, made where a batch is asked for with random numbers. Default: none. */
+  /** Random changes, made when `batch` is given random numbers. Default: none. */
   augment?: Augmentation
 }
 
+/** What an {@link ImageDataset} is made from. */
 export interface ImageDatasetInit extends ImageOptions {
   /** Bytes `(N, C, H, W)`. Kept, not copied. */
   pixels: Uint8Array
@@ -152,7 +153,7 @@ export class ImageDataset implements Dataset {
   }
 
   /**
-   * A dataset of its own with copies of these images, in this order.
+   * A new dataset with copies of these images, in this order.
    *
    * @throws AlambicError `ERR_INDEX` for an index that this dataset does not have
    */
@@ -171,7 +172,7 @@ export class ImageDataset implements Dataset {
   }
 
   /**
-   * Deals the images out at random, as {@link randomSplit}, into datasets of their own: sizes that add up to this
+   * Divides the images at random, as {@link randomSplit}, into separate datasets: sizes that add up to this
    * length or fractions that add up to 1.
    *
    * @param options.seed Default: 0.
@@ -182,7 +183,7 @@ export class ImageDataset implements Dataset {
     return splitIndices(this.length, parts, seed).map(indices => this.subset(indices))
   }
 
-  /** Mean and standard deviation of each channel over all images, in the unit 0 to 1: to normalise by. */
+  /** Mean and standard deviation of each channel over all images, in the unit 0 to 1, for normalisation. */
   statistics(): { mean: number[]; std: number[] } {
     return channelStatistics(this.pixels, this.shape)
   }
@@ -233,7 +234,7 @@ function channelValues(name: 'mean' | 'std', values: readonly number[], channels
 function checkedAugmentation(augment: Augmentation): Augmentation {
   const { horizontalFlip = false, cropPadding = 0 } = readOptions('augment', augment, augmentation)
   if (!Number.isInteger(cropPadding) || cropPadding < 0) {
-    throw argumentError('augment.cropPadding', 'a number of pixels, 0 or more', cropPadding)
+    throw argumentError('augment.cropPadding', 'a number of pixels of at least 0', cropPadding)
   }
   return { horizontalFlip, cropPadding }
 }

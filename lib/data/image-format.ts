@@ -4,17 +4,17 @@ import { anything, readOptions, type Kinds } from '../options.js'
 import { fromTypedArray, Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 
-/** How images are given to a network. What is left out is as a `DataLoader` of this package gives them by default. */
+/** A format of images. A member that is left out has its default, the format of this package's `DataLoader`. */
 export interface ImageFormat {
   /** What was subtracted from each channel, in the unit of `range`; one number is for all channels. Default: 0. */
   mean?: readonly number[]
   /** What each channel was divided by after that. Default: 1. */
   std?: readonly number[]
-  /** Black and white before that: `[0, 1]`, `[0, 255]`, `[-1, 1]`. Default: `[0, 1]`. */
+  /** The values of black and white before normalisation: `[0, 1]`, `[0, 255]`, `[-1, 1]`. Default: `[0, 1]`. */
   range?: readonly [black: number, white: number]
-  /** Of the channels. Default: `'RGB'`. */
+  /** Order of the channels. Default: `'RGB'`. */
   order?: 'RGB' | 'BGR'
-  /** Of the dimensions. Default: `'NCHW'`. */
+  /** Order of the dimensions. Default: `'NCHW'`. */
   layout?: 'NCHW' | 'NHWC'
   /** Number of channels: 1 is grey. Default: as they come. */
   channels?: number
@@ -26,7 +26,7 @@ export interface ImageFormat {
 export interface ImageConversion {
   /** How the images are. Default: RGB from 0 to 1, not normalised, (N, C, H, W). */
   from?: ImageFormat
-  /** How they are wanted. */
+  /** How they should be. */
   to: ImageFormat
 }
 
@@ -34,14 +34,14 @@ export interface ImageConversion {
 const conversionOptions: Kinds<ImageConversion> = { from: anything, to: anything }
 
 /**
- * A function that brings images `(N, C, H, W)` from one format to another: undoes a normalisation and makes another,
- * changes range, order and number of channels, size (bilinear, with antialiasing where it shrinks) and layout. It is for
- * a teacher that wants other inputs than its student, and for anything else that does.
+ * Gives a function that converts images from one format to another: it undoes a normalisation and applies another, and
+ * changes range, order and number of channels, size (bilinear, with antialiasing when it shrinks) and layout. For
+ * example for a teacher that needs other inputs than its student.
  *
  * @example const toTeacher = convertImages({ from: { mean, std }, to: models.preprocessingOf(weights)! })
- * @returns a function of float or uint8 images that gives float32 (or the float dtype of the images); the result is the
- *   caller's to release, and may be the images themselves where nothing changes
- * @throws AlambicError `ERR_ARGUMENT` for a format that does not add up; the function itself `ERR_SHAPE_MISMATCH` for
+ * @returns a function of float or uint8 images that gives float32 (or the float dtype of the images); the caller
+ *   releases the result, which may be the images themselves if nothing changes
+ * @throws AlambicError `ERR_ARGUMENT` for a format that is not valid; the function itself `ERR_SHAPE_MISMATCH` for
  *   images that have other dimensions or channels than `from` says
  */
 export function convertImages(conversion: ImageConversion): (images: Tensor) => Tensor {

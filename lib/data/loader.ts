@@ -12,16 +12,16 @@ export interface DataLoaderOptions {
   batchSize?: number
   /** A new order each epoch. Default: false. */
   shuffle?: boolean
-  /** What the orders and the augmentation depend on, besides the epoch: 0 to 2^53 − 1. Default: 0. */
+  /** Seed for the orders and the augmentation: 0 to 2^53 − 1. Default: 0. */
   seed?: number
   /** Leave out a last batch that is not full. Default: false. */
   dropLast?: boolean
   /** Where batches go. Default: where the dataset makes them. */
   device?: Device
   /**
-   * Last change to each batch, on its device. Tensors that it makes and does not return are released, and so are
-   * those that came in and are not returned. With `for await`, and so in training, it may be asynchronous: then those
-   * that it makes after its first `await` are its own to release.
+   * Changes each batch, as the last step, on its device. Tensors that it makes and does not return are released, and so
+   * are the batch's tensors that it does not return. With `for await`, and so in training, it may be asynchronous: then
+   * it has to release tensors that it makes after its first `await`.
    */
   transform?: (batch: Batch) => Batch | Promise<Batch>
 }
@@ -36,14 +36,13 @@ const loaderOptions: Kinds<DataLoaderOptions> = {
 }
 
 /**
- * Batches of a dataset, one epoch for each iteration, as `torch.utils.data.DataLoader`. A batch is made when it is asked
- * for, and its tensors belong to whoever asked: nothing is left over when a loop ends early.
+ * Batches of a dataset, one epoch for each iteration, as `torch.utils.data.DataLoader`. A batch is made when your code
+ * asks for it, and your code disposes of its tensors. When a loop ends early, no other batch is left.
  *
- * Both kinds of loop work. `for await` lets the event loop turn before each batch, so timers, sockets and finalizers
- * run during training; plain `for` does not.
+ * Both kinds of loop work. `for await` lets the event loop run before each batch, so timers, sockets and finalizers
+ * work during training; plain `for` does not.
  *
- * The order of epoch k is a permutation that depends on the length, the seed and k only. libtorch's generator, and
- * what is drawn from it, has no part in it.
+ * The order of epoch k is a permutation that depends only on the length, the seed and k, not on libtorch's generator.
  *
  * @example for await (const { data, labels } of new DataLoader(dataset, { batchSize: 64, shuffle: true })) …
  */
@@ -53,11 +52,11 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   readonly seed: number
   readonly dropLast: boolean
   readonly device: Device | undefined
-  /** Number of the next epoch, from 0. Set it to repeat an epoch, or to go on from an earlier run. */
+  /** Number of the next epoch, from 0. Set it to repeat an epoch, or to resume an earlier run. */
   epoch = 0
   readonly #transform: DataLoaderOptions['transform']
 
-  /** @throws AlambicError `ERR_ARGUMENT` for options out of range, or where the data set is none */
+  /** @throws AlambicError `ERR_ARGUMENT` for options out of range, and for something that is not a dataset */
   constructor(
     readonly dataset: D,
     options: DataLoaderOptions = {},

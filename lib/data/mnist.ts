@@ -9,12 +9,12 @@ import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.j
 import { checkLabels } from './labels.js'
 
 export interface SplitOptions extends ImageOptions {
-  /** The training images, or else the test images. Default: true. */
+  /** True for the training images, false for the test images. Default: true. */
   train?: boolean
 }
 
 export interface MnistOptions extends SplitOptions {
-  /** Names of the idx files, in `dir` or absolute, where they are others than the published ones. */
+  /** Names of the idx files, in `dir` or absolute, if they are not the published names. */
   files?: { images: string; labels: string }
 }
 
@@ -33,7 +33,7 @@ const mnistOptions: Kinds<MnistOptions> = { ...trainTestOptions, files: twoFiles
 /**
  * MNIST: 60,000 and 10,000 handwritten digits, 1×28×28, as idx files with or without `.gz`
  * (`train-images-idx3-ubyte`, `train-images.idx3-ubyte` …), in `dir` or in its `MNIST/raw`. Normalised by mean 0.1307
- * and std 0.3081 unless told otherwise.
+ * and std 0.3081 by default.
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */
@@ -50,7 +50,7 @@ export async function loadMnist(dir: string, options: MnistOptions = {}): Promis
 
 /**
  * Fashion-MNIST: 60,000 and 10,000 pictures of clothes, 1×28×28, in the same files as MNIST, in `dir` or in its
- * `FashionMNIST/raw`. Normalised by mean 0.2860 and std 0.3530 unless told otherwise.
+ * `FashionMNIST/raw`. Normalised by mean 0.2860 and std 0.3530 by default.
  *
  * @throws AlambicError `ERR_FILE_NOT_FOUND`, `ERR_FILE_FORMAT`, `ERR_LABEL_RANGE`
  */

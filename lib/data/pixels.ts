@@ -1,10 +1,12 @@
 import type { Random } from './random.js'
 
-/** Changes that keep an image's class. Each image of a batch draws its own. */
+/** Random changes that keep an image's class, different for each image of a batch. */
 export interface Augmentation {
   /** Mirror left and right with probability 1/2. Default: false. */
   horizontalFlip?: boolean
-  /** Cut the image out of itself with a black border of this many pixels, at a random place. Default: 0. */
+  /**
+   * Add a black border of this many pixels, and crop the image to its size at a random place; at least 0. Default: 0.
+   */
   cropPadding?: number
 }
 

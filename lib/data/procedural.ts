@@ -11,7 +11,7 @@ export interface ProceduralOptions extends ImageOptions {
   seed?: number
   /** Height and width, 8 to 512. Default: 32. */
   size?: number
-  /** The first so many of the ten figures, 2 to 10. Default: 10. */
+  /** Number of classes, 2 to 10: the first of the ten figures. Default: 10. */
   classes?: number
 }
 
@@ -25,9 +25,10 @@ const proceduralOptions: Kinds<ProceduralOptions> = {
 
 /**
  * Pictures of ten figures (disc, ring, half disc, crescent, triangle, square, hexagon, star, cross, corner), 3×32×32,
- * made up from a seed: random place, size, rotation, colours and textures, litter behind the figure, bars before it,
- * uneven light, noise. The bytes are the same on every machine. Classes take turns: label i is `i % classes`. Normalised
- * by mean 0.47 and std 0.285 unless told otherwise. `docs/data.md` says how they are made and how hard they are.
+ * generated from a seed: random place, size, rotation, colours and textures, distractors behind the figure, bars in
+ * front of it, uneven light, noise. The bytes are the same on every machine. Classes take turns: label i is
+ * `i % classes`. Normalised by mean 0.47 and std 0.285 by default. `docs/data.md` says how they are made and how hard
+ * they are.
  *
  * @throws AlambicError `ERR_ARGUMENT` for options out of range
  * @example const train = proceduralImages({ count: 6000, seed: 1 })

@@ -29,7 +29,7 @@ export class Random {
     if ((this.#s0 | this.#s1 | this.#s2 | this.#s3) === 0) this.#s0 = 1
   }
 
-  /** A generator in exactly this state; all four words zero is not a state. For checks against reference values. */
+  /** A generator in this state, whose words must not all be 0. For tests against reference values. */
   static fromState(s0: number, s1: number, s2: number, s3: number): Random {
     const random = new Random(0)
     random.#s0 = s0 | 0

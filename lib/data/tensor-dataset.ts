@@ -4,7 +4,7 @@ import { listOf, readOptions, text } from '../options.js'
 import { fromTypedArray, type Tensor } from '../tensor.js'
 import { checkIndices, type Batch, type Dataset } from './dataset.js'
 
-/** Samples that are tensors already: row i of `data` belongs to element i of `labels`. On any device. */
+/** Samples in tensors on any device: row i of `data` belongs to element i of `labels`. */
 export class TensorDataset implements Dataset {
   readonly classes: readonly string[] | undefined
 

@@ -4,7 +4,7 @@ import type { Tensor } from '../tensor.js'
 
 /**
  * Brings a feature to another number of channels: `(N, inChannels, H, W)` → `(N, outChannels, H, W)`. The identity
- * where they are equal, otherwise a convolution with Xavier-uniform weights that keeps the spatial size for odd kernels.
+ * if they are equal, otherwise a convolution with Xavier-uniform weights that keeps the spatial size for odd kernels.
  *
  * @throws AlambicError `ERR_CHANNEL_MISMATCH` for a feature with other channels
  */

@@ -4,11 +4,11 @@ import { Module } from '../nn/module.js'
 import { Tensor } from '../tensor.js'
 
 /**
- * What training and evaluation read: a `data.DataLoader`, or any iterable of batches that can be run through again.
- * They dispose of the batches.
+ * What training and evaluation read: a `data.DataLoader`, or any iterable of batches that can be iterated several
+ * times. They dispose of the batches.
  */
 export type Batches = (AsyncIterable<Batch> | Iterable<Batch>) & {
-  /** Number of batches, where it is known: for progress. */
+  /** Number of batches, if it is known: for progress. */
   readonly length?: number
 }
 

@@ -20,27 +20,29 @@ import {
   type StepContext,
 } from './step.js'
 
-/** How `compile: true` went. */
+/** What `compile: true` did. */
 export interface CompilationReport {
   /** Steps that ran compiled. */
   steps: number
-  /** Steps that ran as ever while they were recorded: one per shape of a batch, and one more to compare. */
+  /** Steps that ran as usual while they were recorded: one per shape of a batch, and one more to compare. */
   recordings: number
-  /** Why steps were not compiled, where that is so. */
+  /** Why steps were not compiled; undefined if they were. */
   reason?: string
-  /** On a GPU. */
+  /** Only on a GPU. */
   graph?: GraphReport
 }
 
-/** How steps went as CUDA graphs. */
+/** How steps ran as CUDA graphs. */
 export interface GraphReport {
   /** How often a step was captured. */
   captures: number
-  /** Steps that replayed what was captured. */
+  /** Steps that replayed a captured graph. */
   replays: number
-  /** Why other steps did not. */
+  /** Why other steps did not use a graph. */
   reason?: string
-  /** Whether the teacher has a stream of its own, beside the student, and the milliseconds of a step with and without. */
+  /**
+   * Whether the teacher has a stream of its own, beside the student, and the milliseconds of a step with and without.
+   */
   teacherStream?: { used: boolean; beside: number; inLine: number }
 }
 
@@ -67,8 +69,8 @@ interface State {
 }
 
 /**
- * Steps that are recorded once per shape of the batch and mode of the modules. The first two recordings must be equal: a
- * loss that does not do the same at every call cannot be compiled.
+ * Steps that are recorded once per shape of the batch and mode of the modules. The first two recordings must be equal:
+ * a loss that does not do the same at every call cannot be compiled.
  */
 export class CompiledSteps {
   readonly report: CompilationReport = { steps: 0, recordings: 0 }

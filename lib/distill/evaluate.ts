@@ -16,7 +16,10 @@ import { Turns } from './turns.js'
 export interface EvaluateOptions {
   /** Where the batches are moved. Default: the model's device. */
   device?: Device
-  /** How the model is given a batch's images: a function, or two formats, see {@link ModelInput}. Default: as they are. */
+  /**
+   * Converts a batch's images for the model: a function, or two formats, see {@link ModelInput}. Default: no
+   * conversion.
+   */
   input?: ModelInput
   /** Stops between batches; the accuracy is then that of the batches seen. */
   signal?: AbortSignal
@@ -26,7 +29,7 @@ const evaluateOptions: Kinds<EvaluateOptions> = { device, signal, input: anythin
 
 /**
  * The share of samples whose largest logit is the label's, in percent (0 to 100). The model computes each batch in eval
- * mode and is in the mode it was in between them, when the event loop turns.
+ * mode; between the batches, when the event loop runs, it has its own mode.
  *
  * @throws AlambicError `ERR_ARGUMENT` when the loader yields nothing, or something else than batches
  */

@@ -40,7 +40,7 @@ export interface StepProgress {
   epochs: number
   /** From 1, within the epoch. */
   step: number
-  /** Steps per epoch, where the loader knows. */
+  /** Steps per epoch, if the loader knows them. */
   steps: number | undefined
   /** Images of this step. */
   images: number
@@ -64,7 +64,10 @@ export interface EpochReport {
   images: number
 }
 
-/** Callbacks may be asynchronous: they are waited for, and what they throw ends the training and is its error. */
+/**
+ * Callbacks may be asynchronous: the training waits for them. If one throws or rejects, the training ends with its
+ * error.
+ */
 export interface FitOptions {
   /** Default: 50. */
   epochs?: number
@@ -77,40 +80,40 @@ export interface FitOptions {
    * accuracy on the validation data, with mode `'min'` the mean loss of its steps; or {@link schedulerMetric}.
    */
   scheduler?: (optimizer: Optimizer) => Schedule | Promise<Schedule>
-  /** What the schedule's `step` is given after an epoch, as `({ accuracy }) => accuracy ?? 0`. */
+  /** What the schedule's `step` is given after an epoch, for example `({ accuracy }) => accuracy ?? 0`. */
   schedulerMetric?: (report: EpochReport) => number | Promise<number>
   /** When the schedule's `step()` is called. Default: `'epoch'`. */
   schedulerInterval?: 'epoch' | 'step'
   /**
-   * Clip the gradients to this L2 norm. A norm that is infinite or NaN stops the training before any weight changes, also
-   * with `Infinity`, which clips nothing. Default: no clipping, and no look at the gradients.
+   * Clip the gradients to this L2 norm. A norm that is infinite or NaN stops the training before any weight changes,
+   * also with `Infinity`, which clips nothing. Default: no clipping, and the gradients are not checked.
    */
   clipGradNorm?: number
   /** Where batches are moved. Default: the student's device. */
   device?: Device
-  /** Takes the log lines. Default: `console.log`; null for silence. */
+  /** Called with each log line. Default: `console.log`; null for no log. */
   log?: ((line: string) => unknown) | null
-  /** A log line for the first epoch, then for every so many, and for the last. Default: 10. */
+  /** A log line for the first epoch, then for every `logEvery` epochs, and for the last. Default: 10. */
   logEvery?: number
-  /** After each step: nothing is under way, models and optimizer may be read, saved and changed. */
+  /** Called after each step, when no step runs: models and optimizer may be read, saved and changed. */
   onStep?: (progress: StepProgress) => unknown
-  /** After each epoch, likewise: the place to save the weights of the best one, for example. */
+  /** Called after each epoch, likewise; for example to save the weights of the best one. */
   onEpoch?: (report: EpochReport) => unknown
-  /** Stops after the current step; the result then covers what was done. */
+  /** Stops after the current step; the result then covers what was done until then. */
   signal?: AbortSignal
   /**
-   * `'auto'` takes some steps with the first batch in several ways (precision, memory format, prepared teacher, threads,
-   * compiled or not), keeps what is faster by 5 %, remembers it for this machine and these models, and logs it with the
-   * figures. `'exact'` does so without bfloat16; an object makes some of the choices by hand, and leaves
-   * {@link compile} alone. The training is as if no trials had been. Results differ from those without `speed` by
-   * rounding, or by the precision. Default: no such thing.
+   * `'auto'` tries some steps with the first batch in several ways (precision, memory format, prepared teacher,
+   * threads, compiled or not), keeps a way that is faster by 5 %, stores it for this machine and these models, and logs
+   * it with the times. `'exact'` is the same without bfloat16; an object sets some of the options itself, and does not
+   * change {@link compile}. The trials do not change the training. Results differ from those without `speed` by
+   * rounding, or by the precision. Default: nothing is tried or changed.
    */
   speed?: Speed
   /**
-   * Records what a step does and then does it natively, off this thread, while the next batch is loaded: the event loop
-   * stays free. Results are the same, bit for bit. Modules in training must not be used meanwhile (`ERR_BUSY`); between
-   * the steps, in `onStep` and `onEpoch`, they may. What cannot be compiled is trained as ever, and the log says why.
-   * Default: false; with `speed: 'auto'` and `'exact'` what is faster.
+   * Records the operators of a step and then runs them natively in another thread, while the next batch is loaded: the
+   * event loop stays free. Results are the same, bit for bit. Other code must not use the modules in training meanwhile
+   * (`ERR_BUSY`), except in `onStep` and `onEpoch`, between the steps. If a step cannot be compiled, the training goes
+   * on without, and the log says why. Default: false; with `speed: 'auto'` and `'exact'`, if it is faster.
    */
   compile?: boolean
 }
@@ -136,11 +139,12 @@ export const fitOptions: Kinds<FitOptions> = {
   compile: boolean,
 }
 
+/** What the training functions return. */
 export interface TrainingResult {
   history: EpochReport[]
-  /** Whether the signal stopped it before the last epoch was done. */
+  /** Whether the signal stopped the training before the end of the last epoch. */
   stopped: boolean
-  /** Where steps were to be compiled. */
+  /** Only if steps were to be compiled. */
   compilation?: CompilationReport
 }
 
@@ -161,8 +165,8 @@ export interface Method {
 }
 
 /**
- * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, or the norm of gradients that are clipped, before
- *   that step changes any weight; `ERR_ARGUMENT` when the loader yields nothing
+ * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, or the norm of gradients that are clipped,
+ *   before that step changes any weight; `ERR_ARGUMENT` when the loader yields nothing
  */
 export async function fit(
   method: Method,

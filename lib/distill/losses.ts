@@ -7,7 +7,9 @@ import { Tensor } from '../tensor.js'
 
 /** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
 export interface FeatureLoss {
-  /** `alpha · feature + (1 − alpha) · classification`; what has weight 0 is no part of it, whatever it is. */
+  /**
+   * `alpha · feature + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or infinite.
+   */
   total: Tensor
   /** The (weighted) mean over levels. */
   feature: Tensor
@@ -16,7 +18,10 @@ export interface FeatureLoss {
 }
 
 export interface AttentionLoss {
-  /** `alpha · attention + (1 − alpha) · classification`; what has weight 0 is no part of it, whatever it is. */
+  /**
+   * `alpha · attention + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or
+   * infinite.
+   */
   total: Tensor
   /** The (weighted) mean over levels. */
   attention: Tensor
@@ -25,7 +30,9 @@ export interface AttentionLoss {
 }
 
 export interface LogitsLoss {
-  /** `alpha · logits + (1 − alpha) · classification`; what has weight 0 is no part of it, whatever it is. */
+  /**
+   * `alpha · logits + (1 − alpha) · classification`; a part with weight 0 is left out, even if it is NaN or infinite.
+   */
   total: Tensor
   /** `temperature² · KL(teacher ‖ student)` of the softened outputs. */
   logits: Tensor
@@ -39,8 +46,8 @@ export interface FeatureDistillationLossOptions {
   /** `'mse'`: mean squared error; `'cosine'`: mean of 1 − cosine of the flattened samples. Default: `'mse'`. */
   criterion?: 'mse' | 'cosine'
   /**
-   * One weight per level, each at least 0 and not all 0: the mean over levels becomes a weighted mean, so that `alpha`
-   * keeps its meaning. Default: 1 for each.
+   * One number of at least 0 per level, with a sum above 0: the mean over levels is a weighted mean, so `alpha` keeps
+   * its meaning. Default: 1 for each.
    */
   weights?: readonly number[]
 }
@@ -53,11 +60,12 @@ const featureOptions: Kinds<FeatureDistillationLossOptions> = {
 }
 
 /**
- * Distillation by features: the student's are drawn to the teacher's, level by level. Where the spatial sizes of two
- * 4-D features differ, the larger (comparing height, then width) is average-pooled to the smaller. Half precision
- * features are computed in float32, which is then also the dtype of the result; of two dtypes the wider one decides.
+ * Distillation by features: the loss is the distance of the student's features from the teacher's, level by level. If
+ * the spatial sizes of two 4-D features differ, the larger (comparing height, then width) is average-pooled to the
+ * smaller. Half precision features are computed in float32, and the result is float32; two dtypes are converted to the
+ * wider one.
  *
- * After Romero et al., "FitNets: Hints for Thin Deep Nets", 2015, with one distance per level and their mean.
+ * Romero et al., "FitNets: Hints for Thin Deep Nets", 2015; here with one distance per level and their mean.
  */
 export class FeatureDistillationLoss extends Module {
   readonly alpha: number
@@ -77,8 +85,8 @@ export class FeatureDistillationLoss extends Module {
   }
 
   /**
-   * @param studentFeatures one tensor per level, `(N, C, H, W)` or any shape that the teacher's has too
-   * @param teacherFeatures as many, with the same channels; an {@link AdaptationLayer} makes them so
+   * @param studentFeatures one tensor per level, `(N, C, H, W)` or any shape that is equal to the teacher's
+   * @param teacherFeatures one tensor per level, with the same channels; an {@link AdaptationLayer} makes them equal
    * @param studentLogits `(N, classes)`
    * @param labels `(N)`, int64
    * @throws AlambicError `ERR_LENGTH_MISMATCH`, `ERR_CHANNEL_MISMATCH`, `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`,
@@ -109,12 +117,12 @@ export interface AttentionTransferOptions {
   /** Share of the attention loss in the total, 0 to 1. Default: 0.5. */
   alpha?: number
   /**
-   * One weight per level, each at least 0 and not all 0: the mean over levels becomes a weighted mean, so that `alpha`
-   * keeps its meaning. Default: 1 for each.
+   * One number of at least 0 per level, with a sum above 0: the mean over levels is a weighted mean, so `alpha` keeps
+   * its meaning. Default: 1 for each.
    */
   weights?: readonly number[]
   /**
-   * Bring the larger feature to the smaller one's size before its map is made, as RepDistiller does. Default: false:
+   * Pool the larger feature to the smaller one's size before its map is computed, as RepDistiller does. Default: false:
    * the teacher's map is resized bilinearly (`interpolate` with `mode="bilinear"`).
    */
   pool?: boolean
@@ -130,7 +138,7 @@ const attentionOptions: Kinds<AttentionTransferOptions> = {
  * Distillation by attention: the student learns where the teacher's activations are strong. Channels may differ.
  *
  * Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017. The paper sums over samples and levels and scales
- * by a factor; here all is averaged and weighed by `alpha`.
+ * by a factor; here the loss is averaged and weighted by `alpha`.
  */
 export class AttentionTransfer extends Module {
   readonly alpha: number
@@ -154,7 +162,7 @@ export class AttentionTransfer extends Module {
     return new Tensor(native.attentionMap(features.handle))
   }
 
-  /** Arguments and errors as of {@link FeatureDistillationLoss.forward}, but channels may differ. */
+  /** Arguments and errors as for {@link FeatureDistillationLoss.forward}, but channels may differ. */
   override forward(
     studentFeatures: readonly Tensor[],
     teacherFeatures: readonly Tensor[],
@@ -186,8 +194,8 @@ export interface LogitsDistillationLossOptions {
 const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature: positive }
 
 /**
- * Distillation by outputs alone: what the others are compared with. A class that the teacher rules out by a logit of −∞
- * counts nothing; where only the student does, the loss is infinite.
+ * Distillation by outputs only. A class that the teacher excludes by a logit of −∞ adds nothing to the loss; if only
+ * the student excludes a class, the loss is infinite.
  *
  * Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
  */

@@ -4,8 +4,8 @@ import { argumentError } from '../errors.js'
 import { Tensor } from '../tensor.js'
 
 /**
- * How a batch's images become those that a model wants: a function, or the two formats (see `data.convertImages`). It runs
- * without gradients, must give the same for the same images, and may return the images themselves.
+ * Converts a batch's images to those that a model needs: a function, or the two formats (see `data.convertImages`). It
+ * runs without gradients, must give the same result for the same images, and may return the images themselves.
  */
 export type ModelInput = ((images: Tensor) => Tensor) | ImageConversion
 

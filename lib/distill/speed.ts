@@ -7,20 +7,23 @@ import { native } from '../native/loader.js'
 import type { Module } from '../nn/module.js'
 import type { Device } from '../types.js'
 
-/** Each choice by hand; what is left out is chosen as by `'auto'`. */
+/** Settings of your own; those left out are chosen as by `'auto'`. */
 export interface SpeedOptions {
   /**
    * `'bfloat16'`: convolutions and matrix products of both models compute in bfloat16, parameters and losses stay
-   * float32, see {@link autocast}. Tried where the processor or GPU has instructions for it.
+   * float32, see {@link autocast}. Tried if the processor or GPU has instructions for it.
    */
   precision?: 'float32' | 'bfloat16'
-  /** Of the weights, and so of the features, while training. `'channelsLast'` is tried where there are convolutions. */
+  /**
+   * Memory format of the weights, and so of the features, while training. `'channelsLast'` is tried if there are
+   * convolutions.
+   */
   memoryFormat?: 'contiguous' | 'channelsLast'
-  /** Whether the teacher computes with prepared copies of its weights, batch norms folded into convolutions. Tried. */
+  /** Whether the teacher computes with prepared copies of its weights, batch norms folded into convolutions. */
   prepareTeacher?: boolean
-  /** Threads of libtorch. Fewer than are set are tried; never more than the container may use. */
+  /** Number of libtorch's threads. Fewer than at present are tried; never more than the container may use. */
   threads?: number
-  /** Whether a batch is asked for while the one before is trained on. Chosen: true. */
+  /** Whether the next batch is loaded while a step runs. Default: true. */
   prefetch?: boolean
 }
 

@@ -6,7 +6,7 @@ import type { Tensor } from '../tensor.js'
 export interface StudentOptions {
   /** Channels of the images. Default: 3. */
   inChannels?: number
-  /** Default: 10. */
+  /** Number of classes. Default: 10. */
   classes?: number
 }
 
@@ -14,7 +14,7 @@ const studentOptions: Kinds<StudentOptions> = { inChannels: integer(1), classes:
 
 const forwardOptions = { returnFeatures: boolean }
 
-/** A student's answer with the features of its three depths. */
+/** A student's logits, with the outputs of its three ReLUs. */
 export type FeaturesOutput = [logits: Tensor, features: [Tensor, Tensor, Tensor]]
 
 /**
@@ -41,7 +41,7 @@ export class StudentWithFeatureExtraction extends Module<
     this.fc = new Linear(256, classes)
   }
 
-  /** `(N, 3, H, W)` → logits `(N, classes)`, with `returnFeatures` also `(N, 64 | 128 | 256, H, W)`. */
+  /** `(N, inChannels, H, W)` → logits `(N, classes)`, with `returnFeatures` also `(N, 64 | 128 | 256, H, W)`. */
   override forward(x: Tensor, options?: { returnFeatures?: false }): Tensor
   override forward(x: Tensor, options: { returnFeatures: true }): FeaturesOutput
   override forward(x: Tensor, options: { returnFeatures?: boolean } = {}): Tensor | FeaturesOutput {

@@ -18,7 +18,7 @@ import type { InParts } from './step.js'
 import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
 
-/** A model that makes logits `(N, classes)` of images. */
+/** A model from images to logits `(N, classes)`. */
 export type Classifier = Module<[Tensor], Tensor>
 
 /** A layer of both models by one dotted path, or one path for each. */
@@ -40,15 +40,16 @@ export interface FeatureDistillationOptions extends FitOptions {
    * `'student'`, the regressors of FitNets; `'none'`. Default: `'teacher'`; `'none'` for {@link AttentionTransfer}.
    */
   adapt?: 'teacher' | 'student' | 'none'
-  /** Of the adaptation layers. Default: 1. */
+  /** Kernel size of the adaptation layers. Default: 1. */
   adaptKernelSize?: number
   /**
-   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
+   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size,
    * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
    */
   teacherInput?: ModelInput
 }
 
+/** What {@link trainWithFeatureDistillation} returns. */
 export interface FeatureDistillationResult extends TrainingResult {
   /** The adaptation layers that were trained, one per level; empty without adaptation. */
   adaptation: ModuleList<AdaptationLayer>
@@ -65,9 +66,9 @@ const featureOptions: Kinds<FeatureDistillationOptions> = {
 
 /**
  * Trains `student` to classify and to reproduce the features of `teacher`, which runs in eval mode without gradients.
- * The channels of the adaptation layers are taken from the first batch. The event loop turns after every step.
+ * The channels of the adaptation layers are taken from the first batch. The event loop runs after every step.
  *
- * @param valLoader evaluated after each epoch; null to leave that out
+ * @param valLoader data on which the student is evaluated after each epoch; null for no evaluation
  * @throws AlambicError `ERR_UNKNOWN_LAYER`, `ERR_NAN_LOSS`, and the errors of the loss
  * @example await trainWithFeatureDistillation(teacher, student, train, val, { featureLayers: ['layer1'], epochs: 20 })
  */
@@ -154,7 +155,7 @@ export interface LogitsDistillationOptions extends FitOptions {
   /** Default: `new LogitsDistillationLoss()`, that is alpha 0.5 and temperature 4. */
   loss?: LogitsDistillationLoss
   /**
-   * How the teacher is given a batch's images where it wants others than the student: another normalisation, range, size,
+   * Converts a batch's images for a teacher that needs others than the student: another normalisation, range, size,
    * order of channels or layout. A function, or the two formats, see {@link ModelInput}. Default: the same images.
    */
   teacherInput?: ModelInput
@@ -166,7 +167,12 @@ const logitsOptions: Kinds<LogitsDistillationOptions> = {
   teacherInput: anything,
 }
 
-/** Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features. */
+/**
+ * Trains `student` on the labels and on the softened outputs of `teacher`: distillation without features.
+ *
+ * @param valLoader data on which the student is evaluated after each epoch; null for no evaluation
+ * @throws AlambicError `ERR_NAN_LOSS`, and the errors of the loss
+ */
 export async function trainWithLogitsDistillation(
   teacher: Classifier,
   student: Classifier,
@@ -210,7 +216,12 @@ export async function trainWithLogitsDistillation(
   })
 }
 
-/** Trains `model` on the labels alone, by cross-entropy: how teachers are made, and what students are compared with. */
+/**
+ * Trains `model` on the labels only, with cross-entropy: for teachers, and for students without a teacher.
+ *
+ * @param valLoader data on which the model is evaluated after each epoch; null for no evaluation
+ * @throws AlambicError `ERR_NAN_LOSS`; `ERR_LABEL_RANGE` for a label that is no class
+ */
 export async function trainClassifier(
   model: Classifier,
   trainLoader: Batches,

@@ -15,35 +15,38 @@ export interface LoadOptions extends MaterializeOptions {
   /**
    * Where in the file the weights are, such as `'state_dict'` or `'models.student'`; `''` is the whole file. Default:
    * the whole file, except for a checkpoint with a model's tensors under `state_dict`, `model_state_dict` or `model`.
-   * Tensors beside them do not matter where they are single numbers or the states of generators, such as `best_acc` and
-   * `rng_state`, or where `epoch`, `optimizer` or their like show that this is a checkpoint; tensors that are named as
-   * weights are, such as `weight`, always do.
+   * Other tensors beside them do not count as weights if they are single numbers or the states of generators, such as
+   * `best_acc` and `rng_state`, or if `epoch`, `optimizer` and the like show that the file is a checkpoint; tensors
+   * with the usual names of weights, such as `weight`, always count.
    */
   entry?: string
 }
 
 export interface LoadCheckpointOptions extends MaterializeOptions {
-  /** The part to read, such as `'optimizer'`; what is beside it need not be understood. Default: the whole file. */
+  /**
+   * The part to read, such as `'optimizer'`; objects of unknown classes in other parts are no error then. Default: the
+   * whole file.
+   */
   entry?: string
 }
 
 const loadOptions: Kinds<LoadOptions & LoadCheckpointOptions> = { ...materializeOptions, entry: text }
 
 /**
- * The tensors of a file by their dotted keys: safetensors (also in several files, by their `*.index.json`), or what
- * `torch.save` wrote, new or old. The format is recognised by content. Dicts in dicts are flattened with dots; what is
- * not a tensor is left out.
+ * The tensors of a file by their dotted keys. The file is safetensors (also several, by their `*.index.json`), or one
+ * of `torch.save`, new or old; the format is recognised by content. Dicts in dicts are flattened with dots; other
+ * values are left out.
  *
- * A pickle is read, never run. Objects of other classes, such as an `argparse.Namespace` or a NumPy number, are left out
- * as other values are; the file is refused by their name where tensors are inside of them, or no others are there.
- * Tensors that shared memory when they were saved share it again; they record no gradients. They are the caller's to
- * release.
+ * A pickle is read, never run. Objects of other classes, such as an `argparse.Namespace` or a NumPy number, are left
+ * out too; if tensors are inside them, or there are no other tensors, the file is refused, and the error names the
+ * class. Tensors that shared memory when they were saved share it again; they record no gradients. The caller releases
+ * them.
  *
  * @param file a path, or the bytes of a file
  * @example model.loadStateDict(await loadStateDict('resnet20.th'), { prefix: 'module.' })
  * @throws AlambicError `ERR_FILE_NOT_FOUND`; `ERR_FILE_FORMAT` for a file that is damaged, of another kind, or
- *   big-endian; `ERR_UNSAFE_PICKLE`; `ERR_DTYPE` for a dtype that this libtorch has not; `ERR_STATE_DICT` when there
- *   are no tensors, or no such entry
+ *   big-endian; `ERR_UNSAFE_PICKLE`; `ERR_DTYPE` for a dtype that this libtorch does not have; `ERR_STATE_DICT` when
+ *   there are no tensors, or no such entry
  */
 export async function loadStateDict(file: FileOrBytes, options: LoadOptions = {}): Promise<StateDict> {
   const { entry, ...rest } = readOptions('loadStateDict', options, loadOptions)
@@ -56,10 +59,11 @@ export async function loadStateDict(file: FileOrBytes, options: LoadOptions = {}
 }
 
 /**
- * All that a file holds: a checkpoint with weights, the state of an optimizer, numbers. Dicts become plain objects
- * (numbers as keys become their digits), lists and tuples arrays, sets `Set`s, None null, integers beyond 2^53 bigints,
- * bytes `Buffer`s, complex numbers `{ re, im }`, dtypes and devices their names. Objects of other classes are refused by
- * their name (`ERR_UNSAFE_PICKLE`); where they stand beside what is wanted, `entry` reads the rest.
+ * The whole content of a file, for example a checkpoint with weights, the state of an optimizer and numbers. Dicts
+ * become plain objects (keys that are numbers become strings), lists and tuples arrays, sets `Set`s, None null,
+ * integers beyond 2^53 bigints, bytes `Buffer`s, complex numbers `{ re, im }`, dtypes and devices their names. Objects
+ * of other classes are an `ERR_UNSAFE_PICKLE`, which names the class; if they are not in the part that you need, read
+ * that with `entry`.
  *
  * @example const { model, optimizer, epoch } = await loadCheckpoint('checkpoint.pt')
  * @throws AlambicError as {@link loadStateDict}

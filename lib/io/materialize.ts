@@ -10,11 +10,14 @@ import { contiguousStrides, StorageRecord, type TensorRecord } from './records.j
 import type { ByteSource } from './source.js'
 
 export interface MaterializeOptions {
-  /** Default: `'cpu'`, wherever the tensors were saved from. */
+  /** Where the tensors go. Default: `'cpu'`, also if they were saved from a GPU. */
   device?: Device
   /** Converts floating point tensors. Default: as saved. */
   dtype?: DType
-  /** Map files into memory, so that their pages are read when first used, instead of reading them. Default: true. */
+  /**
+   * Maps files into memory, so that pages are read when they are first used, instead of reading the whole file.
+   * Default: true.
+   */
   mmap?: boolean
 }
 

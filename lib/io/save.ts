@@ -14,7 +14,7 @@ import { Pickler } from './pickle/pickler.js'
 import { writeAll, ZipWriter } from './zip-writer.js'
 
 export interface SaveOptions {
-  /** Strings to go along, in safetensors only. */
+  /** Strings that are saved too, in safetensors only. */
   metadata?: Record<string, string>
 }
 
@@ -23,16 +23,16 @@ const saveOptions: Kinds<SaveOptions> = { metadata: anything }
 
 /**
  * Writes tensors under their keys: `.safetensors`, or `.pt` and `.pth`, which Python reads with
- * `torch.load(weights_only=True)`. The file is there as a whole or not at all; one that was there before stays until
- * then. The tensors are copied when this is called: training may go on, and they may be released, while the file is
- * written. Until then the copies take as much memory as the file.
+ * `torch.load(weights_only=True)`. The file is written as a whole or not at all; until then an earlier file of that
+ * name stays. The tensors are copied at the call: training may go on, and they may be released, while the file is
+ * written. Until it is written, the copies need as much memory as the file.
  *
- * Tensors that share memory share it in a `.pt` file, with their strides. Safetensors holds each on its own, in row-major
- * order. Neither says which recorded gradients, or on which device they were.
+ * In a `.pt` file, tensors that share memory share it again, with their strides. In safetensors each is written
+ * separately, in row-major order. Neither format stores devices, or which tensors recorded gradients.
  *
  * @example await saveStateDict(model.stateDict(), 'model.safetensors')
- * @throws AlambicError `ERR_ARGUMENT` for another ending or values that are not tensors, `ERR_DTYPE` for what the format
- *   cannot hold, `ERR_FILE_NOT_FOUND` when the file cannot be written
+ * @throws AlambicError `ERR_ARGUMENT` for another ending or values that are not tensors, `ERR_DTYPE` for what the
+ *   format cannot hold, `ERR_FILE_NOT_FOUND` when the file cannot be written
  */
 export async function saveStateDict(dict: StateDict, path: string, options: SaveOptions = {}): Promise<void> {
   const { metadata } = readOptions('saveStateDict', options, saveOptions)
@@ -55,11 +55,11 @@ export async function saveStateDict(dict: StateDict, path: string, options: Save
 
 /**
  * Writes a checkpoint: tensors, numbers, strings, booleans, null, bigints, and bytes, in plain objects, `Map`s and
- * arrays, nested. What is undefined is left out; whole numbers become Python's int. Python reads it with
+ * arrays, nested. Undefined values are left out; whole numbers become Python's int. Python reads it with
  * `torch.load(weights_only=True)`, and {@link loadCheckpoint} here.
  *
- * Objects have text as keys, where Python may have numbers: those with whole numbers as all their keys and no tensors as
- * values, such as the `state` of an optimizer, get numbers. A `Map` has the keys it has.
+ * Keys of objects are strings, but in Python they may be numbers: if all keys of an object are whole numbers and no
+ * value is a tensor, as in the `state` of an optimizer, they become numbers. The keys of a `Map` are saved unchanged.
  *
  * @example await saveCheckpoint({ epoch, state_dict: model.stateDict(), optimizer: adam.stateDict() }, 'last.pt')
  * @throws AlambicError as {@link saveStateDict}

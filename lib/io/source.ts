@@ -17,7 +17,7 @@ export interface ByteSource {
   close(): Promise<void>
 }
 
-/** A path, or the bytes of a file. */
+/** A path, a `file:` URL, or the bytes of a file. */
 export type FileOrBytes = string | URL | Uint8Array
 
 /**

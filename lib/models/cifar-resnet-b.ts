@@ -26,8 +26,8 @@ const resnetOptions: Kinds<CifarResNetBOptions> = {
 }
 
 /**
- * The networks of {@link CifarResNet} with projections as shortcuts (option B), in the form that the literature on
- * distillation compares (Tian et al., "Contrastive representation distillation", ICLR 2020): (N, inChannels, H, W) →
+ * The networks of {@link CifarResNet} with projections as shortcuts (option B), as the literature on distillation
+ * uses them (Tian et al., "Contrastive representation distillation", ICLR 2020): (N, inChannels, H, W) →
  * logits (N, classes). The stages `layer1` to `layer3` give the full, half and quarter size. State-dict keys, paths
  * and initial values are those of RepDistiller (`layer2.0.downsample.0.weight`, `fc.bias`).
  */
@@ -106,7 +106,7 @@ export function resnet32x4(options?: NamedWidthOptions): CifarResNetB {
   return named('resnet32x4', 32, options, timesFour)
 }
 
-/** {@link CifarResNetB} with 20 layers: 0.28 million parameters. RepDistiller's `resnet20`. */
+/** {@link CifarResNetB} with 20 layers: 0.27 million parameters. RepDistiller's `resnet20`. */
 export function resnet20B(options?: NamedWidthOptions): CifarResNetB {
   return named('resnet20B', 20, options)
 }

@@ -62,8 +62,8 @@ class BasicBlock extends Module<[Tensor], Tensor> {
 /**
  * The residual networks for small images of He et al., "Deep residual learning for image recognition" (2015), section
  * 4.2: (N, inChannels, H, W) → logits (N, classes). Three stages, `layer1` to `layer3`, whose outputs have `width`,
- * 2 · `width` and 4 · `width` channels and the full, half and quarter size. Shortcuts are the paper's option A; weights
- * begin Kaiming-normal. State-dict keys are those of the widespread PyTorch implementation and its published weights
+ * 2 · `width` and 4 · `width` channels and the full, half and quarter size. Shortcuts are the paper's option A; initial
+ * weights are Kaiming-normal. State-dict keys are those of akamaster/pytorch_resnet_cifar10 and its published weights
  * (`conv1.weight`, `layer1.0.bn1.running_mean`, `linear.bias`; a `module.` before them is removed by
  * `loadStateDict(weights, { prefix: 'module.' })`).
  */

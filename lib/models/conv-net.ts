@@ -31,9 +31,9 @@ const convNetOptions: Kinds<ConvNetOptions> = {
 }
 
 /**
- * A plain network of 3×3 convolutions with batch norm and ReLU: (N, inChannels, H, W) → logits (N, classes). Its
- * stages `stage1`, `stage2` … are feature points; each but the first halves height and width. The last stage's features
- * are averaged and classified by `classifier`. Small in two directions: `widths` and `depth`.
+ * A plain network of 3×3 convolutions with batch norm and ReLU: (N, inChannels, H, W) → logits (N, classes). Its stages
+ * are `stage1`, `stage2` …; each but the first halves height and width. The last stage's features are averaged and
+ * classified by `classifier`. `widths` and `depth` set its size.
  *
  * @example const student = new models.ConvNet({ widths: [8, 16, 32] })
  */

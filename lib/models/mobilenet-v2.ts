@@ -78,8 +78,8 @@ const settings = [
 
 /**
  * Sandler et al., "MobileNetV2: inverted residuals and linear bottlenecks" (2018): (N, inChannels, H, W) → logits
- * (N, classes). Its layers are `features.0` to `features.18`; the last before the size is halved again (1/4, 1/8, 1/16
- * and 1/32, as the stages of a {@link ResNet}) are its feature points. State-dict keys, paths and initial values are
+ * (N, classes). Its layers are `features.0` to `features.18`; its `featureLayers` are the last ones at 1/4, 1/8, 1/16
+ * and 1/32 of the size, as the stages of a {@link ResNet}. State-dict keys, paths and initial values are
  * those of `torchvision.models`, so that its published weights load.
  */
 export class MobileNetV2 extends Module<[Tensor], Tensor> {

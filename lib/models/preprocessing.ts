@@ -1,11 +1,11 @@
 import type { StateDict } from '../nn/module.js'
 import { Module } from '../nn/module.js'
 
-/** What the images were like that published weights were trained on. */
+/** The format of the images that published weights were trained on. */
 export interface Preprocessing {
   /** Subtracted from each channel, in the unit of `range`. */
   mean: readonly number[]
-  /** What each channel is divided by after that. */
+  /** Divides each channel after that. */
   std: readonly number[]
   range: readonly [black: number, white: number]
   order: 'RGB'
@@ -16,7 +16,7 @@ export interface Preprocessing {
   classes: number
   /** The data set: `'CIFAR-10'`. */
   dataset: string
-  /** Whose weights have these keys. */
+  /** The repository or package whose weights have these keys. */
   source: string
 }
 
@@ -108,11 +108,11 @@ const layouts: readonly Layout[] = [
 ]
 
 /**
- * What images published weights want, told by the keys and shapes of the weights, whatever stands before the keys (such as
- * `module.`); or by a model of the same keys. Undefined where no published weights of these keys, this number of classes
- * and three channels are known.
+ * The format of images that published weights need, found by the keys and shapes of the weights (a prefix such as
+ * `module.` is ignored), or of a model with the same keys. Undefined if no published weights with these keys, this
+ * number of classes and three channels are known.
  *
- * Keys do not say who trained a model: for weights of your own, use what you trained them with.
+ * Keys do not say who trained a model: for weights of your own, use the format that you trained them with.
  *
  * @example
  *   const weights = await loadStateDict('resnet20-12fca82f.th')

@@ -27,16 +27,19 @@ export interface ConvOptions extends Placement {
   padding?: Size | 'same' | 'valid'
   /** Distance between the elements of the kernel. Default: 1. */
   dilation?: Size
-  /** Into how many independent groups the channels are divided. Default: 1. */
+  /** Number of independent groups into which the channels are divided. Default: 1. */
   groups?: number
   /** Whether there is a bias. Default: true. */
   bias?: boolean
-  /** What the padding holds. Default: `'zeros'`. */
+  /** Values of the padding. Default: `'zeros'`. */
   paddingMode?: PaddingMode
 }
 
 export interface ConvTransposeOptions extends Omit<ConvOptions, 'padding' | 'paddingMode'> {
-  /** Taken from both sides: `dilation · (kernelSize − 1) − padding` zeros are added. Default: 0. */
+  /**
+   * Removed from both sides of the output: `dilation · (kernelSize − 1) − padding` zeros are added to the input.
+   * Default: 0.
+   */
   padding?: Size
   /** Added to one side of the output's shape, for a stride above 1. Default: 0. */
   outputPadding?: Size

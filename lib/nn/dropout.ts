@@ -36,7 +36,7 @@ abstract class DropoutLayer extends Module<[Tensor], Tensor> {
 
 /**
  * In training sets each element to zero with probability `p` and multiplies the others by 1 / (1 − p); in eval mode
- * passes everything. Any shape. As `torch.nn.Dropout`; Srivastava et al., "Dropout" (2014).
+ * changes nothing. Any shape. As `torch.nn.Dropout`; Srivastava et al., "Dropout" (2014).
  *
  * @throws AlambicError `ERR_ARGUMENT` for a probability outside of 0 to 1
  */

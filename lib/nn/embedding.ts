@@ -10,7 +10,7 @@ import { Module } from './module.js'
 import type { Parameter } from './parameter.js'
 
 export interface EmbeddingOptions extends Placement {
-  /** A row that begins as zeros and does not learn; negative counts from the last. Default: null. */
+  /** A row that is initially zero and is not trained; negative counts from the last. Default: null. */
   paddingIdx?: number | null
   /** Rows with a larger norm are shortened to it, in place, when they are looked up. Default: null. */
   maxNorm?: number | null

@@ -1,6 +1,6 @@
 /**
- * Functions without state, as `torch.nn.functional`: what is there in `torch.*` too has here the defaults and checks
- * that training code wants.
+ * Functions without state, as `torch.nn.functional`: operators of `torch.*` with the defaults and checks that training
+ * code needs.
  */
 import { AlambicError, argumentError } from '../errors.js'
 import { native } from '../native/loader.js'
@@ -22,7 +22,7 @@ import type { DType } from '../types.js'
 import type { Size } from './layer.js'
 import type { OutputSize } from './pooling.js'
 
-/** What is done with a loss per element or sample. */
+/** How a loss per element or sample is reduced. */
 export type Reduction = 'none' | 'mean' | 'sum'
 
 /** By libtorch's number. */
@@ -48,7 +48,7 @@ function refuseOtherShape(what: string, input: Tensor, target: Tensor): void {
 export interface CrossEntropyOptions {
   /** A weight per class, (C). */
   weight?: Tensor | null
-  /** A label that counts for nothing. Default: −100. */
+  /** A label that is ignored. Default: −100. */
   ignoreIndex?: number
   /** Default: `'mean'`: over the samples that count, by their weights. */
   reduction?: Reduction
@@ -146,7 +146,7 @@ export interface InplaceOption {
 
 const inplaceOption: Kinds<InplaceOption> = { inplace: boolean }
 
-/** max(x, 0). */
+/** max(x, 0). As `torch.nn.functional.relu`; any shape. */
 export function relu(x: Tensor, options: InplaceOption = {}): Tensor {
   const { inplace = false } = readOptions('relu', options, inplaceOption)
   return inplace ? torch.relu_(x) : torch.relu(x)
@@ -185,7 +185,7 @@ export function silu(x: Tensor, options: InplaceOption = {}): Tensor {
 }
 
 export interface SoftmaxOptions {
-  /** What `x` is converted to before, and the result's dtype. Default: that of `x`. */
+  /** The result's dtype, to which `x` is converted first. Default: that of `x`. */
   dtype?: DType | null
 }
 
@@ -206,7 +206,7 @@ export function logSoftmax(x: Tensor, dim: number, options: SoftmaxOptions = {})
 export interface DropoutOptions extends InplaceOption {
   /** The probability of becoming zero. Default: 0.5. */
   p?: number
-  /** False: nothing is done. Default: true. */
+  /** With false nothing is changed. Default: true. */
   training?: boolean
 }
 
@@ -222,11 +222,11 @@ export function dropout(x: Tensor, options: DropoutOptions = {}): Tensor {
 // ---- Distances ---------------------------------------------------------------------------------------------------------
 
 export interface NormalizeOptions {
-  /** Of the norm. Default: 2. */
+  /** The p of the p-norm. Default: 2. */
   p?: number
   /** Default: 1. */
   dim?: number
-  /** The least that is divided by. Default: 1e-12. */
+  /** The least divisor. Default: 1e-12. */
   eps?: number
 }
 
@@ -283,7 +283,10 @@ export interface InterpolateOptions {
   size?: Size | null
   /** What the spatial size is multiplied by, instead of `size`. */
   scaleFactor?: Size | null
-  /** Default: `'nearest'`. `'linear'` is for (N, C, L), `'bilinear'` and `'bicubic'` for images, `'trilinear'` for volumes. */
+  /**
+   * Default: `'nearest'`. `'linear'` is for (N, C, L), `'bilinear'` and `'bicubic'` for images, `'trilinear'` for
+   * volumes.
+   */
   mode?: InterpolationMode
   /** Keep the values at the corners, for the (bi-, tri-)linear and bicubic modes. Default: false. */
   alignCorners?: boolean

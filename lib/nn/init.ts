@@ -29,7 +29,7 @@ export type Nonlinearity =
   | 'leakyRelu'
   | 'selu'
 
-/** What is kept at scale: the variance of activations in the forward pass, or of gradients in the backward pass. */
+/** Whether the variance is kept in the forward pass (of activations) or in the backward pass (of gradients). */
 export type FanMode = 'fanIn' | 'fanOut'
 
 export interface KaimingOptions extends InitOptions {
@@ -37,7 +37,7 @@ export interface KaimingOptions extends InitOptions {
   a?: number
   /** Default: `'fanIn'`. */
   mode?: FanMode
-  /** What follows the layer. Default: `'leakyRelu'`. */
+  /** The activation after the layer. Default: `'leakyRelu'`. */
   nonlinearity?: Nonlinearity
 }
 
@@ -56,7 +56,7 @@ const gains: Record<Exclude<Nonlinearity, 'leakyRelu'>, number> = {
 }
 
 /**
- * The factor by which a nonlinearity asks for larger weights.
+ * The recommended factor of the weights for a nonlinearity, as `torch.nn.init.calculate_gain`.
  *
  * @param negativeSlope of `'leakyRelu'`; default: 0.01
  * @throws AlambicError `ERR_ARGUMENT` for an unknown nonlinearity
@@ -180,7 +180,7 @@ function kaimingStd(what: string, tensor: Tensor, options: KaimingOptions): numb
 }
 
 /**
- * Normal, with values outside of [a, b] drawn again. Defaults: mean 0, std 1, [−2, 2]. Bounds are values, not multiples
+ * Normal; values outside [a, b] are drawn again. Defaults: mean 0, std 1, [−2, 2]. Bounds are values, not multiples
  * of `std`.
  */
 export function truncNormal_<T extends Tensor>(tensor: T, options: UniformOptions & NormalOptions = {}): T {

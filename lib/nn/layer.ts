@@ -11,7 +11,7 @@ import { Parameter } from './parameter.js'
 /** One number for all spatial dimensions, or one each: `3` or `[3, 5]`. */
 export type Size = number | readonly number[]
 
-/** Where parameters are made. */
+/** Device and dtype of a layer's parameters. */
 export type Placement = Pick<TensorOptions, 'device' | 'dtype'>
 
 /** One number per dimension; how many a list has, the native layer checks. */

@@ -14,16 +14,16 @@ export type StateDict = Record<string, Tensor>
 export interface LoadStateDictOptions {
   /** Missing and unexpected keys are errors. Default: true. */
   strict?: boolean
-  /** What the file's keys start with and the module's do not, such as `module.` of DataParallel. */
+  /** A prefix of the file's keys that the module's keys do not have, such as `module.` of DataParallel. */
   prefix?: string
-  /** Turns a file's key (after the prefix) into the module's. */
+  /** Converts a file's key (without the prefix) to the module's. */
   rename?: (key: string) => string
 }
 
 export interface BufferOptions {
   /** Whether the buffer is part of {@link Module.stateDict}. Default: true. */
   persistent?: boolean
-  /** Whether {@link Module.loadStateDict} does without it, keeping the value. Default: false. */
+  /** Whether it may be missing in {@link Module.loadStateDict}, which then keeps the value. Default: false. */
   optional?: boolean
 }
 
@@ -31,7 +31,7 @@ const loadOptions: Kinds<LoadStateDictOptions> = { strict: boolean, prefix: text
 
 const bufferOptions: Kinds<BufferOptions> = { persistent: boolean, optional: boolean }
 
-/** The keys that did not meet, with `strict: false`. */
+/** The keys that did not match, with `strict: false`. */
 export interface LoadStateDictResult {
   missing: string[]
   unexpected: string[]
@@ -49,7 +49,7 @@ export interface LoadStateDictResult {
  */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- each module has its own inputs and outputs
 export abstract class Module<Inputs extends any[] = any[], Output = any> {
-  /** Set by {@link train} and {@link eval}; dropout and batch norm go by it. */
+  /** Set by {@link train} and {@link eval}; dropout and batch norm depend on it. */
   training = true
 
   readonly #buffers = new Map<string, BufferOptions>()
@@ -59,7 +59,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   // ---- What belongs to the module --------------------------------------------------------------------------------
 
   /**
-   * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not learned. It outlives any scope.
+   * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not trained. No scope releases it.
    *
    * @throws AlambicError `ERR_ARGUMENT` for a name that is empty, has a dot, or is a member of the module already, such as
    *   `forward`
@@ -201,8 +201,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   // ---- Modes -------------------------------------------------------------------------------------------------------
 
   /**
-   * Training mode for this module and, by their own `train()`, its parts: one that overrides it, such as a batch norm
-   * that stays frozen, decides for itself and for those below. {@link eval} goes the same way.
+   * Sets training mode for this module and, by their own `train()`, for its parts. A part may override `train()`, for
+   * itself and its own parts, such as a batch norm that stays frozen. {@link eval} calls `train(false)`.
    */
   train(mode = true): this {
     if (switching.has(this)) return this // a part that refers to what it is a part of
@@ -216,7 +216,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     return this
   }
 
-  /** Evaluation mode: dropout passes everything, batch norm uses its running statistics. */
+  /** Sets evaluation mode: dropout changes nothing, batch norm uses its running statistics. */
   eval(): this {
     return this.train(false)
   }
@@ -232,7 +232,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     return this
   }
 
-  /** Whether the parameters learn: `false` freezes the module. */
+  /** Sets whether the parameters are trained: `false` freezes the module. */
   requiresGrad(requiresGrad = true): this {
     for (const parameter of this.parameters()) parameter.requiresGrad = requiresGrad
     return this
@@ -246,12 +246,12 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
    * four dimensions.
    *
-   * On `'meta'` a module computes shapes and holds no data. Nothing comes back from there, TorchScript modules do not go
-   * there, and optimizers that were made before keep the parameters as they were.
+   * On `'meta'` a module computes shapes and holds no data. It cannot be moved back, TorchScript modules cannot be
+   * moved there, and optimizers that were made before keep the earlier parameters.
    *
    * @example model.to('cuda'), model.to({ memoryFormat: 'channelsLast' })
-   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device, and to `'meta'`
-   *   for a TorchScript module, also as a part; then nothing was moved
+   * @throws AlambicError `ERR_DEVICE`, `ERR_DTYPE`; `ERR_NOT_IMPLEMENTED` from `'meta'` to another device, and to
+   *   `'meta'` for a TorchScript module, also as a part; then nothing was moved
    */
   to(target: Device | DType | ToOptions): this {
     if (typeof target !== 'string') readOptions('to', target, toOptionKinds)
@@ -292,8 +292,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   // ---- State -------------------------------------------------------------------------------------------------------
 
   /**
-   * Parameters and persistent buffers under PyTorch's keys. The tensors share the module's memory; they are detached,
-   * and the caller's to release. Of the parts it is what their own `stateDict()` gives.
+   * Parameters and persistent buffers under PyTorch's keys. The tensors share the module's memory and are
+   * detached; the caller releases them. A part contributes the result of its own `stateDict()`.
    */
   stateDict(): StateDict {
     const own = [...this.ownParameters(), ...this.ownBuffers({ persistentOnly: true })]
@@ -303,7 +303,10 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     ])
   }
 
-  /** In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each name. */
+  /**
+   * In PyTorch's order: of each module its parameters, its buffers, its children. Shared tensors appear under each
+   * name.
+   */
   private namedState(path = ''): [string, Tensor][] {
     return [
       ...under(path, this.ownParameters()),
@@ -323,8 +326,8 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /**
    * Copies the tensors of a state dict into this module's, converting dtype and device.
    *
-   * @throws AlambicError `ERR_STATE_DICT`, reporting all missing, unexpected, wrongly shaped and ambiguous keys, and those on
-   *   `'meta'`, at once; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT`, with all missing, unexpected, wrongly shaped and ambiguous keys, and those
+   *   on `'meta'`; then nothing was changed
    */
   loadStateDict(dict: StateDict, options: LoadStateDictOptions = {}): LoadStateDictResult {
     const { strict = true, prefix = '', rename } = readOptions('loadStateDict', options, loadOptions)
@@ -412,7 +415,9 @@ function join(path: string, name: string): string {
   return path === '' ? name : `${path}.${name}`
 }
 
-/** What is to be done where all keys differ in what they begin with, as those of `DataParallel` and `torch.compile` do. */
+/**
+ * What is to be done where all keys differ in what they begin with, as those of `DataParallel` and `torch.compile` do.
+ */
 function commonPrefix(missing: readonly string[], unexpected: readonly string[]): string | undefined {
   const [first] = missing
   if (first === undefined || unexpected.length === 0) return undefined

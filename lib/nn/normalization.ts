@@ -26,7 +26,7 @@ export interface BatchNormOptions extends Placement {
   affine?: boolean
   /** Whether there is a bias beside the weight. Default: true. */
   bias?: boolean
-  /** Without running statistics the batch's are used in eval mode too. Default: true. */
+  /** Whether there are running statistics; without them the batch's are used in eval mode too. Default: true. */
   trackRunningStats?: boolean
 }
 
@@ -99,14 +99,14 @@ export abstract class BatchNorm extends Module<[Tensor], Tensor> {
     return this.running_mean !== null
   }
 
-  /** As if no batch had been seen. */
+  /** Sets the running statistics to their initial values. */
   resetRunningStats(): void {
     this.running_mean?.zero_()
     this.running_var?.fill_(1)
     this.num_batches_tracked?.zero_()
   }
 
-  /** Weight 1, bias 0, and no batch seen. */
+  /** Sets the weight to 1, the bias to 0, and the running statistics to their initial values. */
   resetParameters(): void {
     this.resetRunningStats()
     this.resetAffine()

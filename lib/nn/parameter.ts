@@ -6,11 +6,11 @@ import { Tensor } from '../tensor.js'
 const parameterOptions = { requiresGrad: boolean }
 
 /**
- * A tensor that a {@link Module} learns: found by `parameters()`, and alive until nothing refers to it, whatever
- * `scope` it was made in.
+ * A tensor that is trained as part of a {@link Module}: `parameters()` lists it. No `scope` releases it; it is alive
+ * until nothing refers to it. As `torch.nn.Parameter`.
  */
 export class Parameter extends Tensor {
-  /** Shares the data of `data`, without its history. */
+  /** Shares the memory of `data`, without its autograd history. */
   constructor(data: Tensor, options: { requiresGrad?: boolean } = {}) {
     const { requiresGrad = true } = readOptions('Parameter', options, parameterOptions)
     const detached = data.detach()

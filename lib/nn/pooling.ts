@@ -20,7 +20,7 @@ export interface MaxPool2dOptions extends PoolOptions {
 }
 
 export interface AvgPool2dOptions extends PoolOptions {
-  /** Count the zeros of the padding in. Default: true. */
+  /** Include the zeros of the padding in the mean. Default: true. */
   countIncludePad?: boolean
   /** What sums are divided by, instead of the window's size. Default: null. */
   divisorOverride?: number | null
@@ -174,7 +174,9 @@ export class AdaptiveAvgPool2d extends AdaptivePool2d {
   }
 }
 
-/** Maxima over as many windows as give the wanted size, see {@link AdaptiveAvgPool2d}. As `torch.nn.AdaptiveMaxPool2d`. */
+/**
+ * Maxima over as many windows as give the wanted size, see {@link AdaptiveAvgPool2d}. As `torch.nn.AdaptiveMaxPool2d`.
+ */
 export class AdaptiveMaxPool2d extends AdaptivePool2d {
   constructor(outputSize: OutputSize) {
     super(true, outputSize)

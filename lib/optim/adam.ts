@@ -4,11 +4,13 @@ import { Optimizer, stateError, type OptimizerOptions, type Params } from './opt
 export interface AdamOptions extends OptimizerOptions {
   /** Decay of the averages of gradient and squared gradient, each in [0, 1). Default: [0.9, 0.999]. */
   betas?: readonly [number, number]
-  /** Added to the denominator. Default: 1e-8. */
+  /** Added to the denominator, a finite number of at least 0. Default: 1e-8. */
   eps?: number
-  /** Not negative. Default: 0 for {@link Adam}, 1e-2 for {@link AdamW}. */
+  /** A finite number of at least 0. Default: 0 for {@link Adam}, 1e-2 for {@link AdamW}. */
   weightDecay?: number
-  /** Divide by the largest average so far (Reddi et al. 2018, "On the Convergence of Adam and Beyond"). Default: false. */
+  /**
+   * Divide by the largest average so far (Reddi et al. 2018, "On the Convergence of Adam and Beyond"). Default: false.
+   */
   amsgrad?: boolean
 }
 

@@ -8,11 +8,11 @@ import { Tensor, tensor } from '../tensor.js'
 import { fromJson, tensorFromJson, withJson } from './json.js'
 import { handlesOf, toList } from './params.js'
 
-/** What every optimizer's options have in common. */
+/** Options that all optimizers have. */
 export interface OptimizerOptions {
-  /** Learning rate, not negative. Default: 1e-3. */
+  /** Learning rate, a finite number of at least 0. Default: 1e-3. */
   lr?: number
-  /** Climbs instead of descending. Default: false. */
+  /** Maximizes the objective instead of minimizing it. Default: false. */
   maximize?: boolean
   /** true: libtorch's fused kernel or an error; false: never. Default: where there is one for dtype and device. */
   fused?: boolean
@@ -37,22 +37,22 @@ export interface ScheduleFields {
 /** Parameters with options of their own. Options may be changed at any time: the next step reads them. */
 export type ParamGroup<Options> = Complete<Options> & ScheduleFields & { readonly params: readonly Tensor[] }
 
-/** A group as it is given: what is left out is the optimizer's. */
+/** A group as it is given. Options that it leaves out are the optimizer's. */
 export type ParamGroupInit<Options> = Options & ScheduleFields & { params: Tensor | readonly Tensor[] }
 
 /**
- * Parameters, or groups of them. One array holds either the one or the other.
+ * An array of parameters, or an array of groups of them, not both in one.
  *
  * @example [weight, bias], [{ params: backbone, lr: 1e-4 }, { params: head }]
  */
 export type Params<Options> = readonly Tensor[] | readonly ParamGroupInit<Options>[]
 
 /**
- * PyTorch's structure and names, so that checkpoints travel between the two. In JSON a tensor is
- * `{ dtype, shape, data }`, and numbers that JSON has not are strings.
+ * A state dict with PyTorch's structure and names, so that either can load the other's. In JSON a tensor is
+ * `{ dtype, shape, data }`, and numbers that JSON does not have are strings.
  */
 export interface OptimizerStateDict {
-  /** By the parameter's number in `param_groups`. */
+  /** State by the parameter's number in `param_groups`. */
   state: Record<string, Record<string, Tensor | number | null>>
   param_groups: ({ params: number[] } & Record<string, unknown>)[]
 }
@@ -72,12 +72,12 @@ const foreignFields = [
 ]
 
 /**
- * Base of the optimizers. The state (momentum and the like) lives in native memory, in the dtype, on the device and in
- * the memory format of its parameter, and is made when a parameter's first gradient arrives. While a compiled step in
- * another thread uses an optimizer, its methods throw `ERR_BUSY`.
+ * Base class of the optimizers. The state (momentum and the like) is kept in native memory, in the dtype, on the device
+ * and in the memory format of its parameter, and is made when a parameter's first gradient arrives. While a compiled
+ * step in another thread uses an optimizer, its methods throw `ERR_BUSY`.
  */
 export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOptions> {
-  /** What groups are completed with. */
+  /** Options of groups that do not give them. */
   readonly defaults: Complete<Options>
   private readonly groups: ParamGroup<Options>[] = []
 
@@ -106,6 +106,8 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   }
 
   /**
+   * Adds a group of parameters with options of its own.
+   *
    * @throws AlambicError `ERR_AUTOGRAD` for a parameter that is no leaf, `ERR_ARGUMENT` for one that is in a group
    *   already and for options out of range; then nothing was added
    */
@@ -124,8 +126,8 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   /**
    * Updates every parameter that has a gradient, in one native call.
    *
-   * @param closure run before, with recording, as in Python: it clears the gradients, computes the loss, calls
-   *   `backward()` and returns the loss
+   * @param closure called first, with gradients recorded, as in Python: it clears the gradients, computes the loss,
+   *   calls `backward()` and returns the loss
    * @returns what the closure returned
    * @throws AlambicError `ERR_TENSOR_RELEASED` when a parameter was disposed of, `ERR_NOT_IMPLEMENTED` for sparse
    *   gradients, `ERR_ARGUMENT` for options out of range and for an expanded parameter, `ERR_SHAPE_MISMATCH` when a
@@ -154,8 +156,8 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   }
 
   /**
-   * Options and state. The tensors share the optimizer's memory: later steps change them. `JSON.stringify` keeps all of
-   * it, for {@link loadStateDict} to read.
+   * Options and state. The tensors share the optimizer's memory, so later steps change them. `JSON.stringify` keeps
+   * everything that {@link loadStateDict} needs.
    */
   stateDict(): OptimizerStateDict {
     const state: OptimizerStateDict['state'] = {}
@@ -171,12 +173,12 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   }
 
   /**
-   * Takes over options and state, copying the tensors to the dtype and device of their parameters; training goes on
-   * bit for bit. Takes PyTorch's state dicts too, and what `JSON.parse` makes of one. Options that a saved group lacks
-   * stay as they are.
+   * Loads options and state; tensors are copied to the dtype and device of their parameters, and training goes on bit
+   * for bit. Takes PyTorch's state dicts too, and those that `JSON.parse` returns. Options that a saved group does not
+   * have are unchanged.
    *
-   * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ, for options of the wrong type or out
-   *   of range, and for options and state that this optimizer does not know; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ, for options of the wrong type or
+   *   out of range, and for options and state that this optimizer does not know; then nothing was changed
    */
   loadStateDict(dict: OptimizerStateDict): void {
     const saved = savedGroups(dict)

@@ -2,11 +2,11 @@ import { native } from '../native/loader.js'
 import { Optimizer, type OptimizerOptions, type Params } from './optimizer.js'
 
 export interface SGDOptions extends OptimizerOptions {
-  /** Not negative. Default: 0. */
+  /** A finite number of at least 0. Default: 0. */
   momentum?: number
-  /** How much of the gradient the momentum leaves out. Default: 0. */
+  /** The gradient enters the momentum times 1 − `dampening`. Default: 0. */
   dampening?: number
-  /** The L2 penalty's factor, not negative. Default: 0. */
+  /** Factor of the L2 penalty, a finite number of at least 0. Default: 0. */
   weightDecay?: number
   /** Nesterov's momentum; needs `momentum` and no `dampening`. Default: false. */
   nesterov?: boolean

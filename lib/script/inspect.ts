@@ -12,19 +12,21 @@ import type { ModuleSummary, ScriptMethod, ScriptModule } from './script-module.
 
 /** A tensor that can be captured. */
 export interface TapShape {
-  /** What `captureFeatures` is given. */
+  /** The path for `captureFeatures`. */
   path: string
   dtype: DType
   shape: number[]
 }
 
+/** A module of a TorchScript model. */
 export interface InspectedModule extends ModuleSummary {
   /** The type of what its forward gives; undefined for a module that is not called. */
   gives?: string
-  /** With an input: the tensors of each call. Empty for one that did not run. */
+  /** With an input: the tensors of each call. Empty for a module that did not run. */
   taps?: TapShape[][]
 }
 
+/** What {@link inspectScript} returns. */
 export interface ScriptSummary {
   format: 'TorchScript'
   type: string
@@ -37,8 +39,10 @@ export interface ScriptSummary {
 }
 
 /**
- * @param inputs one text per argument of forward: sizes such as `1,3,32,32`, with a dtype behind a colon where it is
- *   not float32 (`1,16:int64`), for tensors; for other arguments the value
+ * Lists the modules of a TorchScript model. With inputs it runs the model once, in eval mode, and lists shapes too.
+ *
+ * @param inputs one string per argument of forward: for a tensor its sizes such as `1,3,32,32`, with a dtype after a
+ *   colon if it is not float32 (`1,16:int64`); for other arguments the value
  * @throws AlambicError `ERR_ARGUMENT`, `ERR_SCRIPT`
  */
 export function inspectScript(model: ScriptModule, inputs: readonly string[] = []): ScriptSummary {

@@ -8,7 +8,7 @@ import { checkTorchScript } from './archive.js'
 import { wrapScript, type ScriptModule } from './script-module.js'
 
 export interface LoadTorchScriptOptions {
-  /** Where its tensors go. Default: where they were saved, or the CPU where there is no GPU. */
+  /** Where its tensors go. Default: the device in the file, or the CPU if there is no GPU. */
   device?: Device
   /** Converts its floating point parameters and buffers. Default: as they were saved. */
   dtype?: DType
@@ -17,11 +17,11 @@ export interface LoadTorchScriptOptions {
 const loadOptions: Kinds<LoadTorchScriptOptions> = { device, dtype }
 
 /**
- * Loads a model that Python saved with `torch.jit.save`, scripted or traced; the event loop is free meanwhile. It comes
- * in the mode (training or evaluation) in which it was saved.
+ * Loads a model that Python saved with `torch.jit.save`, scripted or traced, without blocking the event loop. The
+ * model has the mode (training or evaluation) in which it was saved.
  *
  * @param source a file's path, or its bytes
- * @throws AlambicError `ERR_FILE_NOT_FOUND`; `ERR_FILE_FORMAT` for anything but sound TorchScript; `ERR_DEVICE`,
+ * @throws AlambicError `ERR_FILE_NOT_FOUND`; `ERR_FILE_FORMAT` for anything but valid TorchScript; `ERR_DEVICE`,
  *   `ERR_DTYPE`
  * @example const teacher = await loadTorchScript('teacher.pt', { device: 'cuda' })
  */

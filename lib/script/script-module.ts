@@ -42,9 +42,9 @@ export interface ModuleSummary {
 }
 
 export interface FreezeOptions {
-  /** Paths of layers that can be captured in the result: their names are gone otherwise. Default: none. */
+  /** Paths of layers to be captured in the result; other layers lose their names. Default: none. */
   features?: readonly string[]
-  /** What of these layers can be captured. Default: `'output'`. */
+  /** Whether the output or the input of these layers can be captured. Default: `'output'`. */
   io?: 'output' | 'input'
   /** Methods to keep beside `forward`. Default: none. */
   preserve?: readonly string[]
@@ -81,8 +81,8 @@ const mostTappedMethods = 8
 
 /**
  * A TorchScript module, made by {@link loadTorchScript}: an `nn.Module` whose `forward` and other methods are those of
- * the file. Parameters and buffers are the file's own tensors, so it trains, moves and saves as any module. Its parts
- * are ScriptModules too.
+ * the file. Parameters and buffers are the file's own tensors, so it can be trained, moved and saved as any module. Its
+ * parts are ScriptModules too.
  */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- the file says what goes in and out
 export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Module<Inputs, Output> {
@@ -90,7 +90,7 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
   readonly typeName: string
   /** The class's full name in Python, such as `torchvision.models.resnet.ResNet`. */
   readonly qualifiedName: string
-  /** From the module that was loaded; `''` is that one. */
+  /** Dotted path from the module that was loaded; `''` for that module. */
   readonly path: string
 
   readonly #parts: Parts
@@ -215,16 +215,17 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
     return decode(native.runScript(script, method, encoded, tapped, false, callback)[0])
   }
 
-  /** {@link forward} off the event loop. */
+  /** {@link forward} in another thread. */
   forwardAsync(...inputs: Inputs): Promise<Output> {
     return this.callAsync('forward', ...inputs) as Promise<Output>
   }
 
   /**
-   * {@link call} off the event loop, under the grad mode of this moment. Calls of one file run in the order in which
-   * they were made. Don't change its tensors meanwhile: `to()`, and a change of `training`, are refused until they are done.
+   * {@link call} in another thread, in the grad mode at the time of the call. Calls of one file run in the order in
+   * which they were made. Do not change its tensors meanwhile; {@link to}, and a change of `training`, are refused until
+   * all are done (`ERR_BUSY`).
    *
-   * @throws AlambicError `ERR_SCRIPT`, `ERR_ARGUMENT`, as {@link call} does; the promise is rejected with it
+   * @throws AlambicError `ERR_SCRIPT`, `ERR_ARGUMENT`, as {@link call} does: the promise is rejected with it
    */
   async callAsync(method: string, ...args: unknown[]): Promise<unknown> {
     const { output } = await this.runAsync(method, args, false)
@@ -349,7 +350,7 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
     }))
   }
 
-  /** The modules that a method calls and that can be captured, in order: with the types of input and output. */
+  /** The modules that a method calls and that can be captured, in order, with the types of inputs and output. */
   calls(
     method = 'forward',
   ): { path: string; count: number; inputs: string[]; output: string; outputs: string[] }[] {
@@ -364,8 +365,8 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
   // ---- Freezing and saving -------------------------------------------------------------------------------------------
 
   /**
-   * A copy for inference, as `torch.jit.freeze`: parameters become constants, the calls of submodules are dissolved,
-   * batch norms are folded into convolutions. What `features` names can still be captured.
+   * A copy for inference, as `torch.jit.freeze`: parameters become constants, calls of submodules are inlined,
+   * batch norms are folded into convolutions. The layers in `features` can still be captured.
    *
    * @throws AlambicError `ERR_ARGUMENT` in training mode, `ERR_UNKNOWN_LAYER`
    */
@@ -393,9 +394,9 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
   }
 
   /**
-   * Writes it as TorchScript, with the parameters as they are now: for `torch.jit.load`.
+   * Writes the module as TorchScript, with the present values of the parameters, for `torch.jit.load`.
    *
-   * @throws AlambicError `ERR_ARGUMENT` for a path that ends as another kind of file does, such as `.onnx`
+   * @throws AlambicError `ERR_ARGUMENT` for a path with the ending of another kind of file, such as `.onnx`
    */
   async save(path: string): Promise<void> {
     if (this.#parts.frozenTaps?.length)

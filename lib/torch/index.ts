@@ -115,7 +115,7 @@ function madeTable(): Torch {
 /**
  * Every ATen operator: `torch.conv2d(x, w, { bias, padding: [1, 1] })`. See `docs/operators.md` for the rules.
  *
- * @throws AlambicError on first use, where the addon or libtorch is missing, with what helps
+ * @throws AlambicError on first use, if the addon or libtorch is missing; the message says what to do
  */
 export let torch: Torch = new Proxy({} as Torch, {
   get(_, name) {

@@ -5,9 +5,9 @@ import { Operator, toFunction } from './call.js'
 export interface UniqueOptions {
   /** In ascending order. libtorch sorts in most cases anyway. Default: true. */
   sorted?: boolean
-  /** Give for each element where its value is among the unique ones, too. Default: false. */
+  /** Also give for each element the index of its value among the unique ones. Default: false. */
   returnInverse?: boolean
-  /** Give how often each value occurs, too. Default: false. */
+  /** Also give how often each value occurs. Default: false. */
   returnCounts?: boolean
   /** Compare the slices along this dimension. Default: null, all elements. */
   dim?: number | null

@@ -6,7 +6,10 @@ import { number, readOptions, type Kinds } from '../../options.js'
 import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude } from './checks.js'
 import { LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'
 
-/** The initial learning rate times `lrLambda(epoch)`; one function for all groups or one each. */
+/**
+ * The initial learning rate times `lrLambda(epoch)`; one function for all groups or one each. As
+ * `torch.optim.lr_scheduler.LambdaLR`.
+ */
 export class LambdaLR extends LRScheduler {
   protected readonly stateFields = {}
   private readonly lambdas: readonly ((epoch: number) => number)[]
@@ -33,13 +36,13 @@ function checkFunction(name: string, value: unknown): void {
 }
 
 export interface StepLROptions extends SchedulerOptions {
-  /** Not negative. Default: 0.1. */
+  /** A finite number of at least 0. Default: 0.1. */
   gamma?: number
 }
 
 const stepOptions: Kinds<StepLROptions> = { ...schedulerOptions, gamma: number }
 
-/** Multiplies by `gamma` every `stepSize` epochs. */
+/** Multiplies by `gamma` every `stepSize` epochs. As `torch.optim.lr_scheduler.StepLR`. */
 export class StepLR extends LRScheduler {
   protected readonly stateFields = {
     step_size: { field: 'stepSize', check: checkCount },
@@ -70,7 +73,10 @@ export class StepLR extends LRScheduler {
   }
 }
 
-/** Multiplies by `gamma` at each milestone, in any order; at one that is named twice, twice. */
+/**
+ * Multiplies by `gamma` at each milestone; the order of the list does not matter, and a milestone that is in it twice
+ * counts twice. As `torch.optim.lr_scheduler.MultiStepLR`.
+ */
 export class MultiStepLR extends LRScheduler {
   protected readonly stateFields = {
     milestones: { field: 'milestones', check: checkCounts },
@@ -111,7 +117,7 @@ function checkCounts(name: string, value: unknown): void {
   }
 }
 
-/** Multiplies by `gamma`, which is not negative, every epoch. */
+/** Multiplies by `gamma`, a finite number of at least 0, every epoch. As `torch.optim.lr_scheduler.ExponentialLR`. */
 export class ExponentialLR extends LRScheduler {
   protected readonly stateFields = { gamma: { field: 'gamma', check: checkMagnitude } }
 
@@ -139,7 +145,7 @@ export interface LinearLROptions extends SchedulerOptions {
   startFactor?: number
   /** In [0, 1]. Default: 1. */
   endFactor?: number
-  /** Epochs from the one to the other. Default: 5. */
+  /** Epochs from `startFactor` to `endFactor`. Default: 5. */
   totalIters?: number
 }
 
@@ -150,7 +156,10 @@ const linearOptions: Kinds<LinearLROptions> = {
   totalIters: number,
 }
 
-/** From `startFactor` to `endFactor` times the initial learning rate in equal steps: a warm-up. */
+/**
+ * From `startFactor` to `endFactor` times the initial learning rate in equal steps: a warm-up. As
+ * `torch.optim.lr_scheduler.LinearLR`.
+ */
 export class LinearLR extends LRScheduler {
   protected readonly stateFields = {
     start_factor: { field: 'startFactor', check: checkStartFactor },
@@ -197,7 +206,7 @@ function checkStartFactor(name: string, value: unknown): void {
 }
 
 export interface CosineAnnealingLROptions extends SchedulerOptions {
-  /** The learning rate at the end, not negative. Default: 0. */
+  /** The learning rate at the end, a finite number of at least 0. Default: 0. */
   etaMin?: number
 }
 

@@ -27,7 +27,9 @@ export interface OneCycleLROptions extends SchedulerOptions {
   pctStart?: number
   /** Default: `'cos'`. */
   annealStrategy?: 'cos' | 'linear'
-  /** Lowers the momentum (for Adam, the first beta) while the learning rate rises, and the reverse. Default: true. */
+  /**
+   * Lowers the momentum (for Adam, the first beta) while the learning rate rises, and raises it after. Default: true.
+   */
   cycleMomentum?: boolean
   /** One for all groups or one each. Default: 0.85. */
   baseMomentum?: number | readonly number[]
@@ -37,7 +39,7 @@ export interface OneCycleLROptions extends SchedulerOptions {
   divFactor?: number
   /** Above 0: the last learning rate is the first divided by this. Default: 1e4. */
   finalDivFactor?: number
-  /** Falls as fast as it rose, and then to the end, instead of from the top to the end at once. Default: false. */
+  /** Two falling phases, to the first learning rate and then to the last one, instead of one. Default: false. */
   threePhase?: boolean
 }
 
@@ -70,10 +72,10 @@ type Movable = Group & { momentum?: number; betas?: readonly [number, number] }
 
 /**
  * The 1cycle policy (Smith & Topin 2019, "Super-Convergence"), as PyTorch has it: up to `maxLr` and down again, once.
- * Step it after every batch. Where the rise has no length (`pctStart · totalSteps` is 1, which PyTorch refuses), the
+ * Step it after every batch. If there is no rising phase (`pctStart · totalSteps` is 1, which PyTorch refuses), the
  * cycle begins at `maxLr`.
  *
- * @param maxLr one for all groups or one each, not negative
+ * @param maxLr one for all groups or one each: finite numbers of at least 0
  * @throws AlambicError `ERR_ARGUMENT` for options out of range; then no group was changed
  */
 export class OneCycleLR extends LRScheduler {

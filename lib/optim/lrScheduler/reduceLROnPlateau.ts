@@ -11,7 +11,7 @@ export interface ReduceLROnPlateauOptions {
   mode?: 'min' | 'max'
   /** What the learning rate is multiplied by, in [0, 1). Default: 0.1. */
   factor?: number
-  /** Epochs without improvement that are waited for. Default: 10. */
+  /** Epochs without improvement before a reduction. Default: 10. */
   patience?: number
   /** Smaller improvements do not count. Default: 1e-4. */
   threshold?: number
@@ -38,8 +38,8 @@ const plateauOptions: Kinds<ReduceLROnPlateauOptions> = {
 }
 
 /**
- * Lowers the learning rate when a metric has stopped improving. The training functions give it the metric of each epoch:
- * see `schedulerMetric` there.
+ * Lowers the learning rate when a metric has stopped improving, as `torch.optim.lr_scheduler.ReduceLROnPlateau`. The
+ * training functions give it the metric of each epoch: see their option `schedulerMetric`.
  *
  * @throws AlambicError `ERR_ARGUMENT` for options out of range
  */
@@ -94,9 +94,9 @@ export class ReduceLROnPlateau {
   }
 
   /**
-   * Looks at the metric of an epoch that has ended: a number, or a tensor with one element. NaN is no improvement.
+   * Takes the metric of an epoch: a number, or a tensor with one element. NaN is no improvement.
    *
-   * @throws AlambicError `ERR_ARGUMENT` for anything else, nothing included; then nothing was changed
+   * @throws AlambicError `ERR_ARGUMENT` for anything else, and without a metric; then nothing was changed
    */
   step(metric: number | Tensor): void {
     const current = toNumber(metric)
@@ -122,7 +122,7 @@ export class ReduceLROnPlateau {
     return [...this.lastLr]
   }
 
-  /** Everything but the optimizer; fit for `JSON.stringify`, which keeps the `best` of the beginning, Infinity. */
+  /** Everything but the optimizer. `JSON.stringify` keeps all of it, also an infinite `best`. */
   stateDict(): SchedulerStateDict {
     return readState(this, this.fields)
   }

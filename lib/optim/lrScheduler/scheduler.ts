@@ -6,8 +6,8 @@ import { checkState, readState, writeState, type SchedulerStateDict, type StateF
 
 export interface SchedulerOptions {
   /**
-   * The number of the last epoch when training is taken up again: the groups then need their `initialLr`, which an
-   * optimizer's state dict brings. Default: -1, from the beginning.
+   * The number of the last epoch when a training is resumed: the groups then need their `initialLr`, which is in an
+   * optimizer's state dict. Default: -1, from the beginning.
    */
   lastEpoch?: number
 }
@@ -17,10 +17,10 @@ export const schedulerOptions: Kinds<SchedulerOptions> = { lastEpoch: integer(-1
 export type Group = ParamGroup<OptimizerOptions>
 
 /**
- * Base of the schedules that count their steps, with PyTorch's chainable rules: the next learning rate follows from
- * the current one, so that several schedules may work on one optimizer, and changes by hand are kept.
+ * Base class of the schedules that count their steps, with PyTorch's chainable rules: the next learning rate is
+ * computed from the current one, so several schedules may act on one optimizer, and changes by hand are kept.
  *
- * Call {@link step} after the optimizer's step, once an epoch (or once a batch: the unit is yours).
+ * Call {@link step} after the optimizer's step, once per epoch or once per batch.
  */
 export abstract class LRScheduler {
   /** Number of the epoch that the learning rates are for; 0 after construction. */
@@ -74,7 +74,7 @@ export abstract class LRScheduler {
   /**
    * Sets the learning rates of the next epoch.
    *
-   * @throws AlambicError `ERR_ARGUMENT` when one of them would not be a finite number, or negative; then nothing was
+   * @throws AlambicError `ERR_ARGUMENT` when one of them would not be a finite number of at least 0; then nothing was
    *   changed
    */
   step(): void {
@@ -94,7 +94,7 @@ export abstract class LRScheduler {
     return [...this.lastLr]
   }
 
-  /** Everything but the optimizer, and functions; fit for `JSON.stringify`. */
+  /** Everything but the optimizer and functions. `JSON.stringify` keeps all of it. */
   stateDict(): SchedulerStateDict {
     return readState(this, this.allFields)
   }

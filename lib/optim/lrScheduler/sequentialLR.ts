@@ -10,7 +10,7 @@ import { checkState, readState, writeState, type SchedulerStateDict, type StateF
  *
  * @example new SequentialLR(optimizer, [warmUp, new CosineAnnealingLR(optimizer, 95)], [5])
  * @throws AlambicError `ERR_LENGTH_MISMATCH` unless there is one schedule more than milestones, `ERR_ARGUMENT` for
- *   schedules of another optimizer, and milestones that are not whole numbers or do not rise
+ *   schedules of another optimizer, and milestones that are not integers or do not rise
  */
 export class SequentialLR {
   /** Number of the epoch that the learning rates are for. */
@@ -50,14 +50,15 @@ export class SequentialLR {
     return [...this.lastLr]
   }
 
-  /** Those of the schedules as well; fit for `JSON.stringify`. */
+  /** The state, with that of the schedules. `JSON.stringify` keeps all of it. */
   stateDict(): SchedulerStateDict {
     const schedulers = this.schedulers.map(each => each.stateDict())
     return withJson({ ...readState(this, this.fields), _schedulers: schedulers })
   }
 
   /**
-   * @throws AlambicError `ERR_STATE_DICT` as the schedules do, and when they are not as many; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT` as the schedules do, and for another number of schedules; then nothing was
+   *   changed
    */
   loadStateDict(dict: SchedulerStateDict): void {
     const { _schedulers: saved, ...own } = (dict ?? {}) as Partial<SchedulerStateDict>

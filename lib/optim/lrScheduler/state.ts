@@ -4,16 +4,16 @@ import { fromJson, withJson } from '../json.js'
 import { stateError } from '../optimizer.js'
 import type { Check } from './checks.js'
 
-/** Plain values under PyTorch's names. `JSON.stringify` keeps Infinity, NaN and −0 of it as strings. */
+/** Plain values under PyTorch's names. `JSON.stringify` keeps Infinity, NaN and −0 as strings. */
 export type SchedulerStateDict = Record<string, unknown>
 
-/** The field that holds a value of the state, and what is asked of a value that is loaded. */
+/** The field that holds a value of the state, and the check of a value that is loaded. */
 export interface StateField {
   field: string
   check: Check
 }
 
-/** By PyTorch's names. A field without a check has to have the type that it has. */
+/** Fields by PyTorch's names. A value for a field without a check must have the field's present type. */
 export type StateFields = Readonly<Record<string, StateField | string>>
 
 /** Fields of schedules that no other schedule has: a state dict with one is not that of another. */
