@@ -1,5 +1,8 @@
 #include "losses/distillation.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/core/Reduction.h>
+
 #include <limits>
 #include <sstream>
 
@@ -7,6 +10,7 @@
 #include "labels.h"
 #include "losses/feature_losses.h"
 #include "losses/fused.h"
+#include "thread_team.h"
 #include "trace/recorder.h"
 #include "values.h"
 
@@ -15,6 +19,8 @@ namespace alambic {
 namespace {
 
 using at::Tensor;
+
+constexpr int64_t ignored_label = -100;  // as Python's cross_entropy has it
 
 // Where in the lists a pair stands, for messages: "FeatureDistillationLoss: level 1".
 struct Level {
@@ -129,10 +135,52 @@ Tensor average(size_t levels, const std::vector<double>& weights, Distance dista
   return sum.over(total_weight);
 }
 
+// libtorch's own measure of what is worth a second thread.
+bool is_small(const Tensor& logits) { return logits.is_cpu() && logits.numel() < at::internal::GRAIN_SIZE; }
+
+// Of few logits (N, classes), by libtorch's kernels in one thread: the same numbers.
+struct SmallCrossEntropy {
+  static bool takes(const Tensor& logits, const Tensor& labels) {
+    return has_kernels(logits) && is_small(logits) && logits.dim() == 2 && labels.dim() == 1 &&
+           labels.scalar_type() == at::kLong;
+  }
+
+  static Tensor formula(const std::vector<Tensor>& inputs) {
+    return at::cross_entropy_loss(inputs[0], inputs[1]);
+  }
+
+  static Tensor forward(const std::vector<Tensor>& inputs, Tensor& log_probabilities) {
+    Serial serial(true);
+    log_probabilities = at::log_softmax(inputs[0], 1);
+    return std::get<0>(likelihood(log_probabilities, inputs[1]));
+  }
+
+  static std::vector<Tensor> backward(const std::vector<Tensor>& inputs, const Tensor& log_probabilities,
+                                      const Tensor& output_gradient, const std::vector<bool>&) {
+    Serial serial(true);
+    auto count = std::get<1>(likelihood(log_probabilities, inputs[1]));
+    auto gradient = at::nll_loss_backward(output_gradient, log_probabilities, inputs[1], {},
+                                          at::Reduction::Mean, ignored_label, count);
+    return {at::_log_softmax_backward_data(gradient, log_probabilities, 1, log_probabilities.scalar_type()),
+            Tensor()};
+  }
+
+ private:
+  // The mean, and over how many samples.
+  static std::tuple<Tensor, Tensor> likelihood(const Tensor& log_probabilities, const Tensor& labels) {
+    return at::nll_loss_forward(log_probabilities, labels, {}, at::Reduction::Mean, ignored_label);
+  }
+};
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels) {
+  if (SmallCrossEntropy::takes(logits, labels)) return Fused<SmallCrossEntropy>::run({logits, labels});
+  return at::cross_entropy_loss(logits, labels);
+}
+
 DistillationLoss combine(const char* loss, const Tensor& distillation, const Classification& target) {
-  check_labels(loss, target.logits, target.labels, /*ignore_index=*/-100);
+  check_labels(loss, target.logits, target.labels, ignored_label);
   auto logits = target.logits.to(loss_dtype(target.logits));
-  auto classification = at::cross_entropy_loss(logits, target.labels);
+  auto classification = cross_entropy(logits, target.labels);
   WeightedSum total;
   total.add(target.alpha, distillation);
   total.add(1 - target.alpha, classification);
@@ -143,6 +191,7 @@ DistillationLoss combine(const char* loss, const Tensor& distillation, const Cla
 // out by a logit of −∞ counts nothing, whatever the student says: p (log p - log q) goes to 0 with p. A
 // sample without any other class has no distribution, and counts nothing.
 Tensor divergence(const Tensor& student, Tensor teacher) {
+  Serial serial(is_small(student));
   auto excluded = teacher.isneginf();
   // The softmax of such a sample is no number, and neither would its gradient be.
   if (at::GradMode::is_enabled() && teacher.requires_grad())
