@@ -17,9 +17,9 @@ struct TeamRelease {
   TeamRelease& operator=(const TeamRelease&) = delete;
 };
 
-// In its block the calling thread's operators use no other thread. For small tensors: some kernels of libtorch,
-// such as those of softmax and of the negative log-likelihood, share out even a hundred elements, and waking a
-// thread for them takes longer than they do.
+// In its block the calling thread's operators use no other thread. For small tensors: some kernels of
+// libtorch, such as those of softmax and of the negative log-likelihood, share out even a hundred elements,
+// and waking a thread for them takes longer than they do.
 class Serial {
  public:
   explicit Serial(bool is_small);

@@ -550,3 +550,66 @@ describe('sums lose no digits', () => {
     })
   })
 })
+
+// ---- Cross-entropy of few logits -----------------------------------------------------------------------------------
+
+describe('the classification of few logits is that of crossEntropy, bit for bit', () => {
+  const labelled = (samples: number, classes: number, ignored: (i: number) => boolean) =>
+    tensor(
+      Array.from({ length: samples }, (_, i) => (ignored(i) ? -100 : (7 * i) % classes)),
+      { dtype: 'int64' },
+    )
+  const sizes = [
+    [1, 1],
+    [16, 10],
+    [64, 100],
+    [327, 100], // the last that counts as few, and the first that does not
+    [328, 100],
+  ] as const
+  const labelings: [string, (i: number) => boolean][] = [
+    ['all', () => false],
+    ['two thirds', i => i % 3 === 0],
+    ['none', () => true],
+  ]
+
+  test.each(
+    sizes.flatMap(size =>
+      (['float32', 'float64', 'bfloat16'] as const).flatMap(dtype =>
+        labelings.map(([name, ignored]) => [...size, dtype, name, ignored] as const),
+      ),
+    ),
+  )('%i samples of %i classes, %s, %s labelled', (samples, classes, dtype, _, ignored) => {
+    scope(() => {
+      const values = randn([samples, classes], { generator: new Generator(3) }).to(dtype)
+      const [s, t] = [randn([samples, 2]), randn([samples, 2])]
+      const labels = labelled(samples, classes, ignored)
+      const [mine, plain] = [leaf(values.clone()), leaf(values.clone())]
+      const loss = new FeatureDistillationLoss({ alpha: 0.5 })
+      const { classification } = loss.forward([s], [t], mine, labels)
+      const expected = nn.functional.crossEntropy(dtype === 'bfloat16' ? plain.float() : plain, labels)
+      expect(torch.equal(classification.nanToNum({ nan: 5 }), expected.nanToNum({ nan: 5 }))).toBe(true)
+      classification.backward()
+      expected.backward()
+      expect(torch.equal(mine.grad!.nanToNum({ nan: 5 }), plain.grad!.nanToNum({ nan: 5 }))).toBe(true)
+    })
+  })
+
+  test('also the gradient of its gradient', () => {
+    scope(() => {
+      const values = randn([8, 5], { dtype: 'float64', generator: new Generator(4) })
+      const labels = labelled(8, 5, i => i === 2)
+      const second = (classify: (logits: Tensor) => Tensor) => {
+        const logits = leaf(values.clone())
+        const [first] = grad(classify(logits).exp(), [logits], { createGraph: true })
+        return grad(first.square().sum(), [logits])[0]
+      }
+      const features = zeros([8, 1])
+      const mine = second(
+        logits =>
+          new FeatureDistillationLoss().forward([features], [features], logits, labels).classification,
+      )
+      const plain = second(logits => nn.functional.crossEntropy(logits, labels))
+      expectNear(mine.sub(plain).abs().max(), 0, 1e-15)
+    })
+  })
+})

@@ -46,6 +46,21 @@ describe.skipIf(process.platform !== 'linux')('the threads of parallel operators
     2 * patience,
   )
 
+  it(
+    'are not started for the loss of a few features and logits',
+    async () => {
+      const { before, after, computed } = JSON.parse(
+        await firstLine(start('small', { OMP_NUM_THREADS: '2' })),
+      ) as {
+        before: number
+        after: number
+        computed: number
+      }
+      expect([after, computed]).toEqual([before, before + 1])
+    },
+    patience,
+  )
+
   it.each(['1', '2'])(
     'are as many as OMP_NUM_THREADS=%s says, also while others compete for the processors',
     async given => {
