@@ -214,11 +214,11 @@ class BorrowedStack {
 // The number beside a tensor as the tensor that it stands for, for operators that make no difference; or
 // null.
 const at::Tensor* number_tensor(Environment& environment, const Plan& plan, const Argument* arguments) {
-  // A recording is to hold the number.
-  if (!plan.of_number || arguments[0].tag != Tag::Tensor || arguments[1].tag != Tag::Number ||
-      trace::is_recording())
-    return nullptr;
-  return environment.numbers.get(arguments[1].number, arguments[0].tensor->scalar_type());
+  if (!plan.of_number || arguments[0].tag != Tag::Tensor || arguments[1].tag != Tag::Number) return nullptr;
+  auto dtype = arguments[0].tensor->scalar_type();
+  // A recording is to hold the number, unless that changes the result.
+  if (trace::is_recording() && !rounds_numbers(plan.op->qualified_name, dtype)) return nullptr;
+  return environment.numbers.get(arguments[1].number, dtype);
 }
 
 // One tensor, the commonest result, returns in the place of the plan.

@@ -24,6 +24,11 @@ bool takes_numbers_as_tensors(const std::string& qualified_name) {
   return names.count(qualified_name) > 0;
 }
 
+bool rounds_numbers(const std::string& qualified_name, at::ScalarType dtype) {
+  return at::isReducedFloatingType(dtype) &&
+         (qualified_name == "aten::mul_" || qualified_name == "aten::multiply_");
+}
+
 const at::Tensor* NumberTensors::get(double value, at::ScalarType beside) {
   bool fits =
       beside == at::kDouble || (beside == at::kFloat && std::abs(value) <= std::numeric_limits<float>::max());

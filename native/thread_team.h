@@ -28,7 +28,7 @@ class Serial {
   Serial& operator=(const Serial&) = delete;
 
  private:
-  int threads_ = 0;  // of before, 0 where nothing was changed
+  [[maybe_unused]] int threads_ = 0;  // of before, 0 where nothing was changed
 };
 
 }  // namespace alambic

@@ -192,6 +192,22 @@ describe('50 compiled steps give the weights of 50 eager steps, bit for bit', ()
     await expectEqualRuns(mse, options)
   })
 
+  it('with numbers beside half precision, in place too', async () => {
+    class Halved extends Net {
+      override forward(x: Tensor): Tensor {
+        const half = x.to('bfloat16')
+        half.mul_(0.9)
+        half.add_(0.3).sub_(0.1).div_(1.1)
+        return super.forward(half.mul(0.7).to('float32'))
+      }
+    }
+    const run: Train = (_, student, batches, options) => {
+      Object.setPrototypeOf(student, Halved.prototype)
+      return trainClassifier(student, batches, null, options)
+    }
+    await expectEqualRuns(run)
+  })
+
   it('with a loss written in TypeScript', async () => {
     class Own extends nn.Module<[Tensor[], Tensor[], Tensor, Tensor], { total: Tensor; features: Tensor }> {
       override forward(student: Tensor[], teacher: Tensor[], logits: Tensor, labels: Tensor) {

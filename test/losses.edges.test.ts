@@ -601,7 +601,7 @@ describe('the classification of few logits is that of crossEntropy, bit for bit'
       const second = (classify: (logits: Tensor) => Tensor) => {
         const logits = leaf(values.clone())
         const [first] = grad(classify(logits).exp(), [logits], { createGraph: true })
-        return grad(first.square().sum(), [logits])[0]
+        return grad(first!.square().sum(), [logits])[0]!
       }
       const features = zeros([8, 1])
       const mine = second(

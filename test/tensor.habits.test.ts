@@ -13,8 +13,10 @@ import {
   torch,
   zeros,
   type DType,
+  type Tensor,
 } from '../lib/index.js'
 import { codeOf } from './codes.js'
+import { errorOf } from './nn.fixtures.js'
 
 const x = arange(6).reshape([2, 3])
 const complex = tensor([[{ re: 1, im: 2 }, 3]])
@@ -298,6 +300,17 @@ describe('registerHook()', () => {
         return gone
       }),
     ).toBe('ERR_TENSOR_RELEASED')
+  })
+
+  it('names the gradient that a hook has to give, and what it gave', () => {
+    const messageOf = (given: Tensor) => {
+      const w = leaf()
+      w.registerHook(() => given)
+      return errorOf(() => w.sum().backward()).message
+    }
+    expect(messageOf(zeros([3]))).toContain('expected float32 (2), got float32 (3)')
+    expect(messageOf(zeros([2], { dtype: 'float64' }))).toContain('expected float32 (2), got float64 (2)')
+    expect(messageOf(zeros([2], { device: 'meta' }))).toContain('expected float32 (2), got float32 (2) on meta')
   })
 
   it('wants a tensor with a gradient, and a function', () => {
