@@ -367,7 +367,8 @@ std::string Reader::show(const Argument& argument) const {
         return handle ? describe(environment_.tensors.get(handle)) : "null";
       });
     case Tag::NumberList:
-      return show_list(argument, 16, [](double each) { return c10::str(each); });
+      return show_list(argument, 16,
+                       [&](double each) -> std::string { return Napi::Number::New(env_, each).ToString(); });
     case Tag::Generator:
       return "a Generator";
     case Tag::Other:

@@ -36,6 +36,11 @@ bool accepts(const Candidate& candidate, const Argument* arguments, const Reader
   return true;
 }
 
+bool is_text(const Argument& argument) {
+  return argument.tag == Tag::Word ||
+         (argument.tag == Tag::Other && argument.plain->type == Plain::Type::String);
+}
+
 [[noreturn]] void no_match(const Plan& plan, const Argument* arguments, size_t count, const Reader& reader) {
   std::ostringstream message;
   message << plan.op->js_name << ": ";
@@ -45,8 +50,10 @@ bool accepts(const Candidate& candidate, const Argument* arguments, const Reader
       const auto& parameter = candidate.overload->parameters[i];
       if (candidate.source[i] < 0 || reader.matches(parameter, arguments[candidate.source[i]], true))
         continue;
-      message << parameter.js_name << ": expected " << parameter.type << ", got "
-              << reader.show(arguments[candidate.source[i]]);
+      const auto& argument = arguments[candidate.source[i]];
+      // Names those that there are.
+      if (parameter.kind == Kind::Dtype && is_text(argument)) parse_dtype(reader.text(argument));
+      message << parameter.js_name << ": expected " << parameter.type << ", got " << reader.show(argument);
       fail("ERR_ARGUMENT", message.str());
     }
   }

@@ -15,7 +15,11 @@ class Given {
   Given(const Plan& plan, const Candidate& candidate, const Argument* arguments, const Reader& reader)
       : plan_(plan), candidate_(candidate), arguments_(arguments), reader_(reader) {}
 
-  // Undefined where none was given.
+  bool has(const char* parameter) const { return find(parameter) != nullptr; }
+  bool is_tensor(const char* parameter) const;
+  bool boolean(const char* parameter, bool otherwise) const;
+  at::Layout layout(const char* parameter, at::Layout otherwise) const;
+  // Undefined where none was given. A number becomes a tensor.
   at::Tensor tensor(const char* parameter) const;
   // Empty where none was given.
   std::vector<at::Tensor> tensors(const char* parameter) const;

@@ -34,8 +34,10 @@ const at::Tensor* NumberTensors::get(double value, at::ScalarType beside) {
       beside == at::kDouble || (beside == at::kFloat && std::abs(value) <= std::numeric_limits<float>::max());
   // Kernels for half precisions compute in float32: in its neighbour's dtype the number would lose digits.
   bool is_half = beside == at::kHalf || beside == at::kBFloat16;
-  if (!fits && !is_half) return nullptr;
-  auto dtype = is_half ? at::kDouble : beside;
+  bool is_complex = beside == at::kComplexDouble ||
+                    (beside == at::kComplexFloat && std::abs(value) <= std::numeric_limits<float>::max());
+  if (!fits && !is_half && !is_complex) return nullptr;
+  auto dtype = fits ? beside : at::kDouble;
   auto& entry = entries_[(std::hash<double>()(value) ^ static_cast<size_t>(beside)) % entries_.size()];
   bool is_known =
       entry.tensor.defined() && is_same_number(entry.value, value) && entry.tensor.scalar_type() == dtype;

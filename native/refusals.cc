@@ -5,6 +5,7 @@
 
 #include "errors.h"
 #include "given.h"
+#include "value_refusals.h"
 #include "values.h"
 
 namespace alambic {
@@ -27,6 +28,21 @@ at::Tensor Given::tensor(const char* parameter) const {
 std::vector<at::Tensor> Given::tensors(const char* parameter) const {
   const auto* argument = find(parameter);
   return argument != nullptr ? reader_.tensors(*argument) : std::vector<at::Tensor>();
+}
+
+bool Given::is_tensor(const char* parameter) const {
+  const auto* argument = find(parameter);
+  return argument != nullptr && argument->tag == Tag::Tensor;
+}
+
+bool Given::boolean(const char* parameter, bool otherwise) const {
+  const auto* argument = find(parameter);
+  return argument != nullptr ? argument->number != 0 : otherwise;
+}
+
+at::Layout Given::layout(const char* parameter, at::Layout otherwise) const {
+  const auto* argument = find(parameter);
+  return argument != nullptr ? reader_.layout(*argument) : otherwise;
 }
 
 int64_t Given::integer(const char* parameter, int64_t otherwise) const {
@@ -318,6 +334,7 @@ const Refusal* find_refusal(const std::string& qualified_name) {
   static const auto by_name = [] {
     std::unordered_map<std::string, const Refusal*> map;
     for (const auto& each : refusals) map.emplace(each.name, &each);
+    for (const auto& each : value_refusals()) map.emplace(each.name, &each);
     return map;
   }();
   auto found = by_name.find(qualified_name);

@@ -106,6 +106,9 @@ async function sanitizerEnvironment(cxx) {
     UBSAN_OPTIONS: 'print_stacktrace=1',
     // Memory that is used again is memory whose end no sanitizer sees.
     ALAMBIC_IDLE_MEMORY: '0',
+    // Calls take ten times as long.
+    ALAMBIC_FUZZ_THINNING: '1201',
+    ALAMBIC_FUZZ_PATIENCE: '600',
   }
 }
 

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import {
   exportTorchScript,
+  full,
   loadStateDict,
   loadTorchScript,
   nn,
@@ -124,4 +125,37 @@ describe('Paths for TorchScript', () => {
       expect((await loadTorchScript(path)).forward(zeros([1, 2]))).toBeDefined()
     },
   )
+})
+
+describe('Operators', () => {
+  it.each([
+    ['a dtype that there is not', () => ones([1], { dtype: 'foo' as never }), 'ERR_DTYPE', 'expected one of'],
+    ['another', () => zeros([1]).sum({ dtype: 'int' as never }), 'ERR_DTYPE', 'got "int"'],
+    [
+      'a complex number that the dtype does not hold',
+      () => full([1], { re: 1e39, im: 0 }, { dtype: 'complex64' }),
+      'ERR_ARGUMENT',
+      'expected a number that complex64 can hold',
+    ],
+    [
+      'a dtype without scales',
+      () => full([1], 1, { dtype: 'quint8' }),
+      'ERR_OPERATOR',
+      'libtorch cannot do this',
+    ],
+    [
+      'a shift that is no integer of libtorch',
+      () => ones([2]).roll([-(2n ** 63n)]),
+      'ERR_OPERATOR',
+      'above -2^62',
+    ],
+    ['a size likewise', () => ones([2]).resize_([-(2n ** 63n)]), undefined, ''],
+    ['too much memory', () => ones([2 ** 46]), 'ERR_OUT_OF_MEMORY', 'DefaultCPUAllocator'],
+    ['sizes with all digits', () => zeros([2 ** 40, 2 ** 40]), undefined, '[1099511627776, 1099511627776]'],
+  ] as const)('name what they refuse: %s', async (_, call, code, text) => {
+    const error = await failure(call)
+    if (code !== undefined) expect(error.code).toBe(code)
+    expect(error.message).toContain(text)
+    expect(error.message).not.toMatch(/c10::|INTERNAL ASSERT|report a bug|at "|\.cpp|enforce fail/)
+  })
 })

@@ -4,10 +4,12 @@ import { fuzzOperators } from './operators.fuzz.js'
 
 /** One call of so many: a prime, so that all kinds of values and places come in turn. */
 const thinning = Number(process.env['ALAMBIC_FUZZ_THINNING'] ?? 397)
+/** Seconds for one call. */
+const patience = Number(process.env['ALAMBIC_FUZZ_PATIENCE'] ?? 60)
 
 describe('operators with null, empty, huge, sparse, meta, complex and other tensors in every place', () => {
   it('give a result or an AlambicError, and never end the process', { timeout: 1_200_000 }, async () => {
-    const report = await fuzzOperators({ thinning, patience: 60 })
+    const report = await fuzzOperators({ thinning, patience })
     expect(report.crashes).toEqual([])
     expect(report.strange).toEqual([])
     expect(report.slow).toEqual([])

@@ -147,6 +147,8 @@ describe('printing', () => {
     const x = tensor([1, 2], { requiresGrad: true })
     expect(String(x)).toBe('tensor([1., 2.], requiresGrad=true)')
     expect(String(x.mul(x))).toBe('tensor([1., 4.], gradFn=<MulBackward0>)')
+    const z = tensor([{ re: 1, im: 2 }], { requiresGrad: true })
+    expect(z.mul(2).gradFn).toBe('MulBackward0')
   })
 
   it('names what made a tensor as Python does', () => {

@@ -310,7 +310,9 @@ describe('registerHook()', () => {
     }
     expect(messageOf(zeros([3]))).toContain('expected float32 (2), got float32 (3)')
     expect(messageOf(zeros([2], { dtype: 'float64' }))).toContain('expected float32 (2), got float64 (2)')
-    expect(messageOf(zeros([2], { device: 'meta' }))).toContain('expected float32 (2), got float32 (2) on meta')
+    expect(messageOf(zeros([2], { device: 'meta' }))).toContain(
+      'expected float32 (2), got float32 (2) on meta',
+    )
   })
 
   it('wants a tensor with a gradient, and a function', () => {

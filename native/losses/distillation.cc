@@ -48,6 +48,10 @@ void check_pair(const Level& level, const Tensor& student, const Tensor& teacher
     if (!at::isFloatingType(each->scalar_type()))
       fail("ERR_DTYPE", level, ": expected floating point features, got ", describe(*each), " for the ",
            each == &student ? "student" : "teacher");
+  for (const auto* each : {&student, &teacher})
+    if (each->is_nested() || each->layout() != at::kStrided)
+      fail("ERR_ARGUMENT", level, ": expected dense features, got ", describe(*each), " for the ",
+           each == &student ? "student" : "teacher", "; to_dense() makes such a tensor");
   if (student.device() != teacher.device())
     fail("ERR_DEVICE", level, ": expected both features on one device, got student ", describe(student),
          " and teacher ", describe(teacher));
@@ -63,6 +67,12 @@ bool same_space(const Tensor& a, const Tensor& b) { return a.sizes().slice(2) ==
 
 std::vector<int64_t> space(const Tensor& feature) { return feature.sizes().slice(2).vec(); }
 
+// Computed with, as all of the loss is, in the wider dtype: a mean in half precision would be rounded to it.
+Tensor pool(const Tensor& feature, const Tensor& other) {
+  auto dtype = at::promote_types(loss_dtype(feature), loss_dtype(other));
+  return at::adaptive_avg_pool2d(feature.to(dtype), space(other));
+}
+
 // (H, W) are compared as Python compares tuples: lexicographically. The spatially larger feature is pooled.
 std::pair<Tensor, Tensor> align(const Level& level, const Tensor& student, const Tensor& teacher) {
   check_pair(level, student, teacher);
@@ -75,8 +85,8 @@ std::pair<Tensor, Tensor> align(const Level& level, const Tensor& student, const
     fail("ERR_SHAPE_MISMATCH", level,
          ": expected equal shapes (only 4-D features are pooled to fit), got student ", describe(student),
          " and teacher ", describe(teacher));
-  if (space(student) < space(teacher)) return {student, at::adaptive_avg_pool2d(teacher, space(student))};
-  return {at::adaptive_avg_pool2d(student, space(teacher)), teacher};
+  if (space(student) < space(teacher)) return {student, pool(teacher, student)};
+  return {pool(student, teacher), teacher};
 }
 
 // Channels may differ: the map has one.
@@ -89,13 +99,15 @@ void check_attention_pair(const Level& level, const Tensor& student, const Tenso
          " and teacher ", describe(teacher));
 }
 
-Tensor attention_distance(Tensor student, Tensor teacher, bool pool) {
-  if (pool && student.size(2) > teacher.size(2))
-    student = at::adaptive_avg_pool2d(student, space(teacher));
-  else if (pool && student.size(2) < teacher.size(2))
-    teacher = at::adaptive_avg_pool2d(teacher, space(student));
+Tensor attention_distance(Tensor student, Tensor teacher, bool pools) {
+  auto student_dtype = student.scalar_type(), teacher_dtype = teacher.scalar_type();
+  if (pools && student.size(2) > teacher.size(2))
+    student = pool(student, teacher);
+  else if (pools && student.size(2) < teacher.size(2))
+    teacher = pool(teacher, student);
 
-  auto student_map = attention_map(student), teacher_map = attention_map(teacher);
+  auto student_map = attention_map(student, student_dtype);
+  auto teacher_map = attention_map(teacher, teacher_dtype);
   auto dtype = at::promote_types(student_map.scalar_type(), teacher_map.scalar_type());
   student_map = student_map.to(dtype);
   teacher_map = teacher_map.to(dtype);
@@ -190,12 +202,16 @@ DistillationLoss combine(const char* loss, const Tensor& distillation, const Cla
 // KL(softmax(teacher) ‖ softmax(student)) of logits (N, classes), mean over samples. What the teacher rules
 // out by a logit of −∞ counts nothing, whatever the student says: p (log p - log q) goes to 0 with p. A
 // sample without any other class has no distribution, and counts nothing.
-Tensor divergence(const Tensor& student, Tensor teacher) {
+Tensor divergence(Tensor student, Tensor teacher) {
   Serial serial(is_small(student));
   auto excluded = teacher.isneginf();
-  // The softmax of such a sample is no number, and neither would its gradient be.
-  if (at::GradMode::is_enabled() && teacher.requires_grad())
-    teacher = teacher.masked_fill(excluded.all(1, /*keepdim=*/true), 0);
+  // The softmax of such a sample is no number, and neither would its gradient be: the student's too, where it
+  // rules out as much.
+  if (at::GradMode::is_enabled() && (student.requires_grad() || teacher.requires_grad())) {
+    auto is_empty = excluded.all(1, /*keepdim=*/true);
+    student = student.masked_fill(is_empty, 0);
+    teacher = teacher.masked_fill(is_empty, 0);
+  }
   auto log_q = at::log_softmax(student, 1).masked_fill(excluded, 0);
   auto log_p = at::log_softmax(teacher, 1).masked_fill(excluded, 0);
   // Where the student rules out what the teacher does not, the loss is infinite, however small p may be.
@@ -292,7 +308,9 @@ Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
   if (features.dim() < 2 || !at::isFloatingType(features.scalar_type()))
     fail("ERR_SHAPE_MISMATCH", "attentionMap: expected floating point features (N, C, H, W), got ",
          describe(features));
-  auto map = [](const std::vector<Tensor>& list) { return std::vector<Tensor>{attention_map(list[0])}; };
+  auto map = [](const std::vector<Tensor>& list) {
+    return std::vector<Tensor>{attention_map(list[0], list[0].scalar_type())};
+  };
   return from_tensor(info.Env(), trace::record_closure("attentionMap", {features}, map, true).front());
 }
 
@@ -305,8 +323,11 @@ DistillationLoss feature_distillation(const std::vector<Tensor>& student, const 
   check_lists(name, student, teacher, weights);
   std::vector<std::pair<Tensor, Tensor>> pairs;
   for (size_t i = 0; i < student.size(); i++) pairs.push_back(align({name, i}, student[i], teacher[i]));
-  auto distance = criterion == Criterion::Cosine ? cosine_feature_loss : mse_feature_loss;
-  auto of_level = [&](size_t i) { return distance(pairs[i].first, pairs[i].second); };
+  auto of_level = [&](size_t i) {
+    const auto& [s, t] = pairs[i];
+    if (criterion != Criterion::Cosine) return mse_feature_loss(s, t);
+    return cosine_feature_loss(s, t, student[i].scalar_type(), teacher[i].scalar_type());
+  };
   return combine(name, average(pairs.size(), weights, of_level), classification);
 }
 

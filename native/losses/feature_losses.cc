@@ -164,8 +164,13 @@ struct Cosine {
   }
 
   static Tensor formula(const List& inputs) {
+    return formula(inputs, inputs[0].scalar_type(), inputs[1].scalar_type());
+  }
+
+  static Tensor formula(const List& inputs, at::ScalarType student_dtype, at::ScalarType teacher_dtype) {
     auto pair = widen_both(inputs[0], inputs[1]);
-    for (size_t i = 0; i < 2; i++) pair[i] = normalize_samples(pair[i], norm_floor(inputs[i].scalar_type()));
+    pair[0] = normalize_samples(pair[0], norm_floor(student_dtype));
+    pair[1] = normalize_samples(pair[1], norm_floor(teacher_dtype));
     return (1 - (pair[0] * pair[1]).sum(1)).mean();
   }
 
@@ -241,10 +246,12 @@ struct Cosine {
 // --------------------------------------------------------------------------------------------------
 
 struct AttentionMap {
-  static Tensor formula(const List& inputs) {
+  static Tensor formula(const List& inputs) { return formula(inputs, inputs[0].scalar_type()); }
+
+  static Tensor formula(const List& inputs, at::ScalarType dtype) {
     auto features = widen(inputs[0]);
     auto map = features.pow(2).mean({1}, /*keepdim=*/true);
-    return normalize_samples(map, map_floor(inputs[0].scalar_type())).reshape(map.sizes());
+    return normalize_samples(map, map_floor(dtype)).reshape(map.sizes());
   }
 
   // `kept`, on the CPU: (N, positions + 1): the normalised map, and what it was scaled by. In float64:
@@ -363,6 +370,10 @@ struct AttentionMap {
   }
 };
 
+bool was_half(const Tensor& feature, at::ScalarType dtype) {
+  return dtype == at::kHalf && feature.scalar_type() != at::kHalf;
+}
+
 template <typename Loss>
 Tensor pair_loss(const Tensor& student, const Tensor& teacher) {
   if (!has_kernels(student) || !has_kernels(teacher) ||
@@ -377,12 +388,16 @@ Tensor mse_feature_loss(const Tensor& student, const Tensor& teacher) {
   return pair_loss<MeanSquaredError>(student, teacher);
 }
 
-Tensor cosine_feature_loss(const Tensor& student, const Tensor& teacher) {
+Tensor cosine_feature_loss(const Tensor& student, const Tensor& teacher, at::ScalarType student_dtype,
+                           at::ScalarType teacher_dtype) {
+  // Kernels go by the dtype that they get.
+  if (was_half(student, student_dtype) || was_half(teacher, teacher_dtype))
+    return Cosine::formula({student, teacher}, student_dtype, teacher_dtype);
   return pair_loss<Cosine>(student, teacher);
 }
 
-Tensor attention_map(const Tensor& features) {
-  if (!has_kernels(features)) return AttentionMap::formula({features});
+Tensor attention_map(const Tensor& features, at::ScalarType dtype) {
+  if (!has_kernels(features) || was_half(features, dtype)) return AttentionMap::formula({features}, dtype);
   return Fused<AttentionMap>::run({readable(features).contiguous(features.suggest_memory_format())});
 }
 
