@@ -165,8 +165,10 @@ std::string describe(const at::Tensor& tensor) {
   if (!tensor.defined()) return "undefined";
   std::ostringstream text;
   text << dtype_name(tensor.scalar_type()) << " (";
-  auto sizes = tensor.sizes();
-  for (size_t i = 0; i < sizes.size(); i++) text << (i ? ", " : "") << sizes[i];
+  if (tensor.is_nested())
+    text << "nested";  // asked for its sizes, libtorch throws
+  else
+    text << c10::Join(", ", tensor.sizes());
   text << ")";
   if (!tensor.device().is_cpu()) text << " on " << tensor.device().str();
   return text.str();
