@@ -1,5 +1,7 @@
 /** What a training calls is waited for, and what is saved meanwhile is of the moment of the call. */
+import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -296,5 +298,33 @@ describe('what others do between the parts of a step', () => {
       expect(turns).toBeGreaterThan(3 * 3 * 2) // several in each step
       expect(learnt).toEqual(expected)
     }
+  })
+
+  // Each turn of the event loop accepts one connection, and another one reads from it.
+  it('a server answers many new connections within a few steps', { retry: 3 }, async () => {
+    const connections = 12
+    let steps = 0
+    const answeredAt: number[] = []
+    const server = createServer((_, response) => {
+      answeredAt.push(steps)
+      response.setHeader('connection', 'close').end('ok')
+    })
+    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as { port: number }
+    const controller = new AbortController()
+    const client = spawn(process.execPath, [
+      '-e',
+      `for (let i = 0; i < ${connections}; i++) require('node:http').get('http://127.0.0.1:${port}')`,
+    ])
+    client.once('close', () => controller.abort())
+    await trainWithLogitsDistillation(new Slow(), new Slow(), loader(), null, {
+      ...quiet,
+      epochs: 1000,
+      signal: controller.signal,
+      onStep: () => void steps++,
+    })
+    server.close()
+    expect(answeredAt).toHaveLength(connections)
+    expect(answeredAt.at(-1)! - answeredAt[0]!).toBeLessThan(connections / 2)
   })
 })
