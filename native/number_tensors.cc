@@ -25,7 +25,7 @@ bool takes_numbers_as_tensors(const std::string& qualified_name) {
 }
 
 bool rounds_numbers(const std::string& qualified_name, at::ScalarType dtype) {
-  return at::isReducedFloatingType(dtype) &&
+  return (dtype == at::kHalf || dtype == at::kBFloat16) &&
          (qualified_name == "aten::mul_" || qualified_name == "aten::multiply_");
 }
 
