@@ -5,8 +5,10 @@ import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } fr
 import { isPlainObject } from '../memory.js'
 import { anything, boolean, readOptions } from '../options.js'
 import { Tensor, tensor } from '../tensor.js'
+import { refuseAsync } from './callbacks.js'
 import { fromJson, tensorFromJson, withJson } from './json.js'
 import { handlesOf, toList } from './params.js'
+import { roundingOf } from './rounding.js'
 
 /** Options that all optimizers have. */
 export interface OptimizerOptions {
@@ -131,14 +133,15 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
    * @returns what the closure returned
    * @throws AlambicError `ERR_TENSOR_RELEASED` when a parameter was disposed of, `ERR_NOT_IMPLEMENTED` for sparse
    *   gradients, `ERR_ARGUMENT` for options out of range and for an expanded parameter, `ERR_SHAPE_MISMATCH` when a
-   *   parameter was given another shape in place since its state was made; then nothing was changed
+   *   parameter was given another shape in place since its state was made, `ERR_ASYNC_CALLBACK` when the closure returns
+   *   a promise; then no parameter was changed
    */
   step(): void
   step<Result>(closure: () => Result): Result
   step<Result>(closure?: () => Result): Result | undefined {
     if (closure !== undefined && typeof closure !== 'function')
       throw argumentError('step: closure', 'a function', closure)
-    const result = closure === undefined ? undefined : enableGrad(closure)
+    const result = closure === undefined ? undefined : enableGrad(() => runClosure(closure))
     this.native.step(this.groups as unknown as NativeOptimizerOptions[])
     return result
   }
@@ -207,6 +210,12 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
 
   /** Refuses what only an optimizer of another kind can have saved. */
   protected checkSavedGroup(_group: Record<string, unknown>, _where: string): void {}
+}
+
+function runClosure<Result>(closure: () => Result): Result {
+  const result = closure()
+  refuseAsync('step: closure', 'the loss', result)
+  return result
 }
 
 /** Without those that are undefined, which would hide a default. */
@@ -314,6 +323,10 @@ function knownOptions(saved: SavedGroup, defaults: object, where: string): Recor
   } catch (error) {
     throw stateError(`${where}.${(error as Error).message}`)
   }
+  const { lr, initialLr } = options
+  // As PyTorch's schedules that end at 0 leave it.
+  if (typeof lr === 'number' && lr < 0 && lr >= -roundingOf((initialLr as number | undefined) ?? 0))
+    options['lr'] = 0
   return options
 }
 
