@@ -134,7 +134,7 @@ describe.skipIf(typeof python === 'string')('OneCycleLR of few and many steps', 
     const wrong: string[] = []
     for (const [options, expected] of cases) {
       const optimizer = make()
-      const [group] = optimizer.paramGroups as [{ lr: number; momentum: number }]
+      const [group] = optimizer.paramGroups as unknown as [{ lr: number; momentum: number }]
       const schedule = new lrScheduler.OneCycleLR(optimizer, 1, options)
       for (let step = 0; step <= options.totalSteps!; step++) {
         if (step > 0) schedule.step()

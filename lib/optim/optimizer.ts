@@ -9,6 +9,7 @@ import { refuseAsync } from './callbacks.js'
 import { fromJson, tensorFromJson, withJson } from './json.js'
 import { handlesOf, toList } from './params.js'
 import { roundingOf } from './rounding.js'
+import { stateError } from './stateError.js'
 
 /** Options that all optimizers have. */
 export interface OptimizerOptions {
@@ -178,10 +179,11 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   /**
    * Loads options and state; tensors are copied to the dtype and device of their parameters, and training goes on bit
    * for bit. Takes PyTorch's state dicts too, and those that `JSON.parse` returns. Options that a saved group does not
-   * have are unchanged.
+   * have are unchanged; it needs `lr`.
    *
    * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ, for options of the wrong type or
-   *   out of range, and for options and state that this optimizer does not know; then nothing was changed
+   *   out of range, for options and state that this optimizer does not know, and for entries and elements that are
+   *   missing or of another kind, by their place; then nothing was changed
    */
   loadStateDict(dict: OptimizerStateDict): void {
     const saved = savedGroups(dict)
@@ -198,15 +200,33 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     const groups = this.groups.map((group, i) => ({ ...group, ...loaded[i] }))
     const made: Tensor[] = []
     try {
-      this.native.loadState(
-        numbers.map(number => nativeState(dict.state[number] ?? {}, `state[${number}]`, made)),
-        groups as unknown as NativeOptimizerOptions[],
+      const states = saved.flatMap((group, i) =>
+        group.params.map(number => {
+          const where = `state[${number}]`
+          const state = dict.state[number]
+          if (state === undefined) return {}
+          const handles = nativeState(state, where, made)
+          if (Object.keys(handles).length === 0) this.checkEmptyState(state, groups[i]!, group, where)
+          return handles
+        }),
       )
+      this.native.loadState(states, groups as unknown as NativeOptimizerOptions[])
     } finally {
       for (const each of made) each.dispose()
     }
     this.groups.forEach((group, i) => Object.assign(group, loaded[i]))
   }
+
+  private checkEmptyState(state: object, group: ParamGroup<Options>, saved: SavedGroup, where: string): void {
+    if (!this.keepsState(group, state) || savedByPython(saved)) return
+    throw stateError(
+      `${where}: expected the state of a parameter, got ${show(state)} without any; ` +
+        'a parameter that has taken no step has no entry',
+    )
+  }
+
+  /** Whether every step of such a group leaves something; `saved` has no tensor. */
+  protected abstract keepsState(group: ParamGroup<Options>, saved: object): boolean
 
   /** Refuses what only an optimizer of another kind can have saved. */
   protected checkSavedGroup(_group: Record<string, unknown>, _where: string): void {}
@@ -255,22 +275,35 @@ function checkSizes(own: number[], saved: number[]): void {
   throw stateError(`expected groups of ${own.join(', ')} parameters, got ${saved.join(', ') || 'none'}`)
 }
 
-export function stateError(message: string): AlambicError {
-  return new AlambicError('ERR_STATE_DICT', `loadStateDict: ${message}`)
-}
-
 type SavedGroup = OptimizerStateDict['param_groups'][number]
 
 function savedGroups(dict: unknown): SavedGroup[] {
-  const { state, param_groups: groups } = (dict ?? {}) as Record<string, unknown>
-  if (!Array.isArray(groups) || typeof state !== 'object' || state === null)
+  if (typeof dict !== 'object' || dict === null || Array.isArray(dict))
     throw stateError(`expected { state, param_groups }, got ${show(dict)}`)
-  groups.forEach((group: unknown, i) => {
-    const params: unknown = (group as { params?: unknown } | null)?.params
-    if (!Array.isArray(params))
-      throw stateError(`param_groups[${i}].params: expected numbers, got ${show(params)}`)
+  const { state, param_groups: groups } = dict as Record<string, unknown>
+  if (state === undefined && groups === undefined)
+    throw stateError(`expected { state, param_groups }, got ${show(dict)}`)
+  if (!isPlainObject(state))
+    throw stateError(`state: expected an object of states by the numbers of parameters, got ${show(state)}`)
+  if (!Array.isArray(groups))
+    throw stateError(`param_groups: expected an array of groups, got ${show(groups)}`)
+  Array.from(groups as unknown[]).forEach((group, i) => {
+    checkGroup(group, `param_groups[${i}]`)
   })
   return groups as SavedGroup[]
+}
+
+function checkGroup(group: unknown, where: string): void {
+  if (!isPlainObject(group))
+    throw stateError(`${where}: expected a group { params, lr, … }, got ${show(group)}`)
+  const { params, lr } = group
+  if (!Array.isArray(params) || !Array.from(params as unknown[]).every(isNumberOfParameter))
+    throw stateError(`${where}.params: expected numbers of parameters, got ${show(params)}`)
+  if (lr === undefined) throw stateError(`${where}.lr: expected a number, but the group has none`)
+}
+
+function isNumberOfParameter(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
 /** Each parameter has a number of its own, and all state belongs to one of them. */
@@ -294,12 +327,17 @@ function nativeState(entries: object, where: string, made: Tensor[]): NativeOpti
       continue
     }
     const plain = fromJson(value)
-    const converted = typeof plain === 'number' ? tensor(plain) : tensorFromJson(value)
+    const converted = typeof plain === 'number' ? tensor(plain) : tensorFromJson(value, `${where}.${name}`)
     if (converted === undefined) throw stateError(`${where}.${name}: expected a tensor, got ${show(value)}`)
     made.push(converted)
     handles[name] = converted.handle
   }
   return handles
+}
+
+/** PyTorch saves an empty entry for a parameter without state that somebody has asked for. */
+function savedByPython(group: SavedGroup): boolean {
+  return 'foreach' in group || 'differentiable' in group
 }
 
 /** The options of a saved group by their names in JavaScript. */

@@ -1,6 +1,7 @@
 import { AlambicError, argumentError } from '../../errors.js'
 import { withJson } from '../json.js'
-import { stateError, type Optimizer } from '../optimizer.js'
+import type { Optimizer } from '../optimizer.js'
+import { stateError } from '../stateError.js'
 import { checkIndex, checkLastLrs, checkList } from './checks.js'
 import { checkOptimizer, LRScheduler } from './scheduler.js'
 import { checkState, readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
