@@ -1,7 +1,9 @@
 /** Schedules at the edge of their options, what they refuse, and their state as JSON. */
+import { spawnSync } from 'node:child_process'
 import { describe, expect, test } from 'vitest'
 import { optim, tensor, zeros } from '../lib/index.js'
-import { codeOf } from './codes.js'
+import { findPython } from '../scripts/find-python.js'
+import { codeOf, expectError } from './codes.js'
 
 const { lrScheduler } = optim
 
@@ -94,6 +96,226 @@ describe('OneCycleLR', () => {
   test('refuses what is no optimizer', () => {
     expect(codeOf(() => new lrScheduler.OneCycleLR({} as never, 1, { totalSteps: 5 }))).toBe('ERR_ARGUMENT')
   })
+})
+
+const python = findPython()
+
+const grid = `
+import json, math, torch, warnings
+warnings.simplefilter('ignore')
+def moments(optimizer):
+    group = optimizer.param_groups[0]
+    return [group['lr'], group['momentum']]
+def cycle(steps, **options):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1, momentum=0.5)
+    try:
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=steps, **options)
+        values = [moments(optimizer)]
+        for _ in range(1, steps):
+            schedule.step()
+            values.append(moments(optimizer))
+    except ZeroDivisionError:
+        return None
+    return values if all(math.isfinite(each) for pair in values for each in pair) else None
+print(json.dumps([
+    [dict(totalSteps=steps, pctStart=pct, threePhase=three, annealStrategy=strategy),
+     cycle(steps, pct_start=pct, three_phase=three, anneal_strategy=strategy)]
+    for steps in (*range(1, 11), 20, 60) for pct in (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 1 / 3, 0.5, 0.9, 1.0)
+    for three in (False, True) for strategy in ('cos', 'linear')]))
+`
+
+describe.skipIf(typeof python === 'string')('OneCycleLR of few and many steps', () => {
+  test("has PyTorch's rates and momenta, and finite ones that begin at the top where PyTorch divides by 0", () => {
+    if (typeof python === 'string') return
+    const run = spawnSync(python.executable, ['-c', grid], { encoding: 'utf8', maxBuffer: 2 ** 28 })
+    expect(run.status, run.stderr).toBe(0)
+    const cases = JSON.parse(run.stdout) as [optim.lrScheduler.OneCycleLROptions, number[][] | null][]
+    expect(cases.filter(([, values]) => values === null)).toHaveLength(28)
+    const wrong: string[] = []
+    for (const [options, expected] of cases) {
+      const optimizer = make()
+      const [group] = optimizer.paramGroups as unknown as [{ lr: number; momentum: number }]
+      const schedule = new lrScheduler.OneCycleLR(optimizer, 1, options)
+      for (let step = 0; step <= options.totalSteps!; step++) {
+        if (step > 0) schedule.step()
+        const values = [group.lr, group.momentum]
+        // PyTorch allows one step more than the cycle has, which leads anywhere there.
+        const fits =
+          expected === null || step === options.totalSteps
+            ? values.every(each => each >= 0 && each <= 1) && (step > 0 || group.lr === 1)
+            : expected[step]!.every((each, i) => Math.abs(values[i]! - each) < 1e-14)
+        if (!fits) wrong.push(`${JSON.stringify(options)}, step ${step}: ${values.join(', ')}`)
+      }
+    }
+    expect(wrong).toEqual([])
+  }, 60_000)
+})
+
+describe('OneCycleLR whose pctStart · totalSteps is 1 but for rounding', () => {
+  test.each([
+    [49, 1 / 49],
+    [98, 1 / 98],
+    [107, 1 / 107],
+    [161, 1 / 161],
+    [10, 0.10000000000000002],
+    [11, 0.09090909090909093],
+    [7, 0.1428571428571429],
+  ])('begins at the top (%d steps, pctStart %d)', (totalSteps, pctStart) => {
+    for (const threePhase of [true, false])
+      for (const annealStrategy of ['cos', 'linear'] as const) {
+        const optimizer = make()
+        const options = { totalSteps, pctStart, threePhase, annealStrategy }
+        const [first, ...others] = rates(new lrScheduler.OneCycleLR(optimizer, 0.5, options), totalSteps - 1)
+        expect(first, JSON.stringify(options)).toBeCloseTo(0.5, 12)
+        others.forEach((lr, i) => expect(lr).toBeLessThan(i === 0 ? first! : others[i - 1]!))
+      }
+  })
+})
+
+describe('a schedule that comes a rounding error below 0 is at 0', () => {
+  const falling: [string, (o: optim.Optimizer) => optim.lrScheduler.LRScheduler, number][] = [
+    ['a line to 0', o => new lrScheduler.LinearLR(o, { endFactor: 0 }), 5],
+    ['a line of 7', o => new lrScheduler.LinearLR(o, { startFactor: 0.7, endFactor: 0, totalIters: 7 }), 7],
+    ['a line of 100', o => new lrScheduler.LinearLR(o, { endFactor: 0, totalIters: 100 }), 100],
+    ['a function', o => new lrScheduler.LambdaLR(o, epoch => (epoch < 3 ? 1 : -1e-16)), 3],
+  ]
+  test.each(falling)('%s', (_, schedule, epochs) => {
+    for (const lr of [0.1, 1, 3e-4, 1e4]) {
+      const optimizer = make(lr)
+      const list = rates(schedule(optimizer), epochs + 3)
+      expect(list.every(each => each >= 0)).toBe(true)
+      for (const each of list.slice(epochs)) expect(each / lr).toBeCloseTo(0, 15)
+      optimizer.step()
+    }
+  })
+
+  test('two lines on one optimizer, and one in a sequence', () => {
+    const optimizer = make()
+    const lines = [0, 1].map(() => new lrScheduler.LinearLR(optimizer, { endFactor: 0 }))
+    for (let i = 0; i < 8; i++) for (const line of lines) line.step()
+    expect(optimizer.paramGroups[0]!.lr).toBe(0)
+    const other = make()
+    const sequence = new lrScheduler.SequentialLR(
+      other,
+      [new lrScheduler.LinearLR(other, { endFactor: 0 }), new lrScheduler.LambdaLR(other, () => 0.5)],
+      [7],
+    )
+    expectRates(sequence, [0.1 / 3, 0.08 / 3, 0.06 / 3, 0.04 / 3, 0.02 / 3, 0, 0, 0.05, 0.05])
+  })
+
+  test.each([1, 7, 100, 1000])('a cosine of %d epochs that comes down again to a first rate of 0', tMax => {
+    for (const base of [0, 1e-9]) {
+      const list = rates(new lrScheduler.CosineAnnealingLR(make(base), tMax, { etaMin: 0.5 }), 6 * tMax + 3)
+      const exact = (epoch: number) => 0.5 + ((base - 0.5) * (1 + Math.cos((Math.PI * epoch) / tMax))) / 2
+      expect(list.filter((lr, epoch) => !(lr >= 0 && Math.abs(lr - exact(epoch)) < 1e-9))).toEqual([])
+    }
+  })
+
+  test('what is further below is an error, and so is anything below a rate of 0', () => {
+    for (const factor of [-1e-11, -1e-3, -Infinity])
+      expectError(
+        () => new lrScheduler.LambdaLR(make(), () => factor),
+        'ERR_ARGUMENT',
+        /learning rate of group 0 at epoch 0: expected a finite number of at least 0, got -/,
+      )
+    const optimizer = make(0.1)
+    const cosine = new lrScheduler.CosineAnnealingLR(optimizer, 4, { etaMin: 0.5 })
+    for (let i = 0; i < 5; i++) cosine.step()
+    optimizer.paramGroups[0]!.lr = 0
+    expectError(() => cosine.step(), 'ERR_ARGUMENT', /CosineAnnealingLR: learning rate .* got -/)
+  })
+
+  test("the state of PyTorch's schedule and optimizer at -1.48e-18 loads", () => {
+    const optimizer = make()
+    const line = new lrScheduler.LinearLR(optimizer, { endFactor: 0 })
+    const lr = -1.480297366166875e-18
+    line.loadStateDict({ ...line.stateDict(), last_epoch: 5, _step_count: 6, _last_lr: [lr] })
+    const dict = optimizer.stateDict()
+    optimizer.loadStateDict({ ...dict, param_groups: [{ ...dict.param_groups[0]!, lr }] })
+    expect(optimizer.paramGroups[0]!.lr).toBe(0)
+    line.step()
+    expect(line.getLastLr()).toEqual([0])
+    const state = line.stateDict()
+    expect(codeOf(() => line.loadStateDict({ ...state, _last_lr: [-1e-3] }))).toBe('ERR_STATE_DICT')
+    const wrong = { ...dict, param_groups: [{ ...dict.param_groups[0]!, lr: -1e-3 }] }
+    expect(codeOf(() => optimizer.loadStateDict(wrong))).toBe('ERR_STATE_DICT')
+  })
+})
+
+describe('LambdaLR names what its functions are and return', () => {
+  test.each([
+    ['1', '"1"'],
+    [1n, '1n'],
+    [null, 'null'],
+    [undefined, 'undefined'],
+    [true, 'true'],
+    [[0.5], '\\[0.5\\]'],
+    [{ valueOf: () => 1 }, '\\{ valueOf \\}'],
+    [tensor(1), 'Tensor'],
+  ])('a function that returns %s', (value, shown) => {
+    const optimizer = make()
+    const schedule = new lrScheduler.LambdaLR(optimizer, epoch => (epoch < 2 ? 1 : (value as number)))
+    schedule.step()
+    expectError(
+      () => schedule.step(),
+      'ERR_ARGUMENT',
+      new RegExp(`^LambdaLR: lrLambda of group 0 at epoch 2: expected a number, got ${shown}$`),
+    )
+    expect([schedule.lastEpoch, optimizer.paramGroups[0]!.lr]).toEqual([1, 0.1])
+    expect(codeOf(() => new lrScheduler.LambdaLR(optimizer, () => value as number))).toBe('ERR_ARGUMENT')
+  })
+
+  test.each([
+    () => Promise.resolve(1),
+    () => Promise.reject(new Error('nobody waits for it')),
+    () => ({ then: () => undefined }),
+    async function* () {},
+  ])('an asynchronous function: %s', lambda => {
+    expectError(
+      () => new lrScheduler.LambdaLR(make(), lambda as never),
+      'ERR_ASYNC_CALLBACK',
+      /^LambdaLR: lrLambda of group 0 at epoch 0: expected a function that returns a number, got one that returns a/,
+    )
+  })
+
+  test.each([1, '1', null, undefined, {}, [], [1, 2], [() => 1, () => 1], new Set([() => 1])])(
+    '%s in its place',
+    lambda => {
+      expectError(
+        () => new lrScheduler.LambdaLR(make(), lambda as never),
+        'ERR_ARGUMENT',
+        /^lrLambda: expected a function of the epoch, or an array of 1 \(one per group\), got /,
+      )
+    },
+  )
+
+  test('an entry that is none, also one that is not there', () => {
+    for (const lambda of [[3], [null], Array(1)])
+      expectError(
+        () => new lrScheduler.LambdaLR(make(), lambda as never),
+        'ERR_ARGUMENT',
+        /^lrLambda\[0\]: expected a function of the epoch, got (3|null|undefined)$/,
+      )
+  })
+})
+
+test.each([[[4, 2]], [[1, 3, 2]], [[0.5]], [[-1]], [['2']], [[NaN]]])(
+  'SequentialLR says of the milestones %j what they have to be',
+  milestones => {
+    const optimizer = make()
+    const schedules = [...milestones, 0].map(() => new lrScheduler.StepLR(optimizer, 2))
+    expectError(
+      () => new lrScheduler.SequentialLR(optimizer, schedules, milestones as number[]),
+      'ERR_ARGUMENT',
+      /^milestones(: expected integers of at least 0, none less than the one before|\[0\]: expected an integer of at least 0), got/,
+    )
+  },
+)
+
+test('SequentialLR passes over a schedule between equal milestones', () => {
+  const optimizer = make()
+  const schedules = [1, 0.5, 0.25].map(factor => new lrScheduler.LambdaLR(optimizer, () => factor))
+  expectRates(new lrScheduler.SequentialLR(optimizer, schedules, [2, 2]), [0.1, 0.1, 0.025, 0.025])
 })
 
 describe("the others have PyTorch's numbers where it has some", () => {

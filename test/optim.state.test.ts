@@ -202,10 +202,24 @@ describe.each(optimizers)('%s.loadStateDict', (name, make) => {
     refuses(dict => changed(dict, {}, { [key]: torch.toSparse(zeros([2, 3])) }), /dense/)
     refuses(dict => ({ ...dict, state: { 7: dict.state[0] } }), /state\[7\]: no group has/)
     refuses(dict => ({ ...dict, state: { 0: 3 } }), /state\[0\]: expected an object/)
-    refuses(dict => ({ ...dict, state: null }), /expected \{ state, param_groups \}/)
+    for (const state of [null, undefined, [], [{}], 'x', new Map()])
+      refuses(
+        dict => ({ ...dict, state }),
+        /loadStateDict: state: expected an object of states .*, got (?!\{ s)/,
+      )
+    for (const groups of [null, undefined, {}, 3])
+      refuses(
+        dict => ({ ...dict, param_groups: groups }),
+        /loadStateDict: param_groups: expected an array .*, got/,
+      )
     refuses(() => null, /expected \{ state, param_groups \}/)
+    refuses(() => ({ weight: zeros([2]) }), /expected \{ state, param_groups \}, got \{ weight \}/)
+    refuses(() => [], /expected \{ state, param_groups \}, got \[\]/)
     refuses(dict => ({ ...dict, param_groups: [{ lr: 1 }] }), /params: expected numbers/)
-    refuses(dict => ({ ...dict, param_groups: [null] }), /params: expected numbers/)
+    for (const params of [[null], ['0'], [-1], [0.5], Array(1), { 0: 0 }])
+      refuses(dict => changed(dict, { params }), /param_groups\[0\]\.params: expected numbers/)
+    for (const group of [null, 3, []])
+      refuses(dict => ({ ...dict, param_groups: [group] }), /param_groups\[0\]: expected a group/)
   })
 
   test('takes one-element tensors for numbers', () => {
@@ -245,6 +259,135 @@ describe.each(optimizers)('%s.loadStateDict', (name, make) => {
     other.step()
     expect(q.tolist()).toEqual(p.tolist())
   })
+})
+
+/** The state dict of a stepped optimizer as `JSON.parse` returns it, with one place changed. */
+function mangled(optimizer: optim.Optimizer, change: (entry: Record<string, unknown>) => void): Dict {
+  const dict = JSON.parse(JSON.stringify(optimizer.stateDict())) as Dict
+  const [key] = Object.keys(dict.state[0]!).filter(name => name !== 'step')
+  change(dict.state[0]![key!] as never)
+  return dict
+}
+
+describe.each(optimizers)(
+  '%s.loadStateDict of mangled JSON names the place, what was expected, and what came',
+  (name, make) => {
+    const key = name === 'SGD' ? 'momentum_buffer' : 'exp_avg'
+    const place = `^loadStateDict: state\\[0\\]\\.${key}\\.`
+
+    test.each([
+      ['null in data', { data: [1, null, 1, 1, 1, 1] }, 'data\\[1\\]: expected a number, .*, got null'],
+      ['text in data', { data: ['1', 1, 1, 1, 1, 1] }, 'data\\[0\\]: expected a number, .*, got "1"'],
+      ['empty text in data', { data: [1, 1, 1, 1, 1, ''] }, 'data\\[5\\]: expected a number, .*, got ""'],
+      ['true in data', { data: [1, 1, true, 1, 1, 1] }, 'data\\[2\\]: expected a number, .*, got true'],
+      [
+        'nested data',
+        {
+          data: [
+            [1, 1, 1],
+            [1, 1, 1],
+          ],
+        },
+        'data: expected 6 numbers, as float32 \\(2, 3\\) has, got 2',
+      ],
+      ['lists of one', { data: [[1], 1, 1, 1, 1, 1] }, 'data\\[0\\]: expected a number, .*, got \\[1\\]'],
+      ['a hole', { data: [1, , 1, 1, 1, 1] }, 'data\\[1\\]: expected a number, .*, got undefined'], // eslint-disable-line no-sparse-arrays
+      ['too few', { data: [1, 1, 1] }, 'data: expected 6 numbers, as float32 \\(2, 3\\) has, got 3'],
+      ['too many', { data: [1, 1, 1, 1, 1, 1, 1] }, 'data: expected 6 numbers, .* got 7'],
+      ['none', { data: [] }, 'data: expected 6 numbers, .* got 0'],
+      ['half of complex numbers', { dtype: 'complex64' }, 'data: expected 12 numbers, as complex64 .* got 6'],
+      ['no data', { data: undefined }, 'data: expected an array of numbers, got undefined'],
+      [
+        'a typed array as JSON has it',
+        { data: { 0: 1 } },
+        'data: expected an array of numbers, got \\{ 0 \\}',
+      ],
+      [
+        'a negative size',
+        { shape: [-2, -3] },
+        'shape: expected an array of integers of at least 0, got \\[-2, -3\\]',
+      ],
+      ['a size that is null', { shape: [2, null] }, 'shape: .*, got \\[2, null\\]'],
+      ['no shape', { shape: undefined }, 'shape: expected an array .*, got undefined'],
+      [
+        'a dtype that is none',
+        { dtype: 'float33' },
+        'dtype: expected a dtype such as "float32", got "float33"',
+      ],
+      ['no dtype', { dtype: null }, 'dtype: expected a dtype .*, got null'],
+      [
+        'fractions in an integer dtype',
+        { dtype: 'int32', data: [0.5, 1, 1, 1, 1, 1] },
+        'data\\[0\\]: expected an integer, .*, got 0.5',
+      ],
+    ])('%s', (_, change, message) => {
+      const optimizer = make([parameter()])
+      optimizer.step()
+      const before = snapshot(optimizer)
+      const dict = mangled(optimizer, entry => Object.assign(entry, change))
+      expectError(() => optimizer.loadStateDict(dict), 'ERR_STATE_DICT', new RegExp(place + message))
+      expect(snapshot(optimizer)).toBe(before)
+    })
+
+    test('an entry that is null, none or empty, and a group without lr', () => {
+      const optimizer = make([parameter(), parameter()])
+      optimizer.step()
+      const before = snapshot(optimizer)
+      const nulls = name === 'SGD' ? {} : { step: null, exp_avg: null, exp_avg_sq: null }
+      for (const [entry, message] of [
+        [null, /^loadStateDict: state\[1\]: expected an object of tensors, got null/],
+        [[], /^loadStateDict: state\[1\]: expected an object of tensors, got \[\]/],
+        ['', /^loadStateDict: state\[1\]: expected an object of tensors, got ""/],
+        [
+          {},
+          /^loadStateDict: state\[1\]: expected the state of a parameter, got \{ {2}\} without any; a parameter that/,
+        ],
+        [nulls, /^loadStateDict: state\[1\]: expected the state of a parameter, got/],
+      ] as const) {
+        const dict = JSON.parse(before) as Dict
+        dict.state[1] = entry as never
+        expectError(() => optimizer.loadStateDict(dict), 'ERR_STATE_DICT', message)
+      }
+      const dict = JSON.parse(before) as Dict
+      delete dict.param_groups[0]!['lr']
+      expectError(
+        () => optimizer.loadStateDict(dict),
+        'ERR_STATE_DICT',
+        /^loadStateDict: param_groups\[0\]\.lr: expected a number, but the group has none$/,
+      )
+      expect(snapshot(optimizer)).toBe(before)
+    })
+
+    test('but takes what has made no step, in whole or in part, as JSON and as PyTorch saves it', () => {
+      const fresh = JSON.parse(snapshot(make([parameter(), parameter()]))) as Dict
+      const [p, q] = [parameter(), parameter()]
+      q.grad = null
+      const half = make([p, q])
+      half.step()
+      for (const dict of [fresh, JSON.parse(snapshot(half)) as Dict]) {
+        const other = make([parameter(), parameter()])
+        other.step()
+        other.loadStateDict(dict)
+        expect(JSON.parse(snapshot(other))).toEqual(dict)
+        // Reading `optimizer.state[p]` makes an empty entry there.
+        const python = {
+          state: { ...dict.state, 1: {} },
+          param_groups: [{ ...dict.param_groups[0]!, foreach: null }],
+        }
+        other.loadStateDict(python)
+        expect(JSON.parse(snapshot(other))).toEqual(dict)
+      }
+    })
+  },
+)
+
+test('SGD without momentum takes entries without a buffer', () => {
+  const optimizer = new optim.SGD([parameter()])
+  const dict = optimizer.stateDict()
+  for (const entry of [{}, { momentum_buffer: null }] as Dict['state'][string][]) {
+    optimizer.loadStateDict({ ...dict, state: { 0: entry } })
+    expect(optimizer.stateDict().state).toEqual({})
+  }
 })
 
 test('JSON keeps Infinity, NaN and −0 in tensors of every dtype', () => {

@@ -1,7 +1,18 @@
 /** What optimizers do besides the arithmetic: groups, state, gradients that are missing or odd, bad input. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
-import { manualSeed, memory, nn, optim, scope, torch, type DType, type Tensor } from '../lib/index.js'
+import {
+  isGradEnabled,
+  manualSeed,
+  memory,
+  nn,
+  noGrad,
+  optim,
+  scope,
+  torch,
+  type DType,
+  type Tensor,
+} from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
 import { expectError } from './codes.js'
 import { randn, tensor, zeros } from './device.js'
@@ -422,4 +433,35 @@ test('every name in the docs exists', () => {
       path.reduce<unknown>((value, name) => (value as Record<string, unknown>)[name], optim),
       path.join('.'),
     ).toBeDefined()
+})
+
+describe('step(closure) refuses', () => {
+  test.each([
+    ['a promise', () => Promise.resolve(1)],
+    ['one that rejects', () => Promise.reject(new Error('nobody waits for it'))],
+    ['another kind of promise', () => ({ then: () => undefined })],
+    ['an async generator', async function* () {}],
+  ])('%s, and changes no parameter', (_, closure) => {
+    const p = tensor([1], { requiresGrad: true })
+    p.grad = tensor([1])
+    const optimizer = new optim.SGD([p], { lr: 0.5 })
+    noGrad(() => {
+      expectError(
+        () => optimizer.step(closure as () => unknown),
+        'ERR_ASYNC_CALLBACK',
+        /^step: closure: expected a function that returns the loss, got one that returns a promise; make it a plain/,
+      )
+      expect(isGradEnabled()).toBe(false)
+    })
+    expect(p.tolist()).toEqual([1])
+  })
+
+  test.each([null, 3, 'loss', {}, tensor(1)])('%s', closure => {
+    const optimizer = new optim.SGD([zeros([1], { requiresGrad: true })])
+    expectError(
+      () => optimizer.step(closure as never),
+      'ERR_ARGUMENT',
+      /^step: closure: expected a function, got/,
+    )
+  })
 })

@@ -1,5 +1,6 @@
 import { native } from '../native/loader.js'
-import { Optimizer, stateError, type OptimizerOptions, type Params } from './optimizer.js'
+import { Optimizer, type OptimizerOptions, type Params } from './optimizer.js'
+import { stateError } from './stateError.js'
 
 export interface AdamOptions extends OptimizerOptions {
   /** Decay of the averages of gradient and squared gradient, each in [0, 1). Default: [0.9, 0.999]. */
@@ -35,6 +36,10 @@ export class Adam extends Optimizer<AdamOptions> {
     super(new native.Adam(), params, defaults, options)
   }
 
+  protected override keepsState(): boolean {
+    return true
+  }
+
   /** PyTorch saves which of the two it was; AdamW takes both there, as it does here. */
   protected override checkSavedGroup(group: Record<string, unknown>, where: string): void {
     if (group['decoupled_weight_decay'] === true)
@@ -50,5 +55,9 @@ export class Adam extends Optimizer<AdamOptions> {
 export class AdamW extends Optimizer<AdamOptions> {
   constructor(params: Params<AdamOptions>, options: AdamOptions = {}) {
     super(new native.AdamW(), params, { ...defaults, weightDecay: 1e-2 }, options)
+  }
+
+  protected override keepsState(): boolean {
+    return true
   }
 }

@@ -3,10 +3,12 @@
  * numbers of unknown dtype of them. In the JSON of a state dict the first three are strings, and a tensor is its dtype,
  * its shape and its elements in row-major order: `{ "dtype": "float32", "shape": [2], "data": [0.5, "Infinity"] }`.
  */
+import { show } from '../errors.js'
 import { isPlainObject } from '../memory.js'
 import { fromTypedArray, Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import type { DType } from '../types.js'
+import { stateError } from './stateError.js'
 
 const numbersByText: Record<string, number> = {
   Infinity: Infinity,
@@ -35,11 +37,19 @@ export function fromJson(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, fromJson(each)]))
 }
 
-/** A new tensor, or undefined for what is none in JSON. */
-export function tensorFromJson(value: unknown): Tensor | undefined {
-  if (!isJsonTensor(value)) return undefined
-  const { dtype, shape } = value
-  const numbers = Float64Array.from(fromJson(value.data) as number[])
+/**
+ * A new tensor, or undefined for what is none in JSON.
+ *
+ * @param where its place in the state dict
+ * @throws AlambicError `ERR_STATE_DICT` for dtype, shape and elements that are none, or do not fit each other
+ */
+export function tensorFromJson(value: unknown, where: string): Tensor | undefined {
+  if (!isPlainObject(value) || !['dtype', 'shape', 'data'].some(name => Object.hasOwn(value, name)))
+    return undefined
+  const { dtype, shape, data } = value
+  checkDtype(`${where}.dtype`, dtype)
+  checkShape(`${where}.shape`, shape)
+  const numbers = elements(`${where}.data`, data, dtype, shape)
   if (!dtype.startsWith('complex')) return fromTypedArray(numbers, shape, { dtype })
   const pairs = fromTypedArray(numbers, [...shape, 2])
   const complex = torch.viewAsComplex(pairs)
@@ -51,10 +61,41 @@ export function tensorFromJson(value: unknown): Tensor | undefined {
   }
 }
 
-function isJsonTensor(value: unknown): value is JsonTensor {
-  if (!isPlainObject(value)) return false
-  const { dtype, shape, data } = value
-  return typeof dtype === 'string' && Array.isArray(shape) && Array.isArray(data)
+function checkDtype(where: string, dtype: unknown): asserts dtype is DType {
+  try {
+    if (typeof dtype === 'string' && dtype !== '') {
+      fromTypedArray(new Float64Array(1), [], { dtype: dtype as DType }).dispose()
+      return
+    }
+  } catch {
+    // The error below has the place.
+  }
+  throw stateError(`${where}: expected a dtype such as "float32", got ${show(dtype)}`)
+}
+
+function checkShape(where: string, shape: unknown): asserts shape is number[] {
+  if (!Array.isArray(shape) || !shape.every(size => Number.isSafeInteger(size) && size >= 0))
+    throw stateError(`${where}: expected an array of integers of at least 0, got ${show(shape)}`)
+}
+
+function elements(where: string, data: unknown, dtype: DType, shape: readonly number[]): Float64Array {
+  if (!Array.isArray(data)) throw stateError(`${where}: expected an array of numbers, got ${show(data)}`)
+  const count = shape.reduce((product, size) => product * size, dtype.startsWith('complex') ? 2 : 1)
+  if (data.length !== count)
+    throw stateError(
+      `${where}: expected ${count} numbers, as ${dtype} (${shape.join(', ')}) has, got ${data.length}`,
+    )
+  const isIntegral = /^(u?int|bool)/.test(dtype)
+  return Float64Array.from(data, (each: unknown, i) => {
+    const element = fromJson(each)
+    if (typeof element !== 'number')
+      throw stateError(
+        `${where}[${i}]: expected a number, "Infinity", "-Infinity", "NaN" or "-0", got ${show(each)}`,
+      )
+    if (isIntegral && !Number.isInteger(element))
+      throw stateError(`${where}[${i}]: expected an integer, as ${dtype} has, got ${show(each)}`)
+    return element
+  })
 }
 
 function encode(value: unknown): unknown {

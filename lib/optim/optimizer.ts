@@ -5,8 +5,11 @@ import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } fr
 import { isPlainObject } from '../memory.js'
 import { anything, boolean, readOptions } from '../options.js'
 import { Tensor, tensor } from '../tensor.js'
+import { refuseAsync } from './callbacks.js'
 import { fromJson, tensorFromJson, withJson } from './json.js'
 import { handlesOf, toList } from './params.js'
+import { roundingOf } from './rounding.js'
+import { stateError } from './stateError.js'
 
 /** Options that all optimizers have. */
 export interface OptimizerOptions {
@@ -131,14 +134,15 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
    * @returns what the closure returned
    * @throws AlambicError `ERR_TENSOR_RELEASED` when a parameter was disposed of, `ERR_NOT_IMPLEMENTED` for sparse
    *   gradients, `ERR_ARGUMENT` for options out of range and for an expanded parameter, `ERR_SHAPE_MISMATCH` when a
-   *   parameter was given another shape in place since its state was made; then nothing was changed
+   *   parameter was given another shape in place since its state was made, `ERR_ASYNC_CALLBACK` when the closure returns
+   *   a promise; then no parameter was changed
    */
   step(): void
   step<Result>(closure: () => Result): Result
   step<Result>(closure?: () => Result): Result | undefined {
     if (closure !== undefined && typeof closure !== 'function')
       throw argumentError('step: closure', 'a function', closure)
-    const result = closure === undefined ? undefined : enableGrad(closure)
+    const result = closure === undefined ? undefined : enableGrad(() => runClosure(closure))
     this.native.step(this.groups as unknown as NativeOptimizerOptions[])
     return result
   }
@@ -175,10 +179,11 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   /**
    * Loads options and state; tensors are copied to the dtype and device of their parameters, and training goes on bit
    * for bit. Takes PyTorch's state dicts too, and those that `JSON.parse` returns. Options that a saved group does not
-   * have are unchanged.
+   * have are unchanged; it needs `lr`.
    *
    * @throws AlambicError `ERR_STATE_DICT` when groups, their sizes or shapes differ, for options of the wrong type or
-   *   out of range, and for options and state that this optimizer does not know; then nothing was changed
+   *   out of range, for options and state that this optimizer does not know, and for entries and elements that are
+   *   missing or of another kind, by their place; then nothing was changed
    */
   loadStateDict(dict: OptimizerStateDict): void {
     const saved = savedGroups(dict)
@@ -195,18 +200,42 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     const groups = this.groups.map((group, i) => ({ ...group, ...loaded[i] }))
     const made: Tensor[] = []
     try {
-      this.native.loadState(
-        numbers.map(number => nativeState(dict.state[number] ?? {}, `state[${number}]`, made)),
-        groups as unknown as NativeOptimizerOptions[],
+      const states = saved.flatMap((group, i) =>
+        group.params.map(number => {
+          const where = `state[${number}]`
+          const state = dict.state[number]
+          if (state === undefined) return {}
+          const handles = nativeState(state, where, made)
+          if (Object.keys(handles).length === 0) this.checkEmptyState(state, groups[i]!, group, where)
+          return handles
+        }),
       )
+      this.native.loadState(states, groups as unknown as NativeOptimizerOptions[])
     } finally {
       for (const each of made) each.dispose()
     }
     this.groups.forEach((group, i) => Object.assign(group, loaded[i]))
   }
 
+  private checkEmptyState(state: object, group: ParamGroup<Options>, saved: SavedGroup, where: string): void {
+    if (!this.keepsState(group, state) || savedByPython(saved)) return
+    throw stateError(
+      `${where}: expected the state of a parameter, got ${show(state)} without any; ` +
+        'a parameter that has taken no step has no entry',
+    )
+  }
+
+  /** Whether every step of such a group leaves something; `saved` has no tensor. */
+  protected abstract keepsState(group: ParamGroup<Options>, saved: object): boolean
+
   /** Refuses what only an optimizer of another kind can have saved. */
   protected checkSavedGroup(_group: Record<string, unknown>, _where: string): void {}
+}
+
+function runClosure<Result>(closure: () => Result): Result {
+  const result = closure()
+  refuseAsync('step: closure', 'the loss', result)
+  return result
 }
 
 /** Without those that are undefined, which would hide a default. */
@@ -246,22 +275,35 @@ function checkSizes(own: number[], saved: number[]): void {
   throw stateError(`expected groups of ${own.join(', ')} parameters, got ${saved.join(', ') || 'none'}`)
 }
 
-export function stateError(message: string): AlambicError {
-  return new AlambicError('ERR_STATE_DICT', `loadStateDict: ${message}`)
-}
-
 type SavedGroup = OptimizerStateDict['param_groups'][number]
 
 function savedGroups(dict: unknown): SavedGroup[] {
-  const { state, param_groups: groups } = (dict ?? {}) as Record<string, unknown>
-  if (!Array.isArray(groups) || typeof state !== 'object' || state === null)
+  if (typeof dict !== 'object' || dict === null || Array.isArray(dict))
     throw stateError(`expected { state, param_groups }, got ${show(dict)}`)
-  groups.forEach((group: unknown, i) => {
-    const params: unknown = (group as { params?: unknown } | null)?.params
-    if (!Array.isArray(params))
-      throw stateError(`param_groups[${i}].params: expected numbers, got ${show(params)}`)
+  const { state, param_groups: groups } = dict as Record<string, unknown>
+  if (state === undefined && groups === undefined)
+    throw stateError(`expected { state, param_groups }, got ${show(dict)}`)
+  if (!isPlainObject(state))
+    throw stateError(`state: expected an object of states by the numbers of parameters, got ${show(state)}`)
+  if (!Array.isArray(groups))
+    throw stateError(`param_groups: expected an array of groups, got ${show(groups)}`)
+  Array.from(groups as unknown[]).forEach((group, i) => {
+    checkGroup(group, `param_groups[${i}]`)
   })
   return groups as SavedGroup[]
+}
+
+function checkGroup(group: unknown, where: string): void {
+  if (!isPlainObject(group))
+    throw stateError(`${where}: expected a group { params, lr, … }, got ${show(group)}`)
+  const { params, lr } = group
+  if (!Array.isArray(params) || !Array.from(params as unknown[]).every(isNumberOfParameter))
+    throw stateError(`${where}.params: expected numbers of parameters, got ${show(params)}`)
+  if (lr === undefined) throw stateError(`${where}.lr: expected a number, but the group has none`)
+}
+
+function isNumberOfParameter(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0
 }
 
 /** Each parameter has a number of its own, and all state belongs to one of them. */
@@ -285,12 +327,17 @@ function nativeState(entries: object, where: string, made: Tensor[]): NativeOpti
       continue
     }
     const plain = fromJson(value)
-    const converted = typeof plain === 'number' ? tensor(plain) : tensorFromJson(value)
+    const converted = typeof plain === 'number' ? tensor(plain) : tensorFromJson(value, `${where}.${name}`)
     if (converted === undefined) throw stateError(`${where}.${name}: expected a tensor, got ${show(value)}`)
     made.push(converted)
     handles[name] = converted.handle
   }
   return handles
+}
+
+/** PyTorch saves an empty entry for a parameter without state that somebody has asked for. */
+function savedByPython(group: SavedGroup): boolean {
+  return 'foreach' in group || 'differentiable' in group
 }
 
 /** The options of a saved group by their names in JavaScript. */
@@ -314,6 +361,10 @@ function knownOptions(saved: SavedGroup, defaults: object, where: string): Recor
   } catch (error) {
     throw stateError(`${where}.${(error as Error).message}`)
   }
+  const { lr, initialLr } = options
+  // As PyTorch's schedules that end at 0 leave it.
+  if (typeof lr === 'number' && lr < 0 && lr >= -roundingOf((initialLr as number | undefined) ?? 0))
+    options['lr'] = 0
   return options
 }
 

@@ -1,5 +1,5 @@
 import { native } from '../native/loader.js'
-import { Optimizer, type OptimizerOptions, type Params } from './optimizer.js'
+import { Optimizer, type OptimizerOptions, type ParamGroup, type Params } from './optimizer.js'
 
 export interface SGDOptions extends OptimizerOptions {
   /** A finite number of at least 0. Default: 0. */
@@ -31,5 +31,10 @@ const defaults = {
 export class SGD extends Optimizer<SGDOptions> {
   constructor(params: Params<SGDOptions>, options: SGDOptions = {}) {
     super(new native.Sgd(), params, defaults, options)
+  }
+
+  /** Older versions of PyTorch save a buffer of None where there is no momentum. */
+  protected override keepsState({ momentum }: ParamGroup<SGDOptions>, saved: object): boolean {
+    return momentum !== 0 && !('momentum_buffer' in saved)
   }
 }

@@ -1,5 +1,6 @@
 /** What schedules check, in their options and in the state that they load. All throw `ERR_ARGUMENT`. */
 import { argumentError } from '../../errors.js'
+import { roundingOf } from '../rounding.js'
 
 export type Check = (name: string, value: unknown) => void
 
@@ -17,6 +18,17 @@ export function checkIndex(name: string, value: unknown): void {
 export function checkMagnitude(name: string, value: unknown): void {
   if (typeof value !== 'number' || !Number.isFinite(value) || value < 0)
     throw argumentError(name, 'a finite number of at least 0', value)
+}
+
+/** Learning rates that were last set, one per group: those of PyTorch's schedules may be a rounding error below 0. */
+export function checkLastLrs(baseLrs: readonly number[]): Check {
+  return (name, value) => {
+    checkList(() => {}, baseLrs.length)(name, value)
+    ;(value as unknown[]).forEach((each, i) => {
+      if (typeof each !== 'number' || each < -roundingOf(baseLrs[i]!) || !Number.isFinite(each))
+        throw argumentError(`${name}[${i}]`, 'a finite number of at least 0', each)
+    })
+  }
 }
 
 export function checkNumber(name: string, value: unknown): void {
@@ -51,7 +63,7 @@ export function checkList(check: Check, length?: number): Check {
   return (name, value) => {
     if (!Array.isArray(value) || (length !== undefined && value.length !== length))
       throw argumentError(name, length === undefined ? 'an array' : `an array of ${length}`, value)
-    value.forEach((each, i) => check(`${name}[${i}]`, each))
+    Array.from(value as unknown[]).forEach((each, i) => check(`${name}[${i}]`, each))
   }
 }
 
@@ -68,6 +80,6 @@ export function perGroup(
   }
   const list = value as readonly number[]
   if (list.length !== groups) throw argumentError(name, `one number, or ${groups} (one per group)`, value)
-  list.forEach((each, i) => check(`${name}[${i}]`, each))
+  Array.from(list).forEach((each, i) => check(`${name}[${i}]`, each))
   return [...list]
 }

@@ -3,16 +3,20 @@ import { argumentError } from '../../errors.js'
 import { isPlainObject } from '../../memory.js'
 import type { Optimizer } from '../optimizer.js'
 import { number, readOptions, type Kinds } from '../../options.js'
-import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude } from './checks.js'
+import { refuseAsync } from '../callbacks.js'
+import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude, checkNumber } from './checks.js'
 import { LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'
 
 /**
  * The initial learning rate times `lrLambda(epoch)`; one function for all groups or one each. As
  * `torch.optim.lr_scheduler.LambdaLR`.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for what is no function, and where one returns anything but a number, or a number
+ *   that gives no learning rate; `ERR_ASYNC_CALLBACK` where one returns a promise
  */
 export class LambdaLR extends LRScheduler {
   protected readonly stateFields = {}
-  private readonly lambdas: readonly ((epoch: number) => number)[]
+  private readonly lambdas: readonly ((epoch: number) => unknown)[]
 
   constructor(
     optimizer: Optimizer,
@@ -20,15 +24,36 @@ export class LambdaLR extends LRScheduler {
     options?: SchedulerOptions,
   ) {
     super(optimizer, readOptions('LambdaLR', options, schedulerOptions))
-    const lambdas = typeof lrLambda === 'function' ? this.groups.map(() => lrLambda) : lrLambda
-    checkList(checkFunction, this.groups.length)('lrLambda', lambdas)
-    this.lambdas = [...lambdas]
+    this.lambdas = lambdasOf(lrLambda, this.groups.length)
     this.start()
   }
 
   protected getLr(): number[] {
-    return this.baseLrs.map((base, i) => base * this.lambdas[i]!(this.lastEpoch))
+    return this.baseLrs.map((base, i) => base * this.factor(i))
   }
+
+  private factor(group: number): number {
+    const lambda = this.lambdas[group]
+    // That the optimizer has got another group is said where the rates are set.
+    if (lambda === undefined) return NaN
+    const factor: unknown = lambda(this.lastEpoch)
+    const name = `LambdaLR: lrLambda of group ${group} at epoch ${this.lastEpoch}`
+    refuseAsync(name, 'a number', factor)
+    checkNumber(name, factor)
+    return factor as number
+  }
+}
+
+function lambdasOf(given: unknown, groups: number): ((epoch: number) => unknown)[] {
+  if (typeof given === 'function') return Array(groups).fill(given) as ((epoch: number) => unknown)[]
+  if (!Array.isArray(given) || given.length !== groups)
+    throw argumentError(
+      'lrLambda',
+      `a function of the epoch, or an array of ${groups} (one per group)`,
+      given,
+    )
+  checkList(checkFunction)('lrLambda', given)
+  return [...(given as ((epoch: number) => unknown)[])]
 }
 
 function checkFunction(name: string, value: unknown): void {
@@ -243,13 +268,23 @@ export class CosineAnnealingLR extends LRScheduler {
     // At the bottom the rule below would divide by zero.
     if ((lastEpoch - 1 - tMax) % (2 * tMax) === 0)
       return this.currentLrs().map((lr, i) => lr + ((this.baseLrs[i]! - etaMin) * (1 - this.cosine(1))) / 2)
-    const ratio = (1 + this.cosine(lastEpoch)) / (1 + this.cosine(lastEpoch - 1))
+    const before = 1 + this.cosine(lastEpoch - 1)
+    // Beside the bottom of a very long cosine it would, too: the cosine is −1 there in double precision.
+    if (before === 0) return this.getClosedFormLr()
+    const ratio = (1 + this.cosine(lastEpoch)) / before
     return this.currentLrs().map(lr => ratio * (lr - etaMin) + etaMin)
   }
 
   protected override getClosedFormLr(): number[] {
     const { etaMin, lastEpoch } = this
     return this.baseLrs.map(base => etaMin + ((base - etaMin) * (1 + this.cosine(lastEpoch))) / 2)
+  }
+
+  /** Beside the bottom 1 + cos(x) ≈ (π / tMax)² / 2 has few digits, and what follows is a multiple of it. */
+  protected override roundingOf(group: number): number {
+    const times = Math.ceil((this.lastEpoch + 1) / this.tMax)
+    const part = Number.EPSILON * this.tMax ** 2 * times
+    return Math.max(super.roundingOf(group), part * Math.max(this.baseLrs[group]!, this.etaMin))
   }
 
   private cosine(epoch: number): number {

@@ -59,6 +59,9 @@ const oneCycleOptions: Kinds<OneCycleLROptions> = {
   threePhase: anything,
 }
 
+/** The ends of phases are products that may be off by rounding; differences this small, in steps, are none. */
+const rounding = 1e-9
+
 type Moment = 'baseMomentum' | 'maxMomentum'
 type Rate = 'initialLr' | 'maxLr' | 'minLr'
 interface Phase {
@@ -72,8 +75,8 @@ type Movable = Group & { momentum?: number; betas?: readonly [number, number] }
 
 /**
  * The 1cycle policy (Smith & Topin 2019, "Super-Convergence"), as PyTorch has it: up to `maxLr` and down again, once.
- * Step it after every batch. If there is no rising phase (`pctStart · totalSteps` is 1, which PyTorch refuses), the
- * cycle begins at `maxLr`.
+ * Step it after every batch. If there is no rising phase (`pctStart · totalSteps` is 1, or would be without
+ * rounding; PyTorch divides by it), the cycle begins at `maxLr`.
  *
  * @param maxLr one for all groups or one each: finite numbers of at least 0
  * @throws AlambicError `ERR_ARGUMENT` for options out of range; then no group was changed
@@ -114,11 +117,11 @@ export class OneCycleLR extends LRScheduler {
         'ERR_ARGUMENT',
         `OneCycleLR: step ${step} is beyond the cycle's totalSteps ${this.totalSteps}`,
       )
-    const index = this.phases.findIndex(({ endStep }) => step <= endStep)
+    const index = this.phases.findIndex(({ endStep }) => step <= endStep + rounding)
     const phase = this.phases.at(index)! // -1, beyond the end, is the last one
     const start = this.phases[this.phases.indexOf(phase) - 1]?.endStep ?? 0
     // A phase without length is at its end.
-    const share = phase.endStep > start ? (step - start) / (phase.endStep - start) : 1
+    const share = phase.endStep - start > rounding ? (step - start) / (phase.endStep - start) : 1
     return this.groups.map(group => {
       if (this.cycleMomentum) setMomentum(group, this.anneal(group, phase.momentum, share))
       return this.anneal(group, phase.lr, share)

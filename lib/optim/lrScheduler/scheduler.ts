@@ -1,7 +1,8 @@
 import { AlambicError, argumentError } from '../../errors.js'
 import { integer, type Kinds } from '../../options.js'
 import { Optimizer, type OptimizerOptions, type ParamGroup } from '../optimizer.js'
-import { checkIndex, checkList, checkMagnitude } from './checks.js'
+import { roundingOf } from '../rounding.js'
+import { checkIndex, checkLastLrs, checkList, checkMagnitude } from './checks.js'
 import { checkState, readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
 
 export interface SchedulerOptions {
@@ -58,7 +59,7 @@ export abstract class LRScheduler {
       base_lrs: { field: 'baseLrs', check: rates },
       last_epoch: { field: 'lastEpoch', check: checkEpoch },
       _step_count: { field: 'stepCount', check: checkIndex },
-      _last_lr: { field: 'lastLr', check: rates },
+      _last_lr: { field: 'lastLr', check: checkLastLrs(this.baseLrs) },
       ...this.stateFields,
     }
   }
@@ -132,11 +133,17 @@ export abstract class LRScheduler {
         `${this.constructor.name}: made for ${lrs.length} groups, and the optimizer has ${this.groups.length}; make it ` +
           'after addParamGroup()',
       )
-    lrs.forEach((lr, i) => {
+    const rounded = lrs.map((lr, i) => (lr <= 0 && lr >= -this.roundingOf(i) ? 0 : lr))
+    rounded.forEach((lr, i) => {
       checkMagnitude(`${this.constructor.name}: learning rate of group ${i} at epoch ${this.lastEpoch}`, lr)
     })
-    this.groups.forEach((group, i) => (group.lr = lrs[i]!))
+    this.groups.forEach((group, i) => (group.lr = rounded[i]!))
     this.lastLr = this.currentLrs()
+  }
+
+  /** A schedule that ends at 0 may come so far below it by rounding, where PyTorch goes on with a negative number. */
+  protected roundingOf(group: number): number {
+    return roundingOf(Math.max(this.baseLrs[group]!, this.groups[group]!.lr))
   }
 
   // What SequentialLR needs of the schedules that it leads.

@@ -1,7 +1,8 @@
 import { AlambicError, argumentError } from '../../errors.js'
 import { withJson } from '../json.js'
-import { stateError, type Optimizer } from '../optimizer.js'
-import { checkIndex, checkList, checkMagnitude } from './checks.js'
+import type { Optimizer } from '../optimizer.js'
+import { stateError } from '../stateError.js'
+import { checkIndex, checkLastLrs, checkList } from './checks.js'
 import { checkOptimizer, LRScheduler } from './scheduler.js'
 import { checkState, readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
 
@@ -10,7 +11,7 @@ import { checkState, readState, writeState, type SchedulerStateDict, type StateF
  *
  * @example new SequentialLR(optimizer, [warmUp, new CosineAnnealingLR(optimizer, 95)], [5])
  * @throws AlambicError `ERR_LENGTH_MISMATCH` unless there is one schedule more than milestones, `ERR_ARGUMENT` for
- *   schedules of another optimizer, and milestones that are not integers or do not rise
+ *   schedules of another optimizer, and milestones that are not integers of at least 0 or that fall
  */
 export class SequentialLR {
   /** Number of the epoch that the learning rates are for. */
@@ -80,7 +81,10 @@ export class SequentialLR {
     return {
       _milestones: { field: 'milestones', check: checkMilestones },
       last_epoch: { field: 'lastEpoch', check: checkIndex },
-      _last_lr: { field: 'lastLr', check: checkList(checkMagnitude, this.optimizer.paramGroups.length) },
+      _last_lr: {
+        field: 'lastLr',
+        check: checkLastLrs(this.optimizer.paramGroups.map(group => group.initialLr ?? 0)),
+      },
     }
   }
 
@@ -93,7 +97,7 @@ function checkMilestones(name: string, value: unknown): void {
   checkList(checkIndex)(name, value)
   const milestones = value as number[]
   if (milestones.some((epoch, i) => epoch < milestones[i - 1]!))
-    throw argumentError(name, 'integers that rise', value)
+    throw argumentError(name, 'integers of at least 0, none less than the one before', value)
 }
 
 function checkSchedule(scheduler: unknown, index: number, optimizer: Optimizer): void {

@@ -1,7 +1,7 @@
 /** The state dicts of schedules: fields under PyTorch's names, checked as the options are. */
 import { show } from '../../errors.js'
 import { fromJson, withJson } from '../json.js'
-import { stateError } from '../optimizer.js'
+import { stateError } from '../stateError.js'
 import type { Check } from './checks.js'
 
 /** Plain values under PyTorch's names. `JSON.stringify` keeps Infinity, NaN and −0 as strings. */
