@@ -49,6 +49,15 @@ export function typedArrayName(value: unknown): string | undefined {
   return tagOfTypedArray.call(value)
 }
 
+/** @throws AlambicError `ERR_ARGUMENT` for a view whose memory is gone */
+export function requireMemory(view: ArrayBufferView): void {
+  if (isDetached(view))
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      'expected an array with its memory, got one whose memory was transferred, to another thread for example',
+    )
+}
+
 /** Whether the memory of a view was taken away from it: such a view is empty, and nothing can be made of it. */
 function isDetached({ buffer, byteLength }: ArrayBufferView): boolean {
   if (byteLength > 0) return false
@@ -67,11 +76,7 @@ function isDetached({ buffer, byteLength }: ArrayBufferView): boolean {
  * @throws AlambicError `ERR_ARGUMENT` for a view whose memory is gone
  */
 export function bytesOf(view: ArrayBufferView): Uint8Array<ArrayBuffer> {
-  if (isDetached(view))
-    throw new AlambicError(
-      'ERR_ARGUMENT',
-      'expected an array with its memory, got one whose memory was transferred, to another thread for example',
-    )
+  requireMemory(view)
   const { buffer, byteOffset, byteLength } = view
   const bytes = new Uint8Array(buffer, byteOffset, byteLength)
   return (types.isSharedArrayBuffer(buffer) ? bytes.slice() : bytes) as Uint8Array<ArrayBuffer>
