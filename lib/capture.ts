@@ -3,7 +3,7 @@ import { AlambicError, argumentError, show } from './errors.js'
 import { parseFeaturePath, valueAt, withValueAt } from './feature-path.js'
 import { currentScope, moveToScope, type OpenScope } from './memory.js'
 import { aroundForward, hasOwnForward } from './nn/around-forward.js'
-import { Module } from './nn/module.js'
+import { checkFields, Module } from './nn/module.js'
 import { callback, oneOf, readOptions, text, type Kinds } from './options.js'
 import { ScriptModule } from './script/script-module.js'
 import { Tensor } from './tensor.js'
@@ -271,6 +271,7 @@ function checkOptions(model: Module, options: CaptureOptions): void {
 type Place = { script: null; module: Module; steps: string[] } | { script: ScriptModule; rest: string }
 
 function find(model: Module, path: string): Place {
+  checkFields(model)
   const { layer, steps } = parseFeaturePath(path)
   const names = layer === '' ? [] : layer.split('.')
   // The model itself may be TorchScript, or a part of it on the way.

@@ -10,7 +10,7 @@ import { scope } from './memory.js'
 import type { Handle, ModuleDescription, NativeTracedModule, TensorStructure } from './native/contract.js'
 import { native } from './native/loader.js'
 import { inMode } from './nn/modes.js'
-import type { Module } from './nn/module.js'
+import { checkFields, type Module } from './nn/module.js'
 import { boolean, callback, orNull, readOptions, type Kinds } from './options.js'
 import { getRngState, setRngState } from './random.js'
 import { isError, isPlainObject } from './realms.js'
@@ -81,6 +81,7 @@ export async function exportTorchScript(
   const warn: ExportOptions['warn'] = others.warn === undefined ? console.warn : others.warn
   checkInputs(exampleInputs)
   checkTarget(path, { freeze, training })
+  checkFields(module)
   checkNames(module, freeze)
   const warnings: string[] = []
   await makeAtomically(path, temporary => {

@@ -1,6 +1,7 @@
 export { AlambicError, type ErrorCode } from './errors.js'
 export * from './types.js'
-export { Tensor, tensor, fromTypedArray } from './tensor.js'
+export { Tensor } from './tensor-class.js'
+export { tensor, fromTypedArray } from './tensor.js'
 export type {
   BackwardOptions,
   ConversionOptions,

@@ -2,6 +2,7 @@
  * Who releases a tensor. In order of preference: `using` or `dispose()`, {@link scope}, and a FinalizationRegistry as
  * the backstop, which runs only when the event loop turns: a synchronous loop must not depend on it.
  */
+import { types } from 'node:util'
 import { AlambicError, argumentError } from './errors.js'
 import { callBuffer, claim } from './native/call-buffer.js'
 import { native } from './native/loader.js'
@@ -137,11 +138,14 @@ export function releaseIdleMemory(): void {
 
 /**
  * Runs `body` and releases every tensor made in it, except those in its result: a tensor, or tensors inside arrays,
- * plain objects, maps (keys and values) and sets, at any depth. Tensors in instances of other classes are not found.
+ * plain objects, maps (keys and values) and sets, at any depth, also under symbols and in properties that are not
+ * enumerable. Tensors in instances of other classes are not found, nor those that an array of more than 1000 elements
+ * has under names of its own.
  * Parameters and buffers of modules made inside are not released, nor are tensors passed to {@link keep}. Scopes nest:
  * the result of the inner one belongs to the outer.
  *
- * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: tensors made later would escape the scope
+ * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise or a generator: tensors made later would escape the
+ *   scope
  */
 export function scope<T>(body: () => T): T {
   const outer = current
@@ -245,13 +249,22 @@ export function unscoped<T>(body: () => T): T {
   }
 }
 
-/** Grad mode and scopes belong to the thread, not to a chain of promises. */
-export function refusePromise(what: string, result: unknown): void {
+/** Grad mode and scopes belong to the thread, not to a chain of promises, nor to a generator that runs later. */
+export function refusePromise(
+  what: string,
+  result: unknown,
+  remedy = `put ${what}() inside the asynchronous function, around the synchronous parts`,
+): void {
   if (typeof (result as { then?: unknown } | null)?.then === 'function')
     throw new AlambicError(
       'ERR_ASYNC_CALLBACK',
-      `${what}: expected a synchronous callback, got one that returns a promise; ` +
-        `put ${what}() inside the asynchronous function, around the synchronous parts`,
+      `${what}: expected a synchronous callback, got one that returns a promise; ${remedy}`,
+    )
+  if (types.isGeneratorObject(result))
+    throw new AlambicError(
+      'ERR_ASYNC_CALLBACK',
+      `${what}: expected a synchronous callback, got one that returns a generator, which runs only later; ` +
+        'return what it yields, such as [...generator]',
     )
 }
 
@@ -269,14 +282,49 @@ export function collectTensors(value: unknown, visit: (tensor: Tensor) => void):
     else for (const part of partsOf(object)) if (typeof part === 'object' && part !== null) found.add(part)
 }
 
-/** Elements, keys and values. Instances of classes are not looked into: what they hold may be anything. */
+/**
+ * Elements, keys and values, also under symbols and of properties that are not enumerable. Instances of classes are not
+ * looked into: what they hold may be anything.
+ */
 function partsOf(object: object): Iterable<unknown> {
-  if (Array.isArray(object)) return object as unknown[]
-  if (isPlainObject(object)) return Object.values(object)
+  if (Array.isArray(object)) {
+    const more = propertiesBeside(object)
+    return more.length === 0 ? (object as unknown[]) : [...(object as unknown[]), ...more]
+  }
+  if (isPlainObject(object)) {
+    const values = Object.values(object)
+    const keys = Reflect.ownKeys(object)
+    return keys.length === values.length ? values : values.concat(hiddenValues(object, keys))
+  }
   const parts: unknown[] = []
   if (isSet(object)) object.forEach(each => parts.push(each))
   else if (isMap(object)) object.forEach((value, key) => parts.push(key, value))
-  return parts
+  else return parts
+  return parts.concat(valuesAt(object, Reflect.ownKeys(object)))
+}
+
+/** To list the names of a longer array's elements takes longer than to make the array. */
+const LONGEST_LISTED = 1000
+
+/** What an array holds beside its elements; of a very long one, under symbols only. */
+function propertiesBeside(array: readonly unknown[]): unknown[] {
+  if (array.length > LONGEST_LISTED) return valuesAt(array, Object.getOwnPropertySymbols(array))
+  const keys = Reflect.ownKeys(array)
+  return keys.length === array.length + 1 ? [] : valuesAt(array, keys.slice(keys.indexOf('length') + 1))
+}
+
+function hiddenValues(object: object, keys: readonly PropertyKey[]): unknown[] {
+  const isShown = (key: PropertyKey) =>
+    typeof key === 'string' && Object.prototype.propertyIsEnumerable.call(object, key)
+  return valuesAt(
+    object,
+    keys.filter(key => !isShown(key)),
+  )
+}
+
+/** Getters are not called. */
+function valuesAt(object: object, keys: readonly PropertyKey[]): unknown[] {
+  return keys.map(key => Reflect.getOwnPropertyDescriptor(object, key)?.value as unknown)
 }
 
 export { isPlainObject }

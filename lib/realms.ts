@@ -4,6 +4,7 @@
  * of this package may be asked with `instanceof`.
  */
 import { types } from 'node:util'
+import { AlambicError } from './errors.js'
 
 /** A `Map` of whatever realm. */
 export const isMap: (value: unknown) => value is Map<unknown, unknown> = types.isMap
@@ -48,11 +49,35 @@ export function typedArrayName(value: unknown): string | undefined {
   return tagOfTypedArray.call(value)
 }
 
+/** @throws AlambicError `ERR_ARGUMENT` for a view whose memory is gone */
+export function requireMemory(view: ArrayBufferView): void {
+  if (isDetached(view))
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      'expected an array with its memory, got one whose memory was transferred, to another thread for example',
+    )
+}
+
+/** Whether the memory of a view was taken away from it: such a view is empty, and nothing can be made of it. */
+function isDetached({ buffer, byteLength }: ArrayBufferView): boolean {
+  if (byteLength > 0) return false
+  try {
+    new Uint8Array(buffer)
+    return false
+  } catch {
+    return true
+  }
+}
+
 /**
  * The bytes of a view as native code and Node.js take them. They are the view's own memory, except where threads share
  * it: then a copy, so that no other thread changes what was checked.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for a view whose memory is gone
  */
-export function bytesOf({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array<ArrayBuffer> {
+export function bytesOf(view: ArrayBufferView): Uint8Array<ArrayBuffer> {
+  requireMemory(view)
+  const { buffer, byteOffset, byteLength } = view
   const bytes = new Uint8Array(buffer, byteOffset, byteLength)
   return (types.isSharedArrayBuffer(buffer) ? bytes.slice() : bytes) as Uint8Array<ArrayBuffer>
 }

@@ -50,7 +50,11 @@ function runHook(number: number, handle: Handle): Handle {
 }
 
 function replacement(result: unknown): Handle {
-  refusePromise('registerHook', result)
+  refusePromise(
+    'registerHook',
+    result,
+    "a gradient cannot wait: compute the hook's result synchronously, and start what is asynchronous without returning it",
+  )
   if (result === undefined || result === null) return 0
   if (!(result instanceof Tensor))
     throw argumentError('registerHook: result of the hook', 'a tensor or nothing', result)

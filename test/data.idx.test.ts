@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -5,6 +6,7 @@ import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { gunzip } from '../lib/data/gunzip.js'
 import { readIdx } from '../lib/data/idx.js'
+import { loadStateDict, loadTorchScript } from '../lib/index.js'
 import { failure, folderWith, idxBytes, someBytes } from './data.fixtures.js'
 
 describe('readIdx reads', () => {
@@ -153,6 +155,40 @@ describe('readIdx refuses, with the byte offset, what was expected and what was 
     const error = await failure(() => readIdx(path, { maxBytes: 50 }))
     expect(error.code).toBe('ERR_FILE_FORMAT')
     expect(error.message).toMatch(/expected a file of at most 50 bytes, found 108 bytes/)
+  })
+})
+
+describe('readIdx refuses', () => {
+  it.each([5, null, undefined, {}, new ArrayBuffer(4), new Uint16Array(2)])('%s as a file', async value => {
+    const error = await failure(() => readIdx(value as unknown as string))
+    expect(error.code).toBe('ERR_ARGUMENT')
+    expect(error.message).toContain('file: expected a path, a file: URL or a Buffer, got')
+  })
+
+  it('the URL of something else, here and where weights are read', async () => {
+    for (const read of [readIdx, loadStateDict]) {
+      const error = await failure(() => read(new URL('http://x/y')) as Promise<unknown>)
+      expect(error.code).toBe('ERR_ARGUMENT')
+      expect(error.message).toContain('file: expected the URL of a local file, got http://x/y')
+    }
+  })
+
+  it('bytes whose memory was transferred', async () => {
+    const bytes = new Uint8Array(8)
+    structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
+    for (const read of [readIdx, loadStateDict, loadTorchScript])
+      expect((await failure(() => read(bytes) as Promise<unknown>)).code).toBe('ERR_ARGUMENT')
+  })
+
+  it.skipIf(!existsSync('/dev/zero'))('a file without end, after maxBytes', async () => {
+    const error = await failure(() => readIdx('/dev/zero', { maxBytes: 1e6 }))
+    expect(error.code).toBe('ERR_FILE_FORMAT')
+    expect(error.message).toContain('/dev/zero: at byte 1000000: expected a file of at most 1000000 bytes')
+  })
+
+  it.skipIf(!existsSync('/proc/version'))('what it holds, not what it says to hold', async () => {
+    const error = await failure(() => readIdx('/proc/version')) // 0 bytes, it says
+    expect(error.message).toContain('expected the magic number of an idx file')
   })
 })
 

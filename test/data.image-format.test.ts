@@ -60,6 +60,10 @@ describe('convertImages', () => {
     ['two and three channels', { to: { mean: [1, 2], std: [1, 2, 3] } }],
     ['one channel with three means', { to: { channels: 1, mean: [1, 2, 3] } }],
     ['text for a mean', { from: { mean: ['0.5'] }, to: {} }],
+    ['a name that no format has, to come from', { from: { meen: [0.5] }, to: {} }],
+    ['a name that no format has, to go to', { from: {}, to: { sze: 3 } }],
+    ['null to come from', { from: null, to: {} }],
+    ['two channels of three', { from: { channels: 3 }, to: { channels: 2 } }],
   ])('refuses %s', (_, formats) => {
     expect(codeOf(() => convertImages(formats as unknown as data.ImageConversion))).toBe('ERR_ARGUMENT')
   })
@@ -80,6 +84,15 @@ describe('convertImages', () => {
     expect(codeOf(() => convertImages({ to: { channels: 1 } })(torch.zeros([1, 2, 2, 2])))).toBe(
       'ERR_SHAPE_MISMATCH',
     )
+    for (const [given, wanted] of [
+      [3, 2],
+      [4, 1],
+      [2, 3],
+    ] as const)
+      expect(codeOf(() => convertImages({ to: { channels: wanted } })(torch.zeros([1, given, 2, 2])))).toBe(
+        'ERR_SHAPE_MISMATCH',
+      )
+    expect(convertImages({ to: { channels: 2 } })(torch.zeros([1, 1, 2, 2])).shape).toEqual([1, 2, 2, 2])
     expect(codeOf(() => convert(5 as unknown as Tensor))).toBe('ERR_ARGUMENT')
   })
 })

@@ -4,7 +4,7 @@ import { randomSplit, splitIndices, Subset } from '../lib/data/dataset.js'
 import { ImageDataset, type ImageDatasetInit } from '../lib/data/image-dataset.js'
 import { Random } from '../lib/data/random.js'
 import { TensorDataset } from '../lib/data/tensor-dataset.js'
-import { memory, scope, tensor } from '../lib/index.js'
+import { memory, scope, tensor, type Tensor } from '../lib/index.js'
 import { failure, someBytes } from './data.fixtures.js'
 import { settledTensors } from './settle.js'
 
@@ -265,6 +265,31 @@ describe('TensorDataset', () => {
         'TensorDataset: expected data (N, …) and labels (N), got [2, 1] and [1]',
       )
     }))
+
+  it('refuses what is no tensor, and what is no list of indices, by its kind', async () => {
+    const none = 1 as unknown as Tensor
+    expect((await failure(() => new TensorDataset(none, none))).message).toBe(
+      'TensorDataset: data: expected a tensor, got 1',
+    )
+    using data = tensor([[1], [2]])
+    using labels = tensor([0n, 1n])
+    const set = new TensorDataset(data, labels)
+    const detached = new Int32Array(1)
+    structuredClone(detached.buffer, { transfer: [detached.buffer] })
+    const nonsense: [unknown, string, string][] = [
+      [[0n], 'ERR_INDEX', 'expected indices from 0 to 1, got 0n at position 0'],
+      [['0'], 'ERR_INDEX', 'expected indices from 0 to 1, got "0" at position 0'],
+      [0, 'ERR_ARGUMENT', 'batch: indices: expected an array of integers, got 0'],
+      [undefined, 'ERR_ARGUMENT', 'batch: indices: expected an array of integers, got undefined'],
+      [detached, 'ERR_ARGUMENT', 'whose memory was transferred'],
+    ]
+    for (const [indices, code, message] of nonsense)
+      for (const each of [set, new Subset(set, [0, 1])]) {
+        const error = await failure(() => each.batch(indices as number[]))
+        expect(error.code).toBe(code)
+        expect(error.message).toContain(message)
+      }
+  })
 
   it('refuses an index out of range', async () => {
     using data = tensor([[1], [2]])

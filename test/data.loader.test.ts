@@ -34,6 +34,11 @@ function epochOf(loader: DataLoader): number[][] {
   return Array.from(loader, labelsOf)
 }
 
+/** What a refused result held is nobody's: garbage collection takes it. */
+async function dropUnowned(): Promise<void> {
+  alive = await settledTensors()
+}
+
 let alive = 0
 beforeEach(async () => {
   alive = await settledTensors()
@@ -270,5 +275,59 @@ describe('DataLoader refuses', () => {
   it('a negative seed', async () => {
     const error = await failure(() => loaderOf(4, { seed: -1 }))
     expect(error.message).toBe('DataLoader: seed: expected an integer from 0 to 2^53 − 1, got -1')
+  })
+
+  const whole = { data: () => tensor([1]), labels: () => tensor([1n]) }
+  const nonsense: [string, () => unknown, string][] = [
+    ['null', () => null, 'null'],
+    ['a number', () => 5, '5'],
+    ['a list', () => [], '[]'],
+    ['numbers', () => ({ data: 1, labels: [2] }), '{ data: 1, labels: [2] }'],
+    ['no labels', () => ({ data: tensor([1]) }), '{ data: Tensor, labels: undefined }'],
+  ]
+
+  it.each(nonsense)('what is no batch, from a transform and from a data set: %s', async (_, make, got) => {
+    const make2 = make as () => Batch
+    for (const what of ['transform', 'batch() of the data set']) {
+      const loader = () =>
+        what === 'transform' ? loaderOf(2, { transform: make2 }) : new DataLoader({ length: 2, batch: make2 })
+      const both = [
+        await failure(() => scope(() => void [...loader()])),
+        await failure(() => loader()[Symbol.asyncIterator]().next()),
+      ]
+      for (const error of both) {
+        expect(error.code).toBe('ERR_ARGUMENT')
+        expect(error.message).toBe(
+          `DataLoader: expected ${what} to return a batch { data, labels } of two tensors, got ${got}`,
+        )
+      }
+    }
+    await dropUnowned()
+  })
+
+  it('a batch that comes later, in a plain for', async () => {
+    const later = () => Promise.resolve({ data: whole.data(), labels: whole.labels() })
+    const dataset = { length: 1, batch: later as unknown as Dataset['batch'] }
+    expect((await failure(() => [...new DataLoader(dataset)])).code).toBe('ERR_ASYNC_CALLBACK')
+    for await (const batch of new DataLoader(dataset)) release(batch)
+    await dropUnowned()
+  })
+
+  it.each([-1, 1.5, Number.NaN, 2 ** 40, Infinity])('a data set of length %d', async length => {
+    const dataset = { length, batch: () => ({ data: whole.data(), labels: whole.labels() }) }
+    expect((await failure(() => new DataLoader(dataset))).message).toBe(
+      `DataLoader: length of the data set: expected an integer from 0 to 2147483647, got ${length}`,
+    )
+    const growing = { ...dataset, length: 1 }
+    const loader = new DataLoader(growing)
+    growing.length = length
+    expect((await failure(() => [...loader])).code).toBe('ERR_ARGUMENT')
+  })
+
+  it.each([-1, '3', 0.5, null])('the epoch %s', async epoch => {
+    const loader = loaderOf(2)
+    const error = await failure(() => (loader.epoch = epoch as number))
+    expect(error.message).toContain('DataLoader: epoch: expected an integer from 0 to 2^53 − 1, got')
+    expect(loader.epoch).toBe(0)
   })
 })

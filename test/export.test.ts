@@ -21,9 +21,9 @@ import {
   tensor,
   torch,
   type ExportOptions,
-  Tensor,
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { Tensor } from '../lib/tensor.js'
 import { codeOfAsync } from './codes.js'
 
 const directory = mkdtempSync(join(tmpdir(), 'alambic-export-'))

@@ -216,3 +216,17 @@ describe('A pickle that would run code', () => {
     expect(existsSync(proof)).toBe(false)
   })
 })
+
+describe('The dtype to convert to', () => {
+  it.each([
+    ['int8', 'dtype: expected a floating point dtype, got "int8"'],
+    ['bool', 'dtype: expected a floating point dtype, got "bool"'],
+    ['foo', `dtype: expected a dtype such as 'float32', got "foo"`],
+  ])('is none that loses the values: %s', async (dtype, message) => {
+    for (const load of [loadStateDict, loadCheckpoint]) {
+      const error = await failure(() => load('never-read.pt', { dtype: dtype as 'int8' }) as Promise<unknown>)
+      expect(error.code).toBe('ERR_DTYPE')
+      expect(error.message).toBe(message)
+    }
+  })
+})

@@ -123,7 +123,6 @@ describe.skipIf(because)(`Python${because}`, () => {
       text: 'ü',
       big: 2n ** 70n,
       bytes: Buffer.from([0, 200]),
-      no: undefined,
     }
     const checkpoint = { epoch: 3, state_dict: model.stateDict(), optimizer: adam.stateDict(), rest }
     await saveCheckpoint(checkpoint, join(folder, 'node-checkpoint', 'checkpoint.pt'))

@@ -199,6 +199,24 @@ describe('saveStateDict', () => {
   })
 })
 
+describe('saveStateDict', () => {
+  it('refuses keys and metadata that would come back as something else', async () => {
+    const folder = await folderWith()
+    for (const format of formats) {
+      const path = join(folder, `m${format}`)
+      const error = await failure(() => saveStateDict({ '\ud800': ones([1]) }, path))
+      expect(error.code).toBe('ERR_ARGUMENT')
+      expect(error.message).toContain('saveStateDict: key: expected text that UTF-8 can hold')
+      const symbol = { [Symbol('s')]: ones([1]) } as Record<string, Tensor>
+      expect((await failure(() => saveStateDict(symbol, path))).message).toContain('got Symbol(s)')
+    }
+    const metadata = { by: '\ud800' }
+    const error = await failure(() => saveStateDict({}, join(folder, 'm.safetensors'), { metadata }))
+    expect(error.message).toContain('saveStateDict: metadata: expected text')
+    expect(readdirSync(folder)).toEqual([])
+  })
+})
+
 describe('saveCheckpoint', () => {
   it('gives back what it was given', async () => {
     const path = join(await folderWith(), 'c.pt')
@@ -209,7 +227,7 @@ describe('saveCheckpoint', () => {
       bytes: Buffer.from([0, 127, 255]),
       nested: { 0: { a: tensor([1, 2]) }, 1: {} },
     }
-    await saveCheckpoint({ ...value, map: new Map([[1, 'one']]), left: undefined }, path)
+    await saveCheckpoint({ ...value, map: new Map([[1, 'one']]) }, path)
     const loaded = await loadCheckpoint<typeof value>(path)
     const { nested, ...plain } = loaded
     expect(plain).toEqual({
@@ -220,6 +238,37 @@ describe('saveCheckpoint', () => {
       map: { 1: 'one' },
     })
     expect(nested[0].a.tolist()).toEqual([1, 2])
+  })
+
+  it('refuses what would come back as something else, and names the place', async () => {
+    const folder = await folderWith()
+    const path = join(folder, 'c.pt')
+    const detached = new Uint8Array(4)
+    structuredClone(detached.buffer, { transfer: [detached.buffer] })
+    const refused: [unknown, string][] = [
+      // eslint-disable-next-line no-sparse-arrays -- this is what is tested
+      [{ a: [1, , 3] }, 'saveCheckpoint: a[1]: expected tensors'],
+      [{ a: [1, { b: [undefined] }] }, 'saveCheckpoint: a[1].b[0]: expected tensors'],
+      [{ a: { b: undefined } }, 'saveCheckpoint: a.b: expected tensors'],
+      [new Map([[1, undefined]]), 'saveCheckpoint: 1: expected tensors'],
+      [{ a: ['x\ud800'] }, 'saveCheckpoint: a[0]: expected text that UTF-8 can hold'],
+      [{ a: { '\udc00': 1 } }, 'saveCheckpoint: a: expected text that UTF-8 can hold'],
+      [
+        { a: Object.assign([1], { mean: 2 }) },
+        'saveCheckpoint: a: expected an array with elements only, got "mean"',
+      ],
+      [
+        { a: { [Symbol('s')]: 1 } },
+        'saveCheckpoint: a: expected keys that are strings or numbers, got Symbol(s)',
+      ],
+      [{ a: detached }, 'whose memory was transferred'],
+    ]
+    for (const [value, message] of refused) {
+      const error = await failure(() => saveCheckpoint(value, path))
+      expect(error.code).toBe('ERR_ARGUMENT')
+      expect(error.message).toContain(message)
+    }
+    expect(readdirSync(folder)).toEqual([])
   })
 
   it('refuses what a checkpoint cannot hold, circles, and other endings', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { keep, memory, nn, scope, torch, unscoped } from '../lib/index.js'
+import { enableGrad, keep, memory, nn, noGrad, scope, torch, unscoped } from '../lib/index.js'
 import { codeOf } from './codes.js'
 import { device, ones, tensor, zeros } from './device.js'
 
@@ -29,6 +29,33 @@ describe('scope()', () => {
     expect((result.list[1] as { deep: (typeof result.list)[0] }).deep).toBeDefined()
     scope(() => result) // does not own them: they were made outside
     expect(memory().tensors).toBe(before + 4)
+  })
+
+  it('finds tensors under symbols, beside elements, and where they are not enumerable', () => {
+    const before = memory().tensors
+    const key = Symbol('k')
+    const long = new Array<number>(5000).fill(0)
+    const results = scope(() => [
+      { [key]: ones([1]) },
+      Object.assign([1], { beside: ones([1]) }),
+      Object.assign(long, { [key]: ones([1]) }),
+      Object.defineProperty({ a: 1 }, 'hidden', { value: ones([1]) }),
+      Object.assign(new Map(), { beside: ones([1]) }),
+      Object.assign([], { deep: [{ [key]: ones([1]) }] }),
+    ])
+    expect(memory().tensors).toBe(before + results.length)
+  })
+
+  it('refuses generators, whose body would run outside', () => {
+    const generator = function* () {
+      yield ones([1])
+    }
+    for (const run of [scope, noGrad, enableGrad]) {
+      expect(codeOf(() => run(generator))).toBe('ERR_ASYNC_CALLBACK')
+      // eslint-disable-next-line @typescript-eslint/require-await -- it only has to be one
+      expect(codeOf(() => run(async function* () {}))).toBe('ERR_ASYNC_CALLBACK')
+    }
+    expect(scope(() => [...generator()])[0]!.tolist()).toEqual([1])
   })
 
   it('hands what leaves an inner scope to the outer one', () => {

@@ -3,8 +3,9 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { AlambicError, Tensor, arange, zeros } from '../lib/index.js'
+import { AlambicError, arange, zeros } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { Tensor } from '../lib/tensor.js'
 import { codeOf } from './codes.js'
 
 const view = (elements: number, shape: number[], strides: (number | bigint)[], offset: number | bigint = 0) =>

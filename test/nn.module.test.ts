@@ -1,6 +1,21 @@
 /** What a module owns, its state, its modes, and the containers. */
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { memory, nn, ones, optim, randn, scope, tensor, zeros, type Tensor } from '../lib/index.js'
+import {
+  captureFeatures,
+  evaluate,
+  exportTorchScript,
+  memory,
+  nn,
+  ones,
+  optim,
+  randn,
+  scope,
+  tensor,
+  zeros,
+  type Tensor,
+} from '../lib/index.js'
 import { errorOf } from './nn.fixtures.js'
 
 class Head extends nn.Module<[Tensor], Tensor> {
@@ -501,4 +516,54 @@ describe('ModuleDict', () => {
   test.each(['a.b', '', 'train', 'training', 'keys'])('refuses the name %j', name => {
     expect(errorOf(() => new nn.ModuleDict({ [name]: new nn.ReLU() })).code).toBe('ERR_ARGUMENT')
   })
+})
+
+describe('a field that hides a member of every module', () => {
+  const modules: Record<string, () => nn.Module> = {
+    parameters: () => Object.assign(new Head(), { parameters: new nn.Linear(1, 1) }),
+    train: () => Object.assign(new Head(), { train: new nn.Parameter(ones([1])) }),
+    namedChildren: () => Object.assign(new Head(), { namedChildren: new nn.Linear(1, 1) }),
+    forward: () => Object.assign(new Head(), { forward: new nn.Linear(1, 1) }),
+    training: () => Object.assign(new Head(), { training: new nn.Linear(1, 1) }),
+  }
+
+  test.each(Object.keys(modules))(
+    'is refused by its name, in the module and in parts of it: %s',
+    async name => {
+      const make = modules[name]!
+      const uses: (() => unknown)[] = [
+        () => new nn.Sequential(make()).stateDict(),
+        () => new nn.Sequential(make()).eval(),
+        () => new nn.Sequential(make()).to('float64'),
+        () => new nn.Sequential(make()).parameters(),
+        () => captureFeatures(make(), ['linear'], ones([1, 4])),
+      ]
+      for (const use of uses) {
+        expect(errorOf(use).message).toContain(`Head: the field "${name}" holds`)
+        expect(errorOf(use).code).toBe('ERR_ARGUMENT')
+      }
+      const path = join(tmpdir(), 'alambic-never-written.pt')
+      for (const later of [
+        () => exportTorchScript(make(), [ones([1, 4])], path),
+        () => evaluate(make() as never, []),
+      ])
+        await expect(later()).rejects.toMatchObject({
+          code: 'ERR_ARGUMENT',
+          message: expect.stringContaining(name),
+        })
+    },
+  )
+
+  test('is none where a subclass overrides a method, also by a function in a field', () => {
+    const net = Object.assign(new Net(), { describe: () => 'mine', train: () => net })
+    expect(net.eval()).toBe(net)
+    expect(net.parameters().length).toBe(6)
+  })
+})
+
+test('loadStateDict says that it got a Map', () => {
+  const layer = new nn.Linear(1, 1)
+  const error = errorOf(() => layer.loadStateDict(new Map(Object.entries(layer.stateDict())) as never))
+  expect(error.code).toBe('ERR_ARGUMENT')
+  expect(error.message).toContain('got a Map; Object.fromEntries(map)')
 })

@@ -1,8 +1,10 @@
 /** The committed signatures belong to the operators that libtorch has, and to the rules of the JavaScript surface. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, expectTypeOf, test } from 'vitest'
+import * as alambic from '../lib/index.js'
 import { Tensor, tensor, torch } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
+import { packageExports } from '../lib/torch/package-exports.js'
 import {
   camelCase,
   generateFromAddon,
@@ -14,6 +16,7 @@ import {
   readTensorMembers,
   referenceVersion,
 } from '../scripts/generate-operators.js'
+import { codeOf } from './codes.js'
 
 const version = minorVersion(native.systemInfo().torchVersion)
 const tensorMembers = readTensorMembers()
@@ -35,6 +38,46 @@ describe('the generated file', () => {
     expect(generated.size).toBeGreaterThan(1000)
     expect([...tensorMembers].filter(name => generated.has(name))).toEqual([])
   })
+})
+
+describe('a name that is no operator', () => {
+  const table = torch as unknown as Record<string, unknown>
+
+  test('is answered by its name here, where it is one of Python', () => {
+    const message = (name: string) => messageOf(() => table[name])
+    expect(message('log_softmax')).toContain(
+      'torch.log_softmax: no such operator; names are in camelCase here: torch.logSoftmax',
+    )
+    expect(message('zeros_like')).toContain('torch.zerosLike')
+    expect(message('_weight_norm')).toContain('torch._weightNorm')
+    expect(message('tensor')).toContain("import { tensor } from 'alambic'")
+    expect(message('no_grad')).toContain(
+      "noGrad is exported by the package itself: import { noGrad } from 'alambic'",
+    )
+  })
+
+  test('is told from what the package exports, all of it', () => {
+    const names = Object.keys(alambic).sort()
+    expect([...packageExports].sort()).toEqual(names)
+  })
+
+  test('is an error also where it would be an overload', () => {
+    const { add } = torch.ops['aten']!
+    expect(codeOf(() => add!['Nope'])).toBe('ERR_UNKNOWN_OPERATOR')
+    expect(messageOf(() => add!['Nope'])).toContain('torch.ops.aten.add: no overload named "Nope"; there are')
+    expect((add!['Tensor']!(tensor([1]), tensor([2])) as Tensor).tolist()).toEqual([3])
+    expect((add!.call(null, tensor([1]), tensor([2])) as Tensor).tolist()).toEqual([3])
+    expect(String(add)).toContain('function')
+  })
+
+  function messageOf(body: () => unknown): string {
+    try {
+      body()
+    } catch (error) {
+      return (error as Error).message
+    }
+    return ''
+  }
 })
 
 describe('the operator table', () => {

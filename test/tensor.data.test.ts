@@ -186,6 +186,26 @@ describe('typed arrays', () => {
     expect(x.toTypedArray()).toEqual(BigInt64Array.of(0n, 3n, 1n, 4n, 2n, 5n))
   })
 
+  it('refuses typed arrays whose memory was transferred', () => {
+    const detach = (array: Float32Array | Int32Array | BigInt64Array) => {
+      structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] })
+      return array
+    }
+    for (const shape of [[2], [0]])
+      expect(codeOf(() => fromTypedArray(detach(new Float32Array(2)), shape))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => tensor(detach(new BigInt64Array(2))))).toBe('ERR_ARGUMENT')
+    const late = new Float32Array(2)
+    const options = {
+      get dtype() {
+        return detach(late) && ('float64' as const)
+      },
+    }
+    expect(codeOf(() => fromTypedArray(late, [2], options))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => ones([2]).view(detach(new Int32Array(1)) as unknown as number[]))).toBe(
+      'ERR_ARGUMENT',
+    )
+  })
+
   it('must fit the shape', () => {
     expect(codeOf(() => fromTypedArray(new Float32Array(5), [2, 3]))).toBe('ERR_SHAPE_MISMATCH')
     expect(codeOf(() => fromTypedArray(new Float32Array(6), [-2, -3]))).toBe('ERR_ARGUMENT')

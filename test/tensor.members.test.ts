@@ -1,9 +1,10 @@
 /** Python's methods and properties of tensors are here too, or docs/python.md says why not. */
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { Tensor, zeros } from '../lib/index.js'
+import { nn, ones, Tensor, zeros } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
 import { camelCase, generatedFile, minorVersion, referenceVersion } from '../scripts/generate-operators.js'
+import { codeOf } from './codes.js'
 
 type Kind = 'method' | 'property'
 
@@ -64,5 +65,31 @@ describe.skipIf(!isReference)("Python's members of tensors", () => {
     expect(listed.filter(name => !(name in members))).toEqual([])
     expect(new Set(listed).size).toBe(listed.length)
     expect(absent.every(({ reason }) => reason.length > 0)).toBe(true)
+  })
+})
+
+describe('The class Tensor', () => {
+  it('makes no tensor of a number, which may be the handle of another', () => {
+    const x = ones([2])
+    const Class = Tensor as unknown as new (handle?: number) => Tensor
+    for (const make of [
+      () => new Class(),
+      () => new Class(x.handle),
+      () => new (x.constructor as typeof Class)(x.handle),
+      () => new (class Own extends Class {})(x.handle),
+      () => (Class as unknown as (handle: number) => Tensor)(x.handle),
+    ])
+      expect(codeOf(make)).toBe('ERR_ARGUMENT')
+    expect(x.tolist()).toEqual([1, 1])
+  })
+
+  it('is that of every tensor', () => {
+    const x = ones([2])
+    const parameter = new nn.Parameter(x)
+    for (const each of [x, x.add(1), parameter]) expect(each).toBeInstanceOf(Tensor)
+    expect(parameter.constructor).toBe(nn.Parameter)
+    expect(x.constructor).toBe(Tensor)
+    expect(Tensor.name).toBe('Tensor')
+    expect({} instanceof Tensor).toBe(false)
   })
 })

@@ -1,5 +1,6 @@
-import { AlambicError, argumentError } from '../errors.js'
+import { AlambicError, argumentError, show } from '../errors.js'
 import { integer, readOptions, type Kinds } from '../options.js'
+import { requireMemory, typedArrayName } from '../realms.js'
 import type { Tensor } from '../tensor.js'
 import { permutation, type Random } from './random.js'
 
@@ -103,14 +104,19 @@ function partSizes(length: number, parts: readonly number[]): number[] {
   return sizes.map((size, index) => (index < left ? size + 1 : size))
 }
 
-/** @throws AlambicError `ERR_INDEX` for the first index that is no integer from 0 to `length − 1` */
+/**
+ * @throws AlambicError `ERR_INDEX` for the first index that is no integer from 0 to `length − 1`, `ERR_ARGUMENT` for what is
+ *   no list
+ */
 export function checkIndices(what: string, indices: ArrayLike<number>, length: number): void {
+  if (typedArrayName(indices) !== undefined) requireMemory(indices as unknown as ArrayBufferView)
+  else if (!Array.isArray(indices)) throw argumentError(`${what}: indices`, 'an array of integers', indices)
   for (let position = 0; position < indices.length; position++) {
     const index = indices[position]!
     if (Number.isInteger(index) && index >= 0 && index < length) continue
     throw new AlambicError(
       'ERR_INDEX',
-      `${what}: expected indices from 0 to ${length - 1}, got ${index} at position ${position}`,
+      `${what}: expected indices from 0 to ${length - 1}, got ${show(index)} at position ${position}`,
     )
   }
 }

@@ -1,4 +1,4 @@
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { open, readdir, type FileHandle } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AlambicError, argumentError } from '../errors.js'
@@ -21,20 +21,21 @@ export function formatError(
   )
 }
 
-/** A whole file of at most `maxBytes`. */
+/**
+ * A whole file of at most `maxBytes`: no more than that is read, also of a file that does not say how long it is, such as
+ * a device.
+ */
 export async function readBytes(path: string | URL, maxBytes: number): Promise<Buffer> {
   const name = displayName(path)
   try {
-    const { size } = await stat(path)
-    if (size > maxBytes) {
-      throw formatError(name, {
-        offset: maxBytes,
-        expected: `a file of at most ${maxBytes} bytes`,
-        found: `${size} bytes`,
-        remedy: 'pass a larger maxBytes if the file is meant to be this large',
-      })
+    const file = await open(name, 'r')
+    try {
+      const { size } = await file.stat()
+      if (size > maxBytes) throw tooLong(name, maxBytes, `${size} bytes`)
+      return await readUpTo(file, size, Math.floor(maxBytes), name)
+    } finally {
+      await file.close()
     }
-    return await readFile(path)
   } catch (error) {
     if (error instanceof AlambicError) throw error
     throw new AlambicError(
@@ -45,9 +46,45 @@ export async function readBytes(path: string | URL, maxBytes: number): Promise<B
   }
 }
 
-/** How a path is named in messages. */
+/** What Node.js reads in one call, and what is read of a file at a time that is longer than it says. */
+const MOST_AT_ONCE = 2 ** 30
+const MORE_BYTES = 2 ** 20
+
+async function readUpTo(file: FileHandle, size: number, maxBytes: number, name: string): Promise<Buffer> {
+  let bytes = Buffer.allocUnsafeSlow(size + 1) // one more, in which the end shows
+  let done = 0
+  for (;;) {
+    const { bytesRead } = await file.read(bytes, done, Math.min(bytes.length - done, MOST_AT_ONCE), null)
+    if (bytesRead === 0) return bytes.subarray(0, done)
+    done += bytesRead
+    if (done > maxBytes) throw tooLong(name, maxBytes, 'more')
+    if (done === bytes.length)
+      bytes = Buffer.concat([bytes, Buffer.allocUnsafeSlow(Math.max(MORE_BYTES, done))])
+  }
+}
+
+function tooLong(name: string, maxBytes: number, found: string): AlambicError {
+  return formatError(name, {
+    offset: maxBytes,
+    expected: `a file of at most ${maxBytes} bytes`,
+    found,
+    remedy: 'pass a larger maxBytes if the file is meant to be this large',
+  })
+}
+
+/** A path as it is, and that of a `file:` URL. @throws AlambicError `ERR_ARGUMENT` for anything else */
 export function displayName(path: string | URL): string {
-  return isURL(path) ? fileURLToPath(path) : path
+  if (typeof path === 'string') return path
+  if (!isURL(path)) throw argumentError('file', 'a path, a file: URL or a Buffer', path)
+  try {
+    return fileURLToPath(path)
+  } catch (error) {
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `file: expected the URL of a local file, got ${String(path)} (${(error as Error).message})`,
+      { cause: error },
+    )
+  }
 }
 
 /**

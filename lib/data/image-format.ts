@@ -30,8 +30,24 @@ export interface ImageConversion {
   to: ImageFormat
 }
 
-/** Formats are looked at as a whole: they may be those of `models.preprocessingOf()`, which say more. */
 const conversionOptions: Kinds<ImageConversion> = { from: anything, to: anything }
+
+/** What `models.preprocessingOf()` says besides. */
+type MoreThanFormat = Record<'classes' | 'dataset' | 'source', unknown>
+
+/** Values are looked at as a whole. */
+const formatOptions: Kinds<ImageFormat & MoreThanFormat> = {
+  mean: anything,
+  std: anything,
+  range: anything,
+  order: anything,
+  layout: anything,
+  channels: anything,
+  size: anything,
+  classes: anything,
+  dataset: anything,
+  source: anything,
+}
 
 /**
  * Gives a function that converts images from one format to another: it undoes a normalisation and applies another, and
@@ -49,6 +65,8 @@ export function convertImages(conversion: ImageConversion): (images: Tensor) => 
   if (typeof to !== 'object' || to === null) throw argumentError('convertImages: to', 'an image format', to)
   const source = complete('from', from)
   const target = complete('to', to)
+  if (source.channels !== null && !canBecome(source.channels, target.channels))
+    throw argumentError('convertImages: to.channels', channelsFrom(source.channels), target.channels)
   const isMirrored = source.order !== target.order
   const given = isMirrored ? reversed(source) : source
   const affine = affineFor(given, target)
@@ -59,6 +77,12 @@ export function convertImages(conversion: ImageConversion): (images: Tensor) => 
     if (source.layout === 'NHWC') x = x.permute([0, 3, 1, 2])
     if (isMirrored && x.size(1) > 1) x = x.flip([1])
     const channels = target.channels ?? x.size(1)
+    if (!canBecome(x.size(1), channels))
+      throw new AlambicError(
+        'ERR_SHAPE_MISMATCH',
+        `convertImages: expected images that can become ${channels} channels, got ${x.size(1)}: ` +
+          'grey can become any number, and three can become grey',
+      )
     if (channels < x.size(1)) x = fromUnit(grey(toUnit(x), target.order))
     else x = affine(channels > x.size(1) ? x.expand([-1, channels, -1, -1]) : x)
     if (target.size !== null) x = resized(x, target.size)
@@ -81,8 +105,14 @@ interface CompleteFormat {
 const unit: CompleteFormat = complete('', {})
 
 function complete(side: string, format: ImageFormat): CompleteFormat {
-  const { mean = [0], std = [1], range = [0, 1], order = 'RGB', layout = 'NCHW' } = format
   const name = `convertImages: ${side}`
+  const {
+    mean = [0],
+    std = [1],
+    range = [0, 1],
+    order = 'RGB',
+    layout = 'NCHW',
+  } = readOptions(name, format, formatOptions as Kinds<ImageFormat>)
   const areNumbers = (list: unknown): list is number[] =>
     Array.isArray(list) && list.length > 0 && list.every(value => Number.isFinite(value))
   if (!areNumbers(mean)) throw argumentError(`${name}.mean`, 'a number per channel', mean)
@@ -174,12 +204,16 @@ const greyOf = {
   BGR: constantsFor([[...rgbWeights].reverse()]),
 }
 
+/** Grey can be repeated, and grey can be made of three colours. */
+function canBecome(from: number, to: number | null): boolean {
+  return to === null || from === to || from === 1 || (from === 3 && to === 1)
+}
+
+function channelsFrom(from: number): string {
+  return from === 3 ? '3 or 1, as 3 are given' : `${from}, as so many are given`
+}
+
 function grey(x: Tensor, order: 'RGB' | 'BGR'): Tensor {
-  if (x.size(1) !== 3)
-    throw new AlambicError(
-      'ERR_SHAPE_MISMATCH',
-      `convertImages: expected three channels to make grey of, got ${x.size(1)}`,
-    )
   return x.mul(greyOf[order](x)[0]!).sum([1], { keepdim: true })
 }
 

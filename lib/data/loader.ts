@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { AlambicError, argumentError } from '../errors.js'
+import { AlambicError, argumentError, show } from '../errors.js'
 import { DividedScope, scope } from '../memory.js'
 import { boolean, callback, device, integer, readOptions, type Kinds } from '../options.js'
+import { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
 import type { Batch, Dataset } from './dataset.js'
 import { permutation, Random } from './random.js'
@@ -52,8 +53,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   readonly seed: number
   readonly dropLast: boolean
   readonly device: Device | undefined
-  /** Number of the next epoch, from 0. Set it to repeat an epoch, or to resume an earlier run. */
-  epoch = 0
+  #epoch = 0
   readonly #transform: DataLoaderOptions['transform']
 
   /** @throws AlambicError `ERR_ARGUMENT` for options out of range, and for something that is not a dataset */
@@ -75,6 +75,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
         'a data set: an object with length and batch(indices)',
         dataset,
       )
+    checkLength(dataset.length)
     this.batchSize = batchSize
     this.shuffle = shuffle
     this.seed = seed
@@ -83,15 +84,29 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     this.#transform = transform
   }
 
+  /**
+   * Number of the next epoch, from 0. Set it to repeat an epoch, or to resume an earlier run.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for anything but an integer of at least 0
+   */
+  get epoch(): number {
+    return this.#epoch
+  }
+
+  set epoch(epoch: number) {
+    if (!epochNumber.fits(epoch)) throw argumentError('DataLoader: epoch', epochNumber.expected, epoch)
+    this.#epoch = epoch
+  }
+
   /** Number of batches in an epoch. */
   get length(): number {
-    const batches = this.dataset.length / this.batchSize
+    const batches = checkLength(this.dataset.length) / this.batchSize
     return this.dropLast ? Math.floor(batches) : Math.ceil(batches)
   }
 
   /** The sample numbers of an epoch, in order. */
   order(epoch: number): Int32Array {
-    const { length } = this.dataset
+    const length = checkLength(this.dataset.length)
     return this.shuffle
       ? permutation(length, this.seed, epoch)
       : Int32Array.from({ length }, (_, index) => index)
@@ -101,7 +116,11 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     const epoch = this.epoch++
     const order = this.order(epoch)
     const { length } = this
-    for (let number = 0; number < length; number++) yield this.#finishNow(this.#make(order, epoch, number))
+    for (let number = 0; number < length; number++) {
+      const made = this.#make(order, epoch, number)
+      refuseLater(made, 'batch() of the data set')
+      yield this.#finishNow(checkBatch('batch() of the data set', made))
+    }
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
@@ -110,7 +129,8 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     const { length } = this
     for (let number = 0; number < length; number++) {
       await setImmediate()
-      yield await this.#finish(this.#make(order, epoch, number))
+      const made: unknown = await this.#make(order, epoch, number)
+      yield await this.#finish(checkBatch('batch() of the data set', made))
     }
   }
 
@@ -126,7 +146,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     return this.toString()
   }
 
-  #make(order: Int32Array, epoch: number, number: number): Batch {
+  #make(order: Int32Array, epoch: number, number: number): unknown {
     const start = number * this.batchSize
     const indices = order.subarray(start, start + this.batchSize)
     return this.dataset.batch(indices, new Random(this.seed, epoch, number))
@@ -139,7 +159,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     let finished: Batch | undefined
     try {
       const { changed } = whole.run(() => ({ changed: this.#change(made) }))
-      finished = await changed
+      finished = checkBatch('transform', await changed)
       return finished
     } finally {
       whole.close(finished)
@@ -152,9 +172,9 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     let finished: Batch | undefined
     try {
       finished = scope(() => {
-        const changed = this.#change(made)
-        if (changed instanceof Promise) throw asynchronous(changed)
-        return changed
+        const changed: unknown = this.#change(made)
+        refuseLater(changed, 'transform')
+        return checkBatch('transform', changed)
       })
       return finished
     } finally {
@@ -175,11 +195,35 @@ function release(made: Batch, finished: Batch | undefined): void {
   if (finished?.labels !== made.labels) made.labels.dispose()
 }
 
-/** Nobody waits for what was begun. */
-function asynchronous(promise: Promise<unknown>): AlambicError {
-  promise.catch(() => undefined)
-  return new AlambicError(
+const epochNumber = integer(0, Number.MAX_SAFE_INTEGER)
+
+/** Samples are numbered in an Int32Array. */
+const sampleCount = integer(0, 2 ** 31 - 1)
+
+function checkLength(length: unknown): number {
+  if (!sampleCount.fits(length))
+    throw argumentError('DataLoader: length of the data set', sampleCount.expected, length)
+  return length as number
+}
+
+/** What comes from functions of the user's. */
+function checkBatch(what: string, value: unknown): Batch {
+  const { data, labels } = (value ?? {}) as Partial<Record<keyof Batch, unknown>>
+  if (data instanceof Tensor && labels instanceof Tensor) return value as Batch
+  const isObject = typeof value === 'object' && value !== null && ('data' in value || 'labels' in value)
+  const got = isObject ? `{ data: ${show(data)}, labels: ${show(labels)} }` : show(value)
+  throw new AlambicError(
+    'ERR_ARGUMENT',
+    `DataLoader: expected ${what} to return a batch { data, labels } of two tensors, got ${got}`,
+  )
+}
+
+function refuseLater(value: unknown, what: string): void {
+  if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return
+  // Nobody waits for what was begun.
+  Promise.resolve(value).catch(() => undefined)
+  throw new AlambicError(
     'ERR_ASYNC_CALLBACK',
-    'DataLoader: transform returns a promise, which a plain `for` does not wait for; use `for await`',
+    `DataLoader: ${what} returns a promise, which a plain \`for\` does not wait for; use \`for await\``,
   )
 }

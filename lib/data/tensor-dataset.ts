@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
-import { AlambicError, show } from '../errors.js'
+import { AlambicError, argumentError, show } from '../errors.js'
 import { listOf, readOptions, text } from '../options.js'
-import { fromTypedArray, type Tensor } from '../tensor.js'
+import { fromTypedArray, Tensor } from '../tensor.js'
 import { checkIndices, type Batch, type Dataset } from './dataset.js'
 
 /** Samples in tensors on any device: row i of `data` belongs to element i of `labels`. */
@@ -11,7 +11,7 @@ export class TensorDataset implements Dataset {
   /**
    * @param data `(N, …)`; kept, not copied, and still the caller's to dispose of.
    * @param labels `(N)`, int64; likewise.
-   * @throws AlambicError `ERR_DTYPE` when labels are not int64, `ERR_LENGTH_MISMATCH` when the sizes differ
+   * @throws AlambicError `ERR_ARGUMENT` for what is no tensor, `ERR_DTYPE` when labels are not int64, `ERR_LENGTH_MISMATCH` when the sizes differ
    */
   constructor(
     readonly data: Tensor,
@@ -19,6 +19,9 @@ export class TensorDataset implements Dataset {
     options: { classes?: readonly string[] } = {},
   ) {
     this.classes = readOptions('TensorDataset', options, { classes: listOf(text, 'names') }).classes
+    for (const [name, value] of Object.entries({ data, labels }))
+      if (!((value as unknown) instanceof Tensor))
+        throw argumentError(`TensorDataset: ${name}`, 'a tensor', value)
     if (labels.dtype !== 'int64') {
       throw new AlambicError(
         'ERR_DTYPE',

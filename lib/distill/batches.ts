@@ -1,6 +1,6 @@
 import type { Batch } from '../data/dataset.js'
 import { AlambicError, argumentError, show } from '../errors.js'
-import { Module } from '../nn/module.js'
+import { checkFields, Module } from '../nn/module.js'
 import { Tensor } from '../tensor.js'
 
 /**
@@ -14,7 +14,10 @@ export type Batches = (AsyncIterable<Batch> | Iterable<Batch>) & {
 
 /** @throws AlambicError `ERR_ARGUMENT` for anything but a module, saying what may have been meant */
 export function checkModel(name: string, model: unknown): void {
-  if (model instanceof Module) return
+  if (model instanceof Module) {
+    checkFields(model)
+    return
+  }
   if (isPromise(model))
     throw new AlambicError('ERR_ARGUMENT', `${name}: expected a module, got a promise: await it first`)
   if (typeof model === 'function')

@@ -2,7 +2,8 @@ import { AlambicError, argumentError, show } from '../errors.js'
 import type { StateDict } from '../nn/module.js'
 import { readOptions, text, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
-import { requireDType } from './dtypes.js'
+import type { DType } from '../types.js'
+import { isDType, requireDType } from './dtypes.js'
 import { readDocument, type FileDocument } from './document.js'
 import { materializeOptions, TensorMaker, type MaterializeOptions } from './materialize.js'
 import { dtypeNamed } from './pickle/torch.js'
@@ -85,7 +86,7 @@ async function withDocument<T>(
   options: MaterializeOptions,
   body: (document: FileDocument, maker: TensorMaker, name: string) => Promise<[result: T, tensors: Tensor[]]>,
 ): Promise<T> {
-  if (options.dtype !== undefined) requireDType(options.dtype, 'dtype')
+  if (options.dtype !== undefined) checkDType(options.dtype)
   const sources: ByteSource[] = []
   const open = async (input: FileOrBytes) => {
     const source = await openSource(input)
@@ -103,6 +104,15 @@ async function withDocument<T>(
     maker.finish(new Set(kept))
     for (const source of sources) await source.close()
   }
+}
+
+/** What floating point tensors are converted to: to a dtype without fractions they would lose what they hold. */
+function checkDType(dtype: DType): void {
+  if (!isDType(dtype))
+    throw new AlambicError('ERR_DTYPE', `dtype: expected a dtype such as 'float32', got ${show(dtype)}`)
+  if (!/^(float|bfloat|complex)/.test(dtype))
+    throw new AlambicError('ERR_DTYPE', `dtype: expected a floating point dtype, got ${show(dtype)}`)
+  requireDType(dtype, 'dtype')
 }
 
 // ---- Finding the state dict ------------------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 import { basename, extname } from 'node:path'
 import type { FileHandle } from 'node:fs/promises'
+import { toUSVString } from 'node:util'
 import { AlambicError, argumentError, show } from '../errors.js'
 import { native } from '../native/loader.js'
 import type { StateDict } from '../nn/module.js'
 import { anything, readOptions, type Kinds } from '../options.js'
-import { isMap, isPlainObject, isUint8Array } from '../realms.js'
+import { bytesOf, isMap, isPlainObject, isUint8Array } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { DType } from '../types.js'
 import { writeAtomically } from './atomic-file.js'
@@ -55,7 +56,7 @@ export async function saveStateDict(dict: StateDict, path: string, options: Save
 
 /**
  * Writes a checkpoint: tensors, numbers, strings, booleans, null, bigints, and bytes, in plain objects, `Map`s and
- * arrays, nested. Undefined values are left out; whole numbers become Python's int. Python reads it with
+ * arrays, nested; undefined is none of them. Whole numbers become Python's int. Python reads it with
  * `torch.load(weights_only=True)`, and {@link loadCheckpoint} here.
  *
  * Keys of objects are strings, but in Python they may be numbers: if all keys of an object are whole numbers and no
@@ -81,13 +82,30 @@ function endingOf(name: string, path: string, known: string[]): string {
 
 function checkStateDict(dict: StateDict): [string, Tensor][] {
   if (!isPlainObject(dict)) throw argumentError('saveStateDict: dict', 'an object with tensors', dict)
+  requireNoSymbols('saveStateDict: dict', dict)
   const tensors = Object.entries(dict)
   for (const [key, tensor] of tensors) {
     if (!((tensor as unknown) instanceof Tensor))
       throw argumentError(`saveStateDict: ${key}`, 'a tensor', tensor)
+    requireText('saveStateDict: key', key)
     requirePlain(tensor, key)
   }
   return tensors
+}
+
+/** Files hold UTF-8, in which half of a surrogate pair has no place: it would come back as another character. */
+function requireText(name: string, text: string): void {
+  if (toUSVString(text) !== text)
+    throw argumentError(name, 'text that UTF-8 can hold, without halves of surrogate pairs', text)
+}
+
+function requireNoSymbols(name: string, object: object): void {
+  const symbol = Object.getOwnPropertySymbols(object).find(key => isEnumerable(object, key))
+  if (symbol !== undefined) throw argumentError(name, 'keys that are strings or numbers', symbol)
+}
+
+function isEnumerable(object: object, key: PropertyKey): boolean {
+  return Object.prototype.propertyIsEnumerable.call(object, key)
 }
 
 // ---- Safetensors -----------------------------------------------------------------------------------------------------------
@@ -159,7 +177,10 @@ function checkName(key: string): string {
 
 function checkMetadata(metadata: Record<string, string>): Record<string, string> {
   const isText = isPlainObject(metadata) && Object.values(metadata).every(value => typeof value === 'string')
-  if (isText) return metadata
+  if (isText) {
+    for (const text of Object.entries(metadata).flat()) requireText('saveStateDict: metadata', text)
+    return metadata
+  }
   throw argumentError('saveStateDict: metadata', 'an object with strings only', metadata)
 }
 
@@ -244,14 +265,14 @@ class TorchWriter {
       throw argumentError(path.slice(0, 100), `values nested at most ${MAX_DEPTH} deep`, value)
     if (value === null) this.pickler.none()
     else if (typeof value === 'boolean') this.pickler.boolean(value)
-    else if (typeof value === 'string') this.pickler.text(value)
+    else if (typeof value === 'string') this.text(value, path)
     else if (typeof value === 'bigint') this.pickler.integer(value)
     else if (typeof value === 'number') this.number(value)
     else if (value instanceof Tensor) this.tensor(value, path)
     else if (Array.isArray(value)) this.list(value, path, depth)
     else if (isMap(value)) this.dict([...value], path, depth)
     else if (isUint8Array(value)) this.bytes(value)
-    else if (isPlainObject(value)) this.dict(entriesOf(value), path, depth)
+    else if (isPlainObject(value)) this.object(value, path, depth)
     else
       throw argumentError(
         `saveCheckpoint: ${path || 'value'}`,
@@ -266,14 +287,30 @@ class TorchWriter {
     else this.pickler.float(value)
   }
 
+  private text(value: string, path: string): void {
+    requireText(`saveCheckpoint: ${path || 'value'}`, value)
+    this.pickler.text(value)
+  }
+
   private list(items: readonly unknown[], path: string, depth: number): void {
-    this.pickler.list(() => items.forEach((item, i) => this.value(item, `${path}[${i}]`, depth + 1)))
+    const keys = Reflect.ownKeys(items)
+    const named = keys.slice(keys.indexOf('length') + 1).find(key => isEnumerable(items, key))
+    if (named !== undefined)
+      throw argumentError(`saveCheckpoint: ${path || 'value'}`, 'an array with elements only', named)
+    this.pickler.list(() => {
+      // Also over holes, which hold nothing that could be saved.
+      for (let i = 0; i < items.length; i++) this.value(items[i], `${path}[${i}]`, depth + 1)
+    })
+  }
+
+  private object(object: Record<string, unknown>, path: string, depth: number): void {
+    requireNoSymbols(`saveCheckpoint: ${path || 'value'}`, object)
+    this.dict(entriesOf(object), path, depth)
   }
 
   private dict(entries: [unknown, unknown][], path: string, depth: number): void {
     this.pickler.dict(() => {
       for (const [key, value] of entries) {
-        if (value === undefined) continue
         if (typeof key !== 'string' && typeof key !== 'number')
           throw argumentError(`saveCheckpoint: ${path || 'value'}`, 'keys that are strings or numbers', key)
         this.value(key, path, depth + 1)
@@ -284,7 +321,7 @@ class TorchWriter {
 
   /** As Python's protocol 2 does. */
   private bytes(value: Uint8Array): void {
-    const { buffer, byteOffset, byteLength } = value
+    const { buffer, byteOffset, byteLength } = bytesOf(value)
     this.pickler.call('_codecs', 'encode', () => {
       this.pickler.text(Buffer.from(buffer, byteOffset, byteLength).toString('latin1'))
       this.pickler.text('latin1')

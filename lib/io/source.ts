@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
-import { fileURLToPath } from 'node:url'
-import { argumentError, AlambicError } from '../errors.js'
-import { bytesOf, isUint8Array, isURL } from '../realms.js'
+import { displayName } from '../data/files.js'
+import { AlambicError } from '../errors.js'
+import { bytesOf, isUint8Array } from '../realms.js'
 import { fileError } from './file-error.js'
 
 /** Where a file's bytes come from: a file that is open, or memory. */
@@ -27,9 +27,7 @@ export type FileOrBytes = string | URL | Uint8Array
  */
 export async function openSource(input: FileOrBytes): Promise<ByteSource> {
   if (isUint8Array(input)) return new MemorySource(input)
-  if (typeof input !== 'string' && !isURL(input))
-    throw argumentError('file', 'a path, a file: URL or a Buffer', input)
-  const name = isURL(input) ? fileURLToPath(input) : input
+  const name = displayName(input)
   try {
     const file = await open(name, 'r')
     try {

@@ -4,6 +4,7 @@ import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
 import { boolean, callback, readOptions, text, type Kinds } from '../options.js'
+import { isMap } from '../realms.js'
 import { fromTypedArray, Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
 import type { Device, DType } from '../types.js'
 import { Parameter } from './parameter.js'
@@ -75,7 +76,12 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /** The direct parts, by field name. */
   namedChildren(): [string, Module][] {
-    return Object.entries(this).filter((entry): entry is [string, Module] => entry[1] instanceof Module)
+    checkFields(this)
+    const children = Object.entries(this).filter(
+      (entry): entry is [string, Module] => entry[1] instanceof Module,
+    )
+    for (const [, child] of children) checkFields(child)
+    return children
   }
 
   children(): Module[] {
@@ -149,6 +155,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /** The parameters of this very module. Modules that do not keep them in fields override it. */
   protected ownParameters(): [string, Parameter][] {
+    checkFields(this)
     return Object.entries(this).filter((entry): entry is [string, Parameter] => entry[1] instanceof Parameter)
   }
 
@@ -331,6 +338,11 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    */
   loadStateDict(dict: StateDict, options: LoadStateDictOptions = {}): LoadStateDictResult {
     const { strict = true, prefix = '', rename } = readOptions('loadStateDict', options, loadOptions)
+    if (isMap(dict))
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        'loadStateDict: dict: expected an object with tensors, got a Map; Object.fromEntries(map) makes one of it',
+      )
     const given = new Map<string, Tensor>()
     const ambiguous: string[] = []
     for (const [key, tensor] of Object.entries(dict)) {
@@ -398,6 +410,28 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     if (children.length === 0) return `${this.label}(${this.describe()})`
     return `${this.label}(\n  ${children.join('\n  ')}\n)`
   }
+}
+
+/**
+ * Throws where a part or parameter lies in a field that hides a member which every module has: what calls that member
+ * would find the part instead. `registerBuffer` does so for buffers. Methods that override one are no parts.
+ *
+ * @internal
+ */
+export function checkFields(module: Module): void {
+  for (const name of Object.keys(module)) {
+    const value = (module as unknown as Record<string, unknown>)[name]
+    if (!(value instanceof Module || value instanceof Parameter) || !isMember(name)) continue
+    const { name: owner } = (Object.getPrototypeOf(module) as Module).constructor
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `${owner}: the field ${show(name)} holds ${show(value)}, but every module has a member of that name; call the field otherwise`,
+    )
+  }
+}
+
+function isMember(name: string): boolean {
+  return name in Module.prototype || name === 'forward' || name === 'training'
 }
 
 /** Whether a buffer can have that name: no member of the class, no parameter and no part has it. */

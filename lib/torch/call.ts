@@ -8,7 +8,7 @@ import { Tag, type CallResult, type PlanId } from '../native/contract.js'
 import { callBuffer, claim, claims, reserve } from '../native/call-buffer.js'
 import { native } from '../native/loader.js'
 import { Generator } from '../random.js'
-import { isPlainObject, typedArrayName } from '../realms.js'
+import { isPlainObject, requireMemory, typedArrayName } from '../realms.js'
 import type { Tensor as TensorClass } from '../tensor.js'
 
 let Tensor: typeof TensorClass
@@ -97,7 +97,10 @@ function encodeOther(at: number, value: unknown): number {
   if (typeof value === 'boolean') return write(at, Tag.boolean, value ? 1 : 0)
   if (typeof value === 'string') return encodeString(at, value)
   if (Array.isArray(value)) return encodeList(at, value)
-  if (typedArrayName(value) !== undefined) return encodeList(at, Array.from(value as Iterable<number>))
+  if (typedArrayName(value) !== undefined) {
+    requireMemory(value as ArrayBufferView)
+    return encodeList(at, Array.from(value as Iterable<number>))
+  }
   if (value instanceof Generator) return writeOther(at, Tag.generator, value.native)
   return writeOther(at, Tag.other, value)
 }

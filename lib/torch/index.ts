@@ -1,11 +1,12 @@
 /**
  * The operator table: every operator that libtorch's dispatcher knows, under its camelCase name.
  */
-import { AlambicError } from '../errors.js'
+import { AlambicError, show } from '../errors.js'
 import { native } from '../native/loader.js'
 import '../tensor.js' // the class that results are made of
 import { Operator, operatorNames, toFunction } from './call.js'
 import type { Operators } from './operators.generated.js'
+import { packageExports } from './package-exports.js'
 import { unique } from './unique.js'
 
 /** An operator outside of the typed table. Its overloads are properties: `torch.ops.aten.add.Tensor(x, y)`. */
@@ -39,8 +40,41 @@ function refuseUnknown(path: string, qualifiedName: (name: string) => string): o
   return new Proxy(Object.create(null) as object, {
     get(_, name) {
       if (typeof name === 'symbol' || probed.has(name) || name in Object.prototype) return undefined
+      const own = camelCase(name)
+      if (packageExports.has(own))
+        throw new AlambicError(
+          'ERR_UNKNOWN_OPERATOR',
+          `${path}.${name}: no such operator; ${own} is exported by the package itself: import { ${own} } from 'alambic'`,
+        )
       native.overloadNames(qualifiedName(name)) // throws ERR_UNKNOWN_OPERATOR with near names
-      throw new AlambicError('ERR_UNKNOWN_OPERATOR', `${path}.${name}: no such operator`)
+      throw new AlambicError(
+        'ERR_UNKNOWN_OPERATOR',
+        `${path}.${name}: no such operator; names are in camelCase here: ${path}.${jsNameOf(name)}`,
+      )
+    },
+  })
+}
+
+/** Of an operator, by its name in Python. */
+function jsNameOf(name: string): string {
+  return operatorNames('aten').find(each => each.name === name)?.jsName ?? camelCase(name)
+}
+
+function camelCase(name: string): string {
+  return name.replace(/(?<=[a-zA-Z0-9])_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+}
+
+/** Throws for overloads that the operator has not; what every function has is found as before. */
+function refuseUnknownOverload(qualifiedName: string): object {
+  return new Proxy(Function.prototype, {
+    get(_, name, receiver) {
+      if (typeof name === 'symbol' || probed.has(name) || name in Function.prototype)
+        return Reflect.get(Function.prototype, name, receiver) as unknown
+      const there = native.overloadNames(qualifiedName).map(overload => overload || 'default')
+      throw new AlambicError(
+        'ERR_UNKNOWN_OPERATOR',
+        `torch.ops.${qualifiedName.replace('::', '.')}: no overload named ${show(name)}; there are ${there.join(', ')}`,
+      )
     },
   })
 }
@@ -52,6 +86,7 @@ function makePacket(qualifiedName: string): OperatorPacket {
       value: toFunction(new Operator(qualifiedName, overload)),
       configurable: true,
     })
+  Object.setPrototypeOf(packet, refuseUnknownOverload(qualifiedName))
   return packet
 }
 
