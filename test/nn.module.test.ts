@@ -317,6 +317,13 @@ describe('to', () => {
     })
   })
 
+  test('gives a memory format to what has its number of dimensions', () => {
+    const conv = new nn.Conv3d(2, 2, 2).to({ memoryFormat: 'channelsLast3d' })
+    expect(conv.weight.isContiguous({ memoryFormat: 'channelsLast3d' })).toBe(true)
+    const both = new nn.Sequential(conv, new nn.Conv2d(2, 2, 2)).to({ memoryFormat: 'channelsLast' })
+    expect(both.parameters()[2]!.isContiguous({ memoryFormat: 'channelsLast' })).toBe(true)
+  })
+
   test('refuses a dtype that can not learn', () => {
     expect(errorOf(() => new nn.Linear(2, 1).to('int64')).code).toBe('ERR_DTYPE')
   })

@@ -250,7 +250,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /**
    * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
-   * four dimensions.
+   * four dimensions, `channelsLast3d` to those with five.
    *
    * On `'meta'` a module computes shapes and holds no data. It cannot be moved back, TorchScript modules cannot be
    * moved there, and optimizers that were made before keep the earlier parameters.
@@ -544,11 +544,14 @@ function convert(tensor: Tensor, target: Device | DType | ToOptions): Tensor {
   return isFloating(tensor) ? converted : tensor
 }
 
+/** That a tensor has to have for a memory format. */
+const dimensions: Partial<Record<string, number>> = { channelsLast: 4, channelsLast3d: 5 }
+
 function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions): ToOptions {
   return {
     ...options,
     dtype: isFloating(tensor) ? dtype : undefined,
-    memoryFormat: memoryFormat === 'channelsLast' && tensor.ndim !== 4 ? undefined : memoryFormat,
+    memoryFormat: (dimensions[memoryFormat ?? ''] ?? tensor.ndim) === tensor.ndim ? memoryFormat : undefined,
   }
 }
 
