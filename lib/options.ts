@@ -30,6 +30,8 @@ export function readOptions<Options extends object>(
 ): Options {
   if (given === undefined) return {} as Options
   if (!isOptions(given)) throw argumentError(`${who}: options`, 'an object', given)
+  if (tensor.fits(given))
+    throw argumentError(`${who}: options`, `an object such as { ${Object.keys(kinds)[0] ?? ''} }`, given)
   for (const name of Object.keys(given)) {
     const value = (given as Record<string, unknown>)[name]
     if (value === undefined) continue
@@ -86,6 +88,8 @@ export const number: Kind = {
   expected: 'a number',
   fits: value => typeof value === 'number' && !Number.isNaN(value),
 }
+
+export const finite: Kind = { expected: 'a finite number', fits: value => Number.isFinite(value) }
 
 export const positive: Kind = {
   expected: 'a number above 0',

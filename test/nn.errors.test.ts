@@ -272,3 +272,107 @@ test('a forward that fails leaves nothing behind', () => {
   errorOf(() => layer.forward(x))
   expect(memory().tensors).toBe(before)
 })
+
+describe('what makes no sense is refused when a layer is made:', () => {
+  const any = nn as unknown as Record<string, new (...args: unknown[]) => nn.Module>
+  const eps = 'eps: expected a number of at least 0, got -1'
+  const half = { size: 2, scaleFactor: 2 }
+  const either = 'expected either size or scaleFactor'
+  const size = 'outputSize: expected an integer of at least 0, null, or two of these'
+  const rows: [layer: string, args: unknown[], message: string][] = [
+    ['BatchNorm2d', [3, { eps: -1 }], eps],
+    ['BatchNorm1d', [3, { eps: Infinity }], 'eps: expected a number of at least 0, got Infinity'],
+    ['BatchNorm2d', [3, { momentum: 2 }], 'momentum: expected a number from 0 to 1, or null, got 2'],
+    ['BatchNorm2d', [3, { momentum: -0.1 }], 'momentum: expected a number from 0 to 1, or null, got -0.1'],
+    ['GroupNorm', [2, 4, { eps: -1 }], eps],
+    ['LayerNorm', [3, { eps: -1 }], eps],
+    ['LayerNorm', [-1], 'normalizedShape: expected integers of at least 0, got [-1]'],
+    ['LeakyReLU', [{ negativeSlope: Infinity }], 'negativeSlope: expected a finite number, got Infinity'],
+    ['Embedding', [3, 2, { maxNorm: -1 }], 'maxNorm: expected a number of at least 0, or null, got -1'],
+    ['Embedding', [3, 2, { paddingIdx: -4 }], 'paddingIdx: expected an integer from -3 to 2, got -4'],
+    ['Conv2d', [3, 3, 3, { padding: null }], 'padding: expected integers, "same" or "valid", got null'],
+    ['AdaptiveAvgPool2d', [-1], `${size}, got -1`],
+    ['AdaptiveAvgPool2d', [[null, -1]], `${size}, got [null, -1]`],
+    ['AdaptiveAvgPool2d', [[1]], `${size}, got [1]`],
+    ['AdaptiveMaxPool2d', [undefined], `${size}, got undefined`],
+    ['Softmax', [], 'dim: expected an integer, got undefined'],
+    ['Softmax', [1.5], 'dim: expected an integer, got 1.5'],
+    ['Upsample', [{}], `${either}, got neither`],
+    ['Upsample', [], `${either}, got neither`],
+    ['Upsample', [half], `${either}, got both`],
+    [
+      'Upsample',
+      [{ scaleFactor: 0 }],
+      'scaleFactor: expected a number above 0, or one per spatial dimension, got 0',
+    ],
+    [
+      'Upsample',
+      [{ size: [2, 0] }],
+      'size: expected an integer of at least 1, or one per spatial dimension, got [2, 0]',
+    ],
+    [
+      'Upsample',
+      [{ size: [] }],
+      'size: expected an integer of at least 1, or one per spatial dimension, got []',
+    ],
+    [
+      'Upsample',
+      [{ size: 2, alignCorners: true }],
+      "alignCorners: expected false for mode 'nearest', got true",
+    ],
+    ['Upsample', [{ size: 2, antialias: true }], "antialias: expected false for mode 'nearest', got true"],
+  ]
+
+  test.each(rows)('%s %j', (layer, args, message) => {
+    expect(errorOf(() => new any[layer]!(...args))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: `${layer}: ${message}`,
+    })
+  })
+
+  test('what PyTorch gives a meaning stays', () => {
+    const made = [
+      () => new nn.BatchNorm2d(3, { eps: 0, momentum: null }),
+      () => new nn.BatchNorm2d(3, { momentum: 0 }),
+      () => new nn.BatchNorm2d(3, { momentum: 1 }),
+      () => new nn.LayerNorm(0),
+      () => new nn.LeakyReLU({ negativeSlope: -1 }),
+      () => new nn.Embedding(3, 2, { maxNorm: Infinity, normType: Infinity, paddingIdx: -3 }),
+      () => new nn.AdaptiveAvgPool2d(0),
+      () => new nn.AdaptiveMaxPool2d([null, 3]),
+      () => new nn.Softmax(-1),
+      () => new nn.Upsample({ scaleFactor: [0.5, 2], size: null }),
+      () => new nn.Upsample({ size: 2, mode: 'bicubic', antialias: true, alignCorners: true }),
+    ]
+    for (const make of made) expect(make).not.toThrow()
+  })
+})
+
+describe('messages that name what came:', () => {
+  test('interpolate without a size', () => {
+    const x = zeros([1, 1, 2, 2])
+    const message = (options: object) => errorOf(() => nn.functional.interpolate(x, options)).message
+    expect(message({})).toBe('interpolate: expected either size or scaleFactor, got neither')
+    expect(message({ size: 1, scaleFactor: 1 })).toBe(
+      'interpolate: expected either size or scaleFactor, got both',
+    )
+    expect(message({ size: 1.5 })).toBe(
+      'interpolate: size: expected an integer of at least 1, or one per spatial dimension, got 1.5',
+    )
+  })
+
+  test('a tensor in the place of options', () => {
+    const y = zeros([2], { requiresGrad: true }).mul(2)
+    expect(errorOf(() => y.backward(zeros([2]) as never))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: 'backward: options: expected an object such as { gradient }, got Tensor',
+    })
+  })
+
+  test('a gain for what is no slope', () => {
+    expect(errorOf(() => nn.init.calculateGain('leakyRelu', 'x' as never))).toMatchObject({
+      code: 'ERR_ARGUMENT',
+      message: 'calculateGain: negativeSlope: expected a number, got "x"',
+    })
+  })
+})

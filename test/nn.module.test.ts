@@ -6,6 +6,7 @@ import {
   captureFeatures,
   evaluate,
   exportTorchScript,
+  full,
   memory,
   nn,
   ones,
@@ -13,6 +14,7 @@ import {
   randn,
   scope,
   tensor,
+  torch,
   zeros,
   type Tensor,
 } from '../lib/index.js'
@@ -320,8 +322,40 @@ describe('to', () => {
     })
   })
 
+  test('gives a memory format to what has its number of dimensions', () => {
+    const conv = new nn.Conv3d(2, 2, 2).to({ memoryFormat: 'channelsLast3d' })
+    expect(conv.weight.isContiguous({ memoryFormat: 'channelsLast3d' })).toBe(true)
+    const both = new nn.Sequential(conv, new nn.Conv2d(2, 2, 2)).to({ memoryFormat: 'channelsLast' })
+    expect(both.parameters()[2]!.isContiguous({ memoryFormat: 'channelsLast' })).toBe(true)
+  })
+
   test('refuses a dtype that can not learn', () => {
     expect(errorOf(() => new nn.Linear(2, 1).to('int64')).code).toBe('ERR_DTYPE')
+  })
+})
+
+describe('what is no mode and no buffer', () => {
+  test('is refused by train and requiresGrad, and changes nothing', () => {
+    const net = new nn.Sequential(new nn.Linear(1, 1)).eval()
+    for (const mode of ['false', 0, 1, null]) {
+      expect(errorOf(() => net.train(mode as never)).code).toBe('ERR_ARGUMENT')
+      expect(errorOf(() => net.requiresGrad(mode as never)).code).toBe('ERR_ARGUMENT')
+    }
+    expect(errorOf(() => net.train('false' as never)).message).toBe(
+      'train: mode: expected true or false, got "false"',
+    )
+    expect(net.modules().map(each => each.training)).toEqual([false, false])
+    expect(net.parameters().every(each => each.requiresGrad)).toBe(true)
+  })
+
+  test('is refused by registerBuffer', () => {
+    const net = new Net()
+    for (const value of [5, undefined, [1], {}])
+      expect(errorOf(() => net.registerBuffer('other', value as never)).code).toBe('ERR_ARGUMENT')
+    expect(errorOf(() => net.registerBuffer('other', 5 as never)).message).toBe(
+      'registerBuffer: other: expected a tensor or null, got 5',
+    )
+    expect('other' in net).toBe(false)
   })
 })
 
@@ -395,6 +429,83 @@ describe('state dicts', () => {
       ].join('\n'),
     )
     expect(JSON.stringify(net.parameters().map(each => each.tolist()))).toBe(before)
+  })
+
+  test('all values that can not be copied are reported at once, and nothing is changed', () => {
+    const net = new nn.Sequential(...Array.from({ length: 8 }, () => new nn.Linear(2, 1, { bias: false })))
+    const before = JSON.stringify(net.parameters().map(each => each.tolist()))
+    const released = zeros([1, 2])
+    released.dispose()
+    const quantized = torch.quantizePerTensor(zeros([1, 2]), 1, 0, 'qint8')
+    const nested = torch._nestedTensorFromTensorList([zeros([2])])
+    const dict = {
+      '0.weight': full([1, 2], 7),
+      '1.weight': null,
+      '2.weight': [1, 2],
+      '3.weight': released,
+      '4.weight': zeros([1, 2]).toSparse(),
+      '5.weight': quantized,
+      '6.weight': zeros([1, 2], { dtype: 'complex64' }),
+      '7.weight': zeros([1, 2], { device: 'meta' }),
+    } as unknown as Record<string, Tensor>
+    for (const strict of [true, false]) {
+      const error = errorOf(() => net.loadStateDict(dict, { strict }))
+      expect(error.code).toBe('ERR_STATE_DICT')
+      expect(error.message).toBe(
+        [
+          'loadStateDict into Sequential:',
+          '  no tensors: 1.weight: got null; 2.weight: got [1, 2]',
+          '  released tensors: 3.weight',
+          '  stored otherwise: 4.weight: expected strided, got sparse; 5.weight: expected strided, got quantized',
+          '  complex numbers for real ones: 6.weight: expected float32, got complex64',
+          '  given on meta, without data: 7.weight',
+        ].join('\n'),
+      )
+    }
+    const last = errorOf(() => net.loadStateDict({ ...net.stateDict(), '7.weight': nested }))
+    expect(last.message).toContain('stored otherwise: 7.weight: expected strided, got nested')
+    expect(JSON.stringify(net.parameters().map(each => each.tolist()))).toBe(before)
+  })
+
+  test('of other kinds of buffers are tried before anything is changed', () => {
+    class Kinds extends nn.Module<[], null> {
+      constructor(buffer: Tensor) {
+        super()
+        this.registerBuffer('first', zeros([1]))
+        this.registerBuffer('second', buffer)
+      }
+      override forward() {
+        return null
+      }
+    }
+    const quantized = (dtype: 'qint8' | 'quint8') => torch.quantizePerTensor(ones([2]), 1, 0, dtype)
+    const fitting = new Kinds(quantized('qint8'))
+    fitting.loadStateDict({ first: ones([1]), second: quantized('qint8') })
+    const refused: [Kinds, Tensor, string][] = [
+      [new Kinds(quantized('qint8')), quantized('quint8'), 'not to be copied: second: '],
+      [new Kinds(zeros([1]).expand([3])), ones([3]), 'elements share memory: second'],
+      [new Kinds(tensor([1, 0]).toSparse()), ones([2]), 'second: expected sparse, got strided'],
+    ]
+    for (const [module, second, message] of refused) {
+      const error = errorOf(() => module.loadStateDict({ first: ones([1]), second }))
+      expect(error.code).toBe('ERR_STATE_DICT')
+      expect(error.message).toContain(message)
+      expect(module.stateDict()['first']!.item()).toBe(0)
+    }
+  })
+
+  test('that are no dicts, and names that are no strings, are refused', () => {
+    const linear = new nn.Linear(2, 1)
+    const dict = linear.stateDict()
+    for (const none of [null, undefined, 'x', [zeros([1])], new Map(), Promise.resolve(dict)])
+      expect(errorOf(() => linear.loadStateDict(none as never))).toMatchObject({ code: 'ERR_ARGUMENT' })
+    const by = (rename: (key: string) => unknown) =>
+      errorOf(() => linear.loadStateDict(dict, { rename: rename as () => string }))
+    expect(by(() => 5).message).toBe(
+      'loadStateDict: rename: expected a function that returns a string for "weight", got 5',
+    )
+    expect(by(() => undefined).code).toBe('ERR_ARGUMENT')
+    expect(by(key => Promise.resolve(key)).code).toBe('ERR_ASYNC_CALLBACK')
   })
 
   test('missing and unexpected keys are only told with strict: false, wrong shapes stay errors', () => {

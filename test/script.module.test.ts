@@ -375,6 +375,28 @@ describe.skipIf(reason)(`a file trains as any module${reason}`, () => {
     expect(error.message).toContain('loadStateDict into Student')
   })
 
+  test('loadStateDict changes nothing where a value does not fit, also as a part', async () => {
+    const model = await load('student')
+    const parameters = () => model.parameters().map(each => each.sum().item())
+    const before = parameters()
+    const keys = Object.keys(model.stateDict())
+    for (const [module, prefix] of [
+      [model, ''],
+      [new nn.ModuleList([model]), '0.'],
+    ] as const)
+      for (const other of [zeros([1], { device: 'meta' }), null]) {
+        const dict = Object.fromEntries(
+          Object.entries(model.stateDict()).map(([key, value]) => [prefix + key, zeros(value.shape)]),
+        )
+        const last = prefix + keys.at(-1)!
+        const value = other?.expand(dict[last]!.shape) ?? (null as never)
+        const error = errorOf(() => module.loadStateDict({ ...dict, [last]: value }))
+        expect(error.code).toBe('ERR_STATE_DICT')
+        expect(error.message).toContain(`: ${last}`)
+        expect(parameters()).toEqual(before)
+      }
+  })
+
   test("to 'meta' is refused, also as a part of another module", async () => {
     const model = await load('student')
     for (const module of [model, new nn.ModuleList([model])])

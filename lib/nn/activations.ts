@@ -1,6 +1,7 @@
+import { argumentError } from '../errors.js'
 import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
-import { boolean, number, oneOf, readOptions, type Kinds } from '../options.js'
+import { boolean, finite, integer, oneOf, readOptions, type Kinds } from '../options.js'
 import { Module } from './module.js'
 
 export interface InplaceOption {
@@ -62,7 +63,7 @@ export class Hardsigmoid extends InplaceActivation {
 
 type LeakyOptions = InplaceOption & { negativeSlope?: number }
 
-const leakyOptions: Kinds<LeakyOptions> = { ...inplaceOption, negativeSlope: number }
+const leakyOptions: Kinds<LeakyOptions> = { ...inplaceOption, negativeSlope: finite }
 
 /** x where positive, `negativeSlope · x` elsewhere. As `torch.nn.LeakyReLU`. */
 export class LeakyReLU extends Module<[Tensor], Tensor> {
@@ -133,9 +134,14 @@ export class Tanh extends Module<[Tensor], Tensor> {
 
 /** Exponentials that sum to 1 along a dimension. As `torch.nn.Softmax`. */
 export class Softmax extends Module<[Tensor], Tensor> {
-  /** @param dim along which the results sum to 1; negative counts from the last */
+  /**
+   * @param dim along which the results sum to 1; negative counts from the last
+   * @throws AlambicError `ERR_ARGUMENT` unless it is an integer
+   */
   constructor(readonly dim: number) {
     super()
+    const kind = integer()
+    if (!kind.fits(dim)) throw argumentError(`${this.constructor.name}: dim`, kind.expected, dim)
   }
 
   override forward(x: Tensor): Tensor {

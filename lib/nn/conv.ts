@@ -49,7 +49,11 @@ type AllOptions = ConvOptions & Pick<ConvTransposeOptions, 'outputPadding'>
 
 const convOptions: Kinds<ConvOptions> = {
   stride: size,
-  padding: anything, // these two the native layer knows
+  // Which strings there are, here and below, the native layer knows.
+  padding: {
+    expected: 'integers, "same" or "valid"',
+    fits: value => typeof value === 'string' || size.fits(value),
+  },
   dilation: size,
   groups: integer(),
   bias: boolean,

@@ -1,4 +1,5 @@
 import { noGrad } from '../autograd.js'
+import { argumentError } from '../errors.js'
 import { scope } from '../memory.js'
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
@@ -24,7 +25,10 @@ export interface EmbeddingOptions extends Placement {
 
 const embeddingOptions: Kinds<EmbeddingOptions> = {
   paddingIdx: orNull(integer()),
-  maxNorm: orNull(number),
+  maxNorm: orNull({
+    expected: 'a number of at least 0',
+    fits: value => number.fits(value) && (value as number) >= 0,
+  }),
   normType: number,
   scaleGradByFreq: boolean,
   sparse: boolean,
@@ -62,6 +66,12 @@ export class Embedding extends Module<[Tensor], Tensor> {
       device,
       dtype,
     } = readOptions(this.constructor.name, options, embeddingOptions)
+    if (paddingIdx !== null && paddingIdx < -numEmbeddings)
+      throw argumentError(
+        `${this.constructor.name}: paddingIdx`,
+        `an integer from ${-numEmbeddings} to ${numEmbeddings - 1}`,
+        paddingIdx,
+      )
     this.paddingIdx = paddingIdx !== null && paddingIdx < 0 ? paddingIdx + numEmbeddings : paddingIdx
     this.maxNorm = maxNorm
     this.normType = normType

@@ -20,6 +20,7 @@ import type { Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import type { DType } from '../types.js'
 import type { Size } from './layer.js'
+import { checkResize } from './option-kinds.js'
 import type { OutputSize } from './pooling.js'
 
 /** How a loss per element or sample is reduced. */
@@ -355,9 +356,10 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
     recomputeScaleFactor = false,
     antialias = false,
   } = readOptions('interpolate', options, interpolateOptions)
-  if ((size === null) === (scaleFactor === null))
-    throw argumentError('interpolate', 'either size or scaleFactor', { size, scaleFactor })
-  const resize = chooseResizer(x, mode, alignCorners, antialias)
+  if (!Object.hasOwn(resizers, mode))
+    throw argumentError('interpolate: mode', `one of ${Object.keys(resizers).join(', ')}`, mode)
+  checkResize('interpolate', options)
+  const resize = chooseResizer(x, mode, antialias)
   const spatial = x.shape.slice(2)
   const scales = scaleFactor === null ? null : eachDimension('scaleFactor', scaleFactor, spatial)
   if (scales !== null && (recomputeScaleFactor || mode === 'area'))
@@ -370,16 +372,7 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
   return resize(x, size === null ? null : eachDimension('size', size, spatial), alignCorners, scales)
 }
 
-function chooseResizer(
-  x: Tensor,
-  mode: InterpolationMode,
-  alignCorners: boolean,
-  antialias: boolean,
-): Resize {
-  if (!Object.hasOwn(resizers, mode))
-    throw argumentError('interpolate: mode', `one of ${Object.keys(resizers).join(', ')}`, mode)
-  if (alignCorners && (mode.startsWith('nearest') || mode === 'area'))
-    throw argumentError('interpolate: alignCorners', `false for mode '${mode}'`, true)
+function chooseResizer(x: Tensor, mode: InterpolationMode, antialias: boolean): Resize {
   const { ndim } = x
   const resize = resizers[mode][ndim - 2]
   if (resize === undefined)
@@ -389,10 +382,7 @@ function chooseResizer(
         .map(dims => Number(dims) + 2)
         .join(', ')} ` + `dimensions (N, C, …), got (${x.shape.join(', ')})`,
     )
-  if (!antialias) return resize
-  const filtered = antialiased[mode]
-  if (filtered === undefined) throw argumentError('interpolate: antialias', `false for mode '${mode}'`, true)
-  return filtered
+  return antialias ? antialiased[mode]! : resize
 }
 
 function eachDimension(name: string, value: Size, spatial: readonly number[]): readonly number[] {

@@ -59,9 +59,11 @@ const gains: Record<Exclude<Nonlinearity, 'leakyRelu'>, number> = {
  * The recommended factor of the weights for a nonlinearity, as `torch.nn.init.calculate_gain`.
  *
  * @param negativeSlope of `'leakyRelu'`; default: 0.01
- * @throws AlambicError `ERR_ARGUMENT` for an unknown nonlinearity
+ * @throws AlambicError `ERR_ARGUMENT` for an unknown nonlinearity, and for a slope that is no number
  */
 export function calculateGain(nonlinearity: Nonlinearity, negativeSlope = 0.01): number {
+  if (!number.fits(negativeSlope))
+    throw argumentError('calculateGain: negativeSlope', number.expected, negativeSlope)
   if (nonlinearity === 'leakyRelu') return Math.sqrt(2 / (1 + negativeSlope ** 2))
   if (!Object.hasOwn(gains, nonlinearity))
     throw argumentError('nonlinearity', `one of ${Object.keys(gains).join(', ')}, leakyRelu`, nonlinearity)

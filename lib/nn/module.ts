@@ -1,6 +1,6 @@
 import { noGrad } from '../autograd.js'
 import { AlambicError, argumentError, show } from '../errors.js'
-import { keep, scope } from '../memory.js'
+import { keep, refusePromise, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
 import { boolean, callback, readOptions, text, type Kinds } from '../options.js'
@@ -63,12 +63,14 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * Makes `this[name]` a buffer: part of the state, moved by {@link to}, but not trained. No scope releases it.
    *
    * @throws AlambicError `ERR_ARGUMENT` for a name that is empty, has a dot, or is a member of the module already, such as
-   *   `forward`
+   *   `forward`, and for what is neither a tensor nor null
    */
   registerBuffer(name: string, buffer: Tensor | null, options: BufferOptions = {}): void {
     readOptions('registerBuffer', options, bufferOptions)
     if (!isFreeField(this, name))
       throw argumentError('registerBuffer: name', 'a name without dots that the module does not use', name)
+    if (buffer !== null && !(buffer instanceof Tensor))
+      throw argumentError(`registerBuffer: ${name}`, 'a tensor or null', buffer)
     if (buffer !== null) keep(buffer)
     this.#buffers.set(name, options)
     ;(this as Record<string, unknown>)[name] = buffer
@@ -210,8 +212,11 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /**
    * Sets training mode for this module and, by their own `train()`, for its parts. A part may override `train()`, for
    * itself and its own parts, such as a batch norm that stays frozen. {@link eval} calls `train(false)`.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for what is neither true nor false
    */
   train(mode = true): this {
+    refuseNoBoolean('train: mode', mode)
     if (switching.has(this)) return this // a part that refers to what it is a part of
     switching.add(this)
     try {
@@ -241,6 +246,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /** Sets whether the parameters are trained: `false` freezes the module. */
   requiresGrad(requiresGrad = true): this {
+    refuseNoBoolean('requiresGrad', requiresGrad)
     for (const parameter of this.parameters()) parameter.requiresGrad = requiresGrad
     return this
   }
@@ -251,7 +257,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /**
    * Moves parameters and buffers in place. A dtype applies to floating point tensors, `channelsLast` to those with
-   * four dimensions.
+   * four dimensions, `channelsLast3d` to those with five.
    *
    * On `'meta'` a module computes shapes and holds no data. It cannot be moved back, TorchScript modules cannot be
    * moved there, and optimizers that were made before keep the earlier parameters.
@@ -333,8 +339,11 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
   /**
    * Copies the tensors of a state dict into this module's, converting dtype and device.
    *
-   * @throws AlambicError `ERR_STATE_DICT`, with all missing, unexpected, wrongly shaped and ambiguous keys, and those
-   *   on `'meta'`; then nothing was changed
+   * @throws AlambicError `ERR_STATE_DICT`, with all keys that are missing, unexpected or ambiguous, or whose values do
+   *   not fit: no tensors, released ones, another shape, another layout, quantized or nested ones for plain ones, complex
+   *   numbers for real ones, `'meta'` for a device with data or the other way round; `ERR_ARGUMENT` for a dict that is no
+   *   object and a `rename` that returns no string, `ERR_ASYNC_CALLBACK` for one that returns a promise. Then nothing was
+   *   changed.
    */
   loadStateDict(dict: StateDict, options: LoadStateDictOptions = {}): LoadStateDictResult {
     const { strict = true, prefix = '', rename } = readOptions('loadStateDict', options, loadOptions)
@@ -343,11 +352,13 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
         'ERR_ARGUMENT',
         'loadStateDict: dict: expected an object with tensors, got a Map; Object.fromEntries(map) makes one of it',
       )
+    if (Object.prototype.toString.call(dict) !== '[object Object]')
+      throw argumentError('loadStateDict', 'an object of tensors by name', dict)
     const given = new Map<string, Tensor>()
     const ambiguous: string[] = []
     for (const [key, tensor] of Object.entries(dict)) {
       const bare = key.startsWith(prefix) ? key.slice(prefix.length) : key
-      const name = rename ? rename(bare) : bare
+      const name = rename ? renamed(rename, bare) : bare
       if (given.has(name)) ambiguous.push(name)
       given.set(name, tensor)
     }
@@ -356,27 +367,17 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     const optional = new Set(this.optionalState())
     const missing = own.map(([name]) => name).filter(name => !given.has(name) && !optional.has(name))
     const unexpected = [...given.keys()].filter(name => !names.has(name))
-    const misshapen = own
-      .filter(([name, tensor]) => given.has(name) && String(given.get(name)!.shape) !== String(tensor.shape))
-      .map(
-        ([name, tensor]) =>
-          `${name}: expected (${tensor.shape.join(', ')}), got (${given.get(name)!.shape.join(', ')})`,
-      )
-    const dataless = own
-      .filter(([name, tensor]) => tensor.device === 'meta' && (given.get(name)?.device ?? 'meta') !== 'meta')
-      .map(([name]) => name)
-    if (
-      ambiguous.length + misshapen.length + dataless.length > 0 ||
-      (strict && missing.length + unexpected.length > 0)
+    const misfits = scope(() =>
+      own.flatMap(([name, tensor]) => (given.has(name) ? (misfit(name, tensor, given.get(name)) ?? []) : [])),
     )
+    if (ambiguous.length + misfits.length > 0 || (strict && missing.length + unexpected.length > 0))
       throw new AlambicError(
         'ERR_STATE_DICT',
         [`loadStateDict into ${this.label}:`]
           .concat(missing.length ? `  missing keys: ${missing.join(', ')}` : [])
           .concat(unexpected.length ? `  unexpected keys: ${unexpected.join(', ')}` : [])
           .concat(commonPrefix(missing, unexpected) ?? [])
-          .concat(dataless.length ? `  on meta, which holds no data: ${dataless.join(', ')}` : [])
-          .concat(misshapen.length ? `  wrong shapes: ${misshapen.join('; ')}` : [])
+          .concat(misfitLines(misfits))
           .concat(
             ambiguous.length ? `  given more than once, by prefix or rename: ${ambiguous.join(', ')}` : [],
           )
@@ -442,6 +443,10 @@ function isFreeField(module: Module, name: unknown): boolean {
   return value === null || value === undefined || (value instanceof Tensor && !(value instanceof Parameter))
 }
 
+function refuseNoBoolean(what: string, value: unknown): void {
+  if (!boolean.fits(value)) throw argumentError(what, boolean.expected, value)
+}
+
 /** Modules whose `train()` is running. */
 const switching = new Set<Module>()
 
@@ -472,6 +477,74 @@ function commonPrefix(missing: readonly string[], unexpected: readonly string[])
   return added === undefined
     ? undefined
     : `  with { rename: key => ${show(added)} + key } ${found(added, unexpected, new Set(missing))} of the missing keys are there`
+}
+
+/** The module's key for a file's key. */
+function renamed(rename: (key: string) => unknown, key: string): string {
+  const name = rename(key)
+  refusePromise('loadStateDict: rename', name)
+  if (typeof name !== 'string')
+    throw argumentError('loadStateDict: rename', `a function that returns a string for ${show(key)}`, name)
+  return name
+}
+
+/** Why a value can not be copied into a tensor, and the key with its details. */
+interface Misfit {
+  readonly why: string
+  readonly what: string
+}
+
+function misfit(name: string, tensor: Tensor, value: unknown): Misfit | undefined {
+  const differs = (why: string, expected: string, actual: string): Misfit => ({
+    why,
+    what: `${name}: expected ${expected}, got ${actual}`,
+  })
+  if (!(value instanceof Tensor)) return { why: 'no tensors', what: `${name}: got ${show(value)}` }
+  if (value.handle === 0) return { why: 'released tensors', what: name }
+  if (storage(value) !== storage(tensor)) return differs('stored otherwise', storage(tensor), storage(value))
+  const [expected, actual] = [tensor, value].map(each => each.shape.join(', ')) as [string, string]
+  if (expected !== actual) return differs('wrong shapes', `(${expected})`, `(${actual})`)
+  if (isComplex(value) && !isComplex(tensor))
+    return differs('complex numbers for real ones', tensor.dtype, value.dtype)
+  if (tensor.isMeta !== value.isMeta)
+    return { why: tensor.isMeta ? 'on meta, which holds no data' : 'given on meta, without data', what: name }
+  if (storage(tensor) !== 'strided') return failedCopy(name, tensor, value)
+  if (sharesElements(tensor))
+    return { why: 'expanded in the module, so that elements share memory', what: name }
+  return undefined
+}
+
+/** `'strided'`, another layout, `'quantized'` or `'nested'`: libtorch copies only within one of them. */
+function storage(tensor: Tensor): string {
+  if (tensor.isNested) return 'nested'
+  return tensor.isQuantized ? 'quantized' : tensor.layout
+}
+
+/** Which compressed, quantized and nested tensors fit each other, only a copy tells: here into another tensor. */
+function failedCopy(name: string, tensor: Tensor, value: Tensor): Misfit | undefined {
+  try {
+    noGrad(() => tensor.clone().copy_(value))
+    return undefined
+  } catch (error) {
+    return { why: 'not to be copied', what: `${name}: ${(error as Error).message}` }
+  }
+}
+
+function sharesElements(tensor: Tensor): boolean {
+  const strides = tensor.stride()
+  return tensor.numel() > 0 && tensor.shape.some((size, dim) => size > 1 && strides[dim] === 0)
+}
+
+/** One line for each reason, with all of its keys. */
+function misfitLines(misfits: readonly Misfit[]): string[] {
+  return [...new Set(misfits.map(({ why }) => why))].map(
+    why =>
+      `  ${why}: ` +
+      misfits
+        .filter(each => each.why === why)
+        .map(({ what }) => what)
+        .join(misfits.some(each => each.why === why && each.what.includes(': ')) ? '; ' : ', '),
+  )
 }
 
 function under<T>(path: string, named: [string, T][]): [string, T][] {
@@ -505,16 +578,23 @@ function convert(tensor: Tensor, target: Device | DType | ToOptions): Tensor {
   return isFloating(tensor) ? converted : tensor
 }
 
+/** That a tensor has to have for a memory format. */
+const dimensions: Partial<Record<string, number>> = { channelsLast: 4, channelsLast3d: 5 }
+
 function fitting(tensor: Tensor, { dtype, memoryFormat, ...options }: ToOptions): ToOptions {
   return {
     ...options,
     dtype: isFloating(tensor) ? dtype : undefined,
-    memoryFormat: memoryFormat === 'channelsLast' && tensor.ndim !== 4 ? undefined : memoryFormat,
+    memoryFormat: (dimensions[memoryFormat ?? ''] ?? tensor.ndim) === tensor.ndim ? memoryFormat : undefined,
   }
 }
 
 function isFloating({ dtype }: Tensor): boolean {
   return isFloatingType(dtype)
+}
+
+function isComplex({ dtype }: Tensor): boolean {
+  return dtype.startsWith('complex')
 }
 
 function isFloatingType(dtype: DType): boolean {

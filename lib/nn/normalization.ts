@@ -1,7 +1,8 @@
+import { argumentError } from '../errors.js'
 import { ones, zeros } from '../factories.js'
 import { Activation, type Handle, type NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
-import { boolean, number, orNull, readOptions, type Kinds } from '../options.js'
+import { between, boolean, notNegative, orNull, readOptions, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import * as init from './init.js'
 import {
@@ -18,9 +19,9 @@ import { Module } from './module.js'
 import type { Parameter } from './parameter.js'
 
 export interface BatchNormOptions extends Placement {
-  /** Added to the variance. Default: 1e-5. */
+  /** Added to the variance, at least 0. Default: 1e-5. */
   eps?: number
-  /** Weight of a batch in the running statistics; null for the mean over all batches. Default: 0.1. */
+  /** Weight of a batch in the running statistics, 0 to 1; null for the mean over all batches. Default: 0.1. */
   momentum?: number | null
   /** Whether there are a weight and a bias per channel. Default: true. */
   affine?: boolean
@@ -31,8 +32,8 @@ export interface BatchNormOptions extends Placement {
 }
 
 const batchNormOptions: Kinds<BatchNormOptions> = {
-  eps: number,
-  momentum: orNull(number),
+  eps: notNegative,
+  momentum: orNull(between(0, 1)),
   affine: boolean,
   bias: boolean,
   trackRunningStats: boolean,
@@ -177,7 +178,7 @@ export class BatchNorm2d extends BatchNorm {
 }
 
 export interface GroupNormOptions extends Placement {
-  /** Added to the variance. Default: 1e-5. */
+  /** Added to the variance, at least 0. Default: 1e-5. */
   eps?: number
   /** Whether there are a weight and a bias per channel. Default: true. */
   affine?: boolean
@@ -186,7 +187,7 @@ export interface GroupNormOptions extends Placement {
 }
 
 const groupNormOptions: Kinds<GroupNormOptions> = {
-  eps: number,
+  eps: notNegative,
   affine: boolean,
   bias: boolean,
   ...placement,
@@ -246,7 +247,7 @@ export class GroupNorm extends Module<[Tensor], Tensor> {
 }
 
 export interface LayerNormOptions extends Placement {
-  /** Added to the variance. Default: 1e-5. */
+  /** Added to the variance, at least 0. Default: 1e-5. */
   eps?: number
   /** Whether there are a weight and a bias per element. Default: true. */
   elementwiseAffine?: boolean
@@ -255,7 +256,7 @@ export interface LayerNormOptions extends Placement {
 }
 
 const layerNormOptions: Kinds<LayerNormOptions> = {
-  eps: number,
+  eps: notNegative,
   elementwiseAffine: boolean,
   bias: boolean,
   ...placement,
@@ -287,6 +288,12 @@ export class LayerNorm extends Module<[Tensor], Tensor> {
       dtype,
     } = readOptions(this.constructor.name, options, layerNormOptions)
     this.normalizedShape = perDimension(normalizedShape, 1)
+    if (this.normalizedShape.some(each => each < 0))
+      throw argumentError(
+        `${this.constructor.name}: normalizedShape`,
+        'integers of at least 0',
+        this.normalizedShape,
+      )
     this.eps = eps
     this.#layer = new native.LayerNorm({
       name: this.constructor.name,

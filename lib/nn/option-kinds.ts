@@ -1,4 +1,5 @@
 /** What the options take that functions and modules share. */
+import { AlambicError, argumentError } from '../errors.js'
 import {
   between,
   boolean,
@@ -8,7 +9,9 @@ import {
   number,
   oneOf,
   orNull,
+  positive,
   tensor,
+  type Kind,
   type Kinds,
 } from '../options.js'
 import type { CrossEntropyOptions, InterpolateOptions, KlDivOptions, Reduction } from './functional.js'
@@ -36,4 +39,27 @@ export const interpolateOptions: Kinds<InterpolateOptions> = {
   alignCorners: boolean,
   recomputeScaleFactor: boolean,
   antialias: boolean,
+}
+
+/** Throws for options that suit no input. @internal */
+export function checkResize(who: string, options: InterpolateOptions): void {
+  const { size = null, scaleFactor = null, mode = 'nearest', alignCorners, antialias } = options
+  if ((size === null) === (scaleFactor === null))
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `${who}: expected either size or scaleFactor, got ${size === null ? 'neither' : 'both'}`,
+    )
+  refuseOthers(`${who}: size`, size, integer(mode === 'area' ? 0 : 1))
+  refuseOthers(`${who}: scaleFactor`, scaleFactor, positive)
+  if (alignCorners === true && (mode.startsWith('nearest') || mode === 'area'))
+    throw argumentError(`${who}: alignCorners`, `false for mode '${mode}'`, true)
+  if (antialias === true && mode !== 'bilinear' && mode !== 'bicubic')
+    throw argumentError(`${who}: antialias`, `false for mode '${mode}'`, true)
+}
+
+function refuseOthers(what: string, value: unknown, kind: Kind): void {
+  const fits = Array.isArray(value)
+    ? value.length > 0 && value.every(each => kind.fits(each))
+    : value === null || kind.fits(value)
+  if (!fits) throw argumentError(what, `${kind.expected}, or one per spatial dimension`, value)
 }

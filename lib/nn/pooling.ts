@@ -1,6 +1,7 @@
+import { argumentError } from '../errors.js'
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
-import { boolean, integer, orNull, readOptions, size, type Kinds } from '../options.js'
+import { boolean, integer, orNull, readOptions, size, type Kind, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import { inputHandle, perDimension, type Size } from './layer.js'
 import { Module } from './module.js'
@@ -137,12 +138,22 @@ export class AvgPool2d extends Module<[Tensor], Tensor> {
 /** Height and width, or one number for both; null keeps the input's. */
 export type OutputSize = number | null | readonly (number | null)[]
 
+const extent = orNull(integer(0))
+
+const wantedSize: Kind = {
+  expected: 'an integer of at least 0, null, or two of these',
+  fits: value =>
+    Array.isArray(value) ? value.length === 2 && value.every(each => extent.fits(each)) : extent.fits(value),
+}
+
 abstract class AdaptivePool2d extends Module<[Tensor], Tensor> {
   readonly outputSize: OutputSize
   readonly #layer: InstanceType<NativeLayers['AdaptivePool2d']>
 
   protected constructor(maximum: boolean, outputSize: OutputSize) {
     super()
+    if (!wantedSize.fits(outputSize))
+      throw argumentError(`${this.constructor.name}: outputSize`, wantedSize.expected, outputSize)
     this.outputSize = outputSize
     const both = Array.isArray(outputSize) ? (outputSize as (number | null)[]) : [outputSize, outputSize]
     this.#layer = new native.AdaptivePool2d({
@@ -166,7 +177,7 @@ abstract class AdaptivePool2d extends Module<[Tensor], Tensor> {
  * Means over as many windows as give the wanted size: (N, C, H, W) or (C, H, W) → the same with `outputSize`. As
  * `torch.nn.AdaptiveAvgPool2d`.
  *
- * @throws AlambicError `ERR_SHAPE_MISMATCH` for another rank
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for another rank, `ERR_ARGUMENT` for a negative size
  */
 export class AdaptiveAvgPool2d extends AdaptivePool2d {
   constructor(outputSize: OutputSize) {

@@ -3,7 +3,7 @@ import { torch } from '../torch/index.js'
 import { integer, readOptions, type Kinds } from '../options.js'
 import { interpolate, type InterpolateOptions } from './functional.js'
 import { tuple } from './layer.js'
-import { interpolateOptions } from './option-kinds.js'
+import { checkResize, interpolateOptions } from './option-kinds.js'
 import { Module } from './module.js'
 
 /** Passes its input on. As `torch.nn.Identity`. */
@@ -42,11 +42,16 @@ export class Flatten extends Module<[Tensor], Tensor> {
   }
 }
 
-/** Resizes (N, C, …) features, see {@link interpolate}. As `torch.nn.Upsample`. */
+/**
+ * Resizes (N, C, …) features, see {@link interpolate}. As `torch.nn.Upsample`.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for options that {@link interpolate} refuses whatever the input
+ */
 export class Upsample extends Module<[Tensor], Tensor> {
   constructor(readonly options: InterpolateOptions) {
     super()
-    readOptions(this.constructor.name, options, interpolateOptions)
+    const given: InterpolateOptions = readOptions(this.constructor.name, options, interpolateOptions)
+    checkResize(this.constructor.name, given)
   }
 
   override forward(x: Tensor): Tensor {
