@@ -160,14 +160,14 @@ describe('readIdx refuses, with the byte offset, what was expected and what was 
 
 describe('readIdx refuses', () => {
   it.each([5, null, undefined, {}, new ArrayBuffer(4), new Uint16Array(2)])('%s as a file', async value => {
-    const error = await failure(() => readIdx(value as unknown as string))
+    const error = await failure(() => readIdx(value as string))
     expect(error.code).toBe('ERR_ARGUMENT')
     expect(error.message).toContain('file: expected a path, a file: URL or a Buffer, got')
   })
 
   it('the URL of something else, here and where weights are read', async () => {
     for (const read of [readIdx, loadStateDict]) {
-      const error = await failure(() => read(new URL('http://x/y')) as Promise<unknown>)
+      const error = await failure(() => read(new URL('http://x/y')))
       expect(error.code).toBe('ERR_ARGUMENT')
       expect(error.message).toContain('file: expected the URL of a local file, got http://x/y')
     }

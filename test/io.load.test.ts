@@ -224,7 +224,7 @@ describe('The dtype to convert to', () => {
     ['foo', `dtype: expected a dtype such as 'float32', got "foo"`],
   ])('is none that loses the values: %s', async (dtype, message) => {
     for (const load of [loadStateDict, loadCheckpoint]) {
-      const error = await failure(() => load('never-read.pt', { dtype: dtype as 'int8' }) as Promise<unknown>)
+      const error = await failure(() => load('never-read.pt', { dtype: dtype as 'int8' }))
       expect(error.code).toBe('ERR_DTYPE')
       expect(error.message).toBe(message)
     }

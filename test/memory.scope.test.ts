@@ -52,7 +52,7 @@ describe('scope()', () => {
     }
     for (const run of [scope, noGrad, enableGrad]) {
       expect(codeOf(() => run(generator))).toBe('ERR_ASYNC_CALLBACK')
-      // eslint-disable-next-line @typescript-eslint/require-await -- it only has to be one
+
       expect(codeOf(() => run(async function* () {}))).toBe('ERR_ASYNC_CALLBACK')
     }
     expect(scope(() => [...generator()])[0]!.tolist()).toEqual([1])

@@ -660,7 +660,7 @@ describe('a field that hides a member of every module', () => {
       ])
         await expect(later()).rejects.toMatchObject({
           code: 'ERR_ARGUMENT',
-          message: expect.stringContaining(name),
+          message: expect.stringContaining(name) as string,
         })
     },
   )

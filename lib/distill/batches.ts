@@ -15,7 +15,7 @@ export type Batches = (AsyncIterable<Batch> | Iterable<Batch>) & {
 /** @throws AlambicError `ERR_ARGUMENT` for anything but a module, saying what may have been meant */
 export function checkModel(name: string, model: unknown): void {
   if (model instanceof Module) {
-    checkFields(model)
+    checkFields(model as Module)
     return
   }
   if (isPromise(model))
