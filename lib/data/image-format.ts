@@ -30,7 +30,7 @@ export interface ImageConversion {
   to: ImageFormat
 }
 
-/** Formats are looked at as a whole: they may be those of `models.preprocessingOf()`, which say more. */
+/** {@link complete} looks at the formats. */
 const conversionOptions: Kinds<ImageConversion> = { from: anything, to: anything }
 
 /**
@@ -46,7 +46,7 @@ const conversionOptions: Kinds<ImageConversion> = { from: anything, to: anything
  */
 export function convertImages(conversion: ImageConversion): (images: Tensor) => Tensor {
   const { from = {}, to } = readOptions('convertImages', conversion, conversionOptions)
-  if (typeof to !== 'object' || to === null) throw argumentError('convertImages: to', 'an image format', to)
+  if (to === undefined) throw argumentError('convertImages: to', 'an image format', to)
   const source = complete('from', from)
   const target = complete('to', to)
   const isMirrored = source.order !== target.order
@@ -78,11 +78,29 @@ interface CompleteFormat {
   size: readonly [number, number] | null
 }
 
+/**
+ * The values are looked at together. What a format of `models.preprocessingOf()` says besides is no mistake, and nothing
+ * to convert.
+ */
+const formatOptions: Kinds<ImageFormat & { classes?: number; dataset?: string; source?: string }> = {
+  mean: anything,
+  std: anything,
+  range: anything,
+  order: anything,
+  layout: anything,
+  channels: anything,
+  size: anything,
+  classes: anything,
+  dataset: anything,
+  source: anything,
+}
+
 const unit: CompleteFormat = complete('', {})
 
 function complete(side: string, format: ImageFormat): CompleteFormat {
-  const { mean = [0], std = [1], range = [0, 1], order = 'RGB', layout = 'NCHW' } = format
   const name = `convertImages: ${side}`
+  readOptions(name, format, formatOptions)
+  const { mean = [0], std = [1], range = [0, 1], order = 'RGB', layout = 'NCHW' } = format
   const areNumbers = (list: unknown): list is number[] =>
     Array.isArray(list) && list.length > 0 && list.every(value => Number.isFinite(value))
   if (!areNumbers(mean)) throw argumentError(`${name}.mean`, 'a number per channel', mean)
