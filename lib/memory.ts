@@ -7,6 +7,7 @@ import { callBuffer, claim } from './native/call-buffer.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
+import { callback, requireKind } from './options.js'
 import { isMap, isPlainObject, isSet } from './realms.js'
 import type { Device } from './types.js'
 
@@ -144,6 +145,7 @@ export function releaseIdleMemory(): void {
  * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise: tensors made later would escape the scope
  */
 export function scope<T>(body: () => T): T {
+  requireKind('scope: body', callback, body)
   const outer = current
   const made: Tensor[] = []
   const leaving = new Set<Tensor>()
@@ -236,6 +238,7 @@ export function releaseEarly(tensor: Tensor): void {
 
 /** Runs `body` outside all scopes: no scope releases the tensors that it makes. Returns its result. */
 export function unscoped<T>(body: () => T): T {
+  requireKind('unscoped: body', callback, body)
   const outer = current
   enter(null)
   try {

@@ -3,8 +3,9 @@ import { AlambicError, argumentError, show } from '../errors.js'
 import { keep, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
-import { boolean, callback, readOptions, text, type Kinds } from '../options.js'
-import { fromTypedArray, Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
+import { boolean, callback, readOptions, requireKind, text, type Kind, type Kinds } from '../options.js'
+import { fromTypedArray, requireTensor, Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
+import { isMap } from '../realms.js'
 import type { Device, DType } from '../types.js'
 import { Parameter } from './parameter.js'
 
@@ -28,6 +29,12 @@ export interface BufferOptions {
 }
 
 const loadOptions: Kinds<LoadStateDictOptions> = { strict: boolean, prefix: text, rename: callback }
+
+/** What is in it is looked at one by one. */
+export const stateDict: Kind = {
+  expected: 'an object of tensors by name',
+  fits: value => typeof value === 'object' && value !== null && !Array.isArray(value) && !isMap(value),
+}
 
 const bufferOptions: Kinds<BufferOptions> = { persistent: boolean, optional: boolean }
 
@@ -173,6 +180,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @throws AlambicError `ERR_UNKNOWN_LAYER`, naming the nearest paths
    */
   getSubmodule(path: string): Module {
+    requireKind('getSubmodule: path', text, path)
     const names = path === '' ? [] : path.split('.')
     const found = names.reduce<Module | undefined>((module, name) => module?.child(name), this)
     if (found === undefined) throw this.unknownLayer(path)
@@ -227,6 +235,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @example net.apply(module => { if (module instanceof nn.Linear) nn.init.zeros_(module.weight) })
    */
   apply(body: (module: Module) => void): this {
+    requireKind('apply: body', callback, body)
     for (const child of this.children()) child.apply(body)
     body(this)
     return this
@@ -333,9 +342,12 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
     const { strict = true, prefix = '', rename } = readOptions('loadStateDict', options, loadOptions)
     const given = new Map<string, Tensor>()
     const ambiguous: string[] = []
+    requireKind('loadStateDict: dict', stateDict, dict)
     for (const [key, tensor] of Object.entries(dict)) {
+      requireTensor(`loadStateDict: dict[${show(key)}]`, tensor)
       const bare = key.startsWith(prefix) ? key.slice(prefix.length) : key
       const name = rename ? rename(bare) : bare
+      requireKind('loadStateDict: what rename returns', text, name)
       if (given.has(name)) ambiguous.push(name)
       given.set(name, tensor)
     }
@@ -449,19 +461,22 @@ function unique<T>(named: [string, T][]): [string, T][] {
   return named.filter(([, value]) => !seen.has(value) && seen.add(value))
 }
 
-/** What a move changes. Throws for devices and dtypes that are not there. */
-function targetOf(target: Device | DType | ToOptions): {
-  dtype?: DType | undefined
+/** Null is as good as left out, for callers who pass on what they have. */
+interface Target {
+  dtype?: DType | null | undefined
   device?: Device | undefined
-} {
+}
+
+/** What a move changes. Throws for devices and dtypes that are not there. */
+function targetOf(target: Device | DType | ToOptions): Target {
   const moved = convert(fromTypedArray(new Float32Array(0), [0]), target)
   if (typeof target === 'object') return { dtype: target.dtype, device: target.device && moved.device }
   return native.dtypes().includes(target) ? { dtype: target as DType } : { device: moved.device }
 }
 
 /** A dtype has to be one that parameters can have. */
-function checkTarget(name: string, tensor: Tensor, { dtype }: { dtype?: DType | undefined }): void {
-  if (dtype === undefined || !isFloating(tensor) || isFloatingType(dtype)) return
+function checkTarget(name: string, tensor: Tensor, { dtype }: Target): void {
+  if (dtype === undefined || dtype === null || !isFloating(tensor) || isFloatingType(dtype)) return
   throw new AlambicError('ERR_DTYPE', `to: expected a floating point dtype for ${name}, got ${dtype}`)
 }
 

@@ -286,7 +286,7 @@ export class LayerNorm extends Module<[Tensor], Tensor> {
       device,
       dtype,
     } = readOptions(this.constructor.name, options, layerNormOptions)
-    this.normalizedShape = perDimension(normalizedShape, 1)
+    this.normalizedShape = perDimension(`${this.constructor.name}: normalizedShape`, normalizedShape, 1)
     this.eps = eps
     this.#layer = new native.LayerNorm({
       name: this.constructor.name,

@@ -1,9 +1,10 @@
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
-import { boolean, integer, orNull, readOptions, size, type Kinds } from '../options.js'
+import { boolean, integer, orNull, readOptions, requireKind, size, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import { inputHandle, perDimension, type Size } from './layer.js'
 import { Module } from './module.js'
+import { outputSizes } from './option-kinds.js'
 
 export interface PoolOptions {
   /** Default: `kernelSize`, so that windows do not overlap. */
@@ -70,10 +71,10 @@ export class MaxPool2d extends Module<[Tensor], Tensor> {
     this.ceilMode = ceilMode
     this.#layer = new native.MaxPool2d({
       name: this.constructor.name,
-      kernelSize: perDimension(kernelSize, 2),
-      stride: perDimension(stride, 2),
-      padding: perDimension(padding, 2),
-      dilation: perDimension(dilation, 2),
+      kernelSize: perDimension(`${this.constructor.name}: kernelSize`, kernelSize, 2),
+      stride: perDimension(`${this.constructor.name}: stride`, stride, 2),
+      padding: perDimension(`${this.constructor.name}: padding`, padding, 2),
+      dilation: perDimension(`${this.constructor.name}: dilation`, dilation, 2),
       ceilMode,
     })
   }
@@ -116,9 +117,9 @@ export class AvgPool2d extends Module<[Tensor], Tensor> {
     this.padding = padding
     this.#layer = new native.AvgPool2d({
       name: this.constructor.name,
-      kernelSize: perDimension(kernelSize, 2),
-      stride: perDimension(stride, 2),
-      padding: perDimension(padding, 2),
+      kernelSize: perDimension(`${this.constructor.name}: kernelSize`, kernelSize, 2),
+      stride: perDimension(`${this.constructor.name}: stride`, stride, 2),
+      padding: perDimension(`${this.constructor.name}: padding`, padding, 2),
       ceilMode,
       countIncludePad,
       divisorOverride,
@@ -143,6 +144,7 @@ abstract class AdaptivePool2d extends Module<[Tensor], Tensor> {
 
   protected constructor(maximum: boolean, outputSize: OutputSize) {
     super()
+    requireKind(`${this.constructor.name}: outputSize`, outputSizes, outputSize)
     this.outputSize = outputSize
     const both = Array.isArray(outputSize) ? (outputSize as (number | null)[]) : [outputSize, outputSize]
     this.#layer = new native.AdaptivePool2d({
