@@ -1,6 +1,6 @@
 import { refusePromise } from './memory.js'
 import { native } from './native/loader.js'
-import { boolean, device, oneOf, readOptions, type Kinds } from './options.js'
+import { boolean, callback, device, oneOf, readOptions, requireKind, type Kinds } from './options.js'
 import type { Device } from './types.js'
 
 export interface AutocastOptions {
@@ -28,8 +28,10 @@ const autocastOptions: Kinds<AutocastOptions> = {
  * @example const loss = autocast({ device: 'cpu' }, () => nn.functional.crossEntropy(model.forward(x), labels))
  */
 export function autocast<T>(options: AutocastOptions, body: () => T): T {
-  const { device = 'cpu', enabled = true } = readOptions('autocast', options, autocastOptions)
-  const { dtype = device.startsWith('cuda') ? 'float16' : 'bfloat16' } = options
+  const given = readOptions('autocast', options, autocastOptions)
+  requireKind('autocast: body', callback, body)
+  const { device = 'cpu', enabled = true } = given
+  const { dtype = device.startsWith('cuda') ? 'float16' : 'bfloat16' } = given
   const before = native.setAutocast(device, enabled ? dtype : null)
   try {
     const result = body()

@@ -1,9 +1,9 @@
 import { AlambicError } from './errors.js'
 import { refusePromise } from './memory.js'
 import { native } from './native/loader.js'
-import { boolean, listOf, orNull, readOptions, tensor, type Kinds } from './options.js'
+import { boolean, callback, listOf, orNull, readOptions, requireKind, tensor, type Kinds } from './options.js'
 import { withHooks } from './tensor-hooks.js'
-import { Tensor } from './tensor.js'
+import { handleOf, handlesOf, Tensor } from './tensor.js'
 
 /**
  * Runs `body` without recording operations, and returns its result.
@@ -27,6 +27,7 @@ export function isGradEnabled(): boolean {
 }
 
 function withGradMode<T>(what: string, enabled: boolean, body: () => T): T {
+  requireKind(`${what}: body`, callback, body)
   const before = native.setGradEnabled(enabled)
   try {
     const result = body()
@@ -96,7 +97,8 @@ export function grad(
 }
 
 function handles(what: string, tensors: Tensor | readonly Tensor[]): number[] {
-  const list = tensors instanceof Tensor ? [tensors] : tensors
-  if (list.length === 0) throw new AlambicError('ERR_ARGUMENT', `grad: ${what}: expected at least one tensor`)
-  return list.map(each => each.handle)
+  const name = `grad: ${what}`
+  const list = Array.isArray(tensors) ? handlesOf(name, tensors) : [handleOf(name, tensors as Tensor)]
+  if (list.length === 0) throw new AlambicError('ERR_ARGUMENT', `${name}: expected at least one tensor`)
+  return list
 }

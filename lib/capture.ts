@@ -4,7 +4,16 @@ import { parseFeaturePath, valueAt, withValueAt } from './feature-path.js'
 import { currentScope, moveToScope, type OpenScope } from './memory.js'
 import { aroundForward, hasOwnForward } from './nn/around-forward.js'
 import { checkFields, Module } from './nn/module.js'
-import { callback, oneOf, readOptions, text, type Kinds } from './options.js'
+import {
+  callback,
+  listOf,
+  module as moduleKind,
+  oneOf,
+  readOptions,
+  requireKind,
+  text,
+  type Kinds,
+} from './options.js'
 import { ScriptModule } from './script/script-module.js'
 import { Tensor } from './tensor.js'
 
@@ -99,7 +108,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     private readonly options: Options,
   ) {
     this.hooked = model as Module
-    checkOptions(this.hooked, options)
+    checkArguments(this.hooked, paths, options)
     try {
       this.attach()
     } catch (error) {
@@ -128,7 +137,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
 
   /** @throws AlambicError `ERR_UNKNOWN_LAYER` when the forward did not call one of the layers */
   forward(input: Tensor | readonly unknown[]): Captured<Output, Options> {
-    const inputs = input instanceof Tensor ? [input] : input
+    const inputs = inputList(input)
     return this.collecting(() => {
       const { method = 'forward' } = this.options
       if (method !== 'forward')
@@ -148,7 +157,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     if (this.options.replace)
       throw new AlambicError('ERR_ARGUMENT', 'forwardAsync: replace runs in this thread; use forward()')
     const { method = 'forward' } = this.options
-    const inputs = input instanceof Tensor ? [input] : input
+    const inputs = inputList(input)
     const { output, show } = await model.runAsync(method, [...inputs], true)
     return this.collecting(() => {
       show()
@@ -248,9 +257,18 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   }
 }
 
+/** @throws AlambicError `ERR_ARGUMENT` for what is neither, before the model runs */
+function inputList(input: Tensor | readonly unknown[]): readonly unknown[] {
+  if (input instanceof Tensor) return [input]
+  if (Array.isArray(input)) return input as readonly unknown[]
+  throw argumentError('captureFeatures: input', "a tensor, or an array of the model's inputs", input)
+}
+
 function nameOf(model: Module): string {
   return model instanceof ScriptModule ? model.typeName : model.constructor.name
 }
+
+const pathList = listOf(text, 'an array of paths of layers')
 
 const captureOptions: Kinds<CaptureOptions> = {
   io: oneOf('output', 'input'),
@@ -259,7 +277,9 @@ const captureOptions: Kinds<CaptureOptions> = {
   method: text,
 }
 
-function checkOptions(model: Module, options: CaptureOptions): void {
+function checkArguments(model: Module, paths: readonly string[], options: CaptureOptions): void {
+  requireKind('captureFeatures: model', moduleKind, model)
+  requireKind('captureFeatures: paths', pathList, paths)
   const { method } = readOptions('captureFeatures', options, captureOptions)
   if (method !== undefined && method !== 'forward' && !(model instanceof ScriptModule))
     throw argumentError('method', "'forward' for a model that is not TorchScript", method)

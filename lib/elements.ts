@@ -92,7 +92,10 @@ export function shapeOf(data: NestedData): number[] {
   const shape: number[] = []
   for (let level: unknown = data; Array.isArray(level); level = (level as unknown[])[0]) {
     if (shape.length === mostDimensions)
-      throw argumentError('tensor: data', `arrays nested at most ${mostDimensions} times`, 'more')
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        `tensor: data: expected arrays nested at most ${mostDimensions} times, got deeper ones`,
+      )
     shape.push(level.length)
   }
   return shape
@@ -173,7 +176,10 @@ export function toSource(
 function dtypeOfElements(flat: readonly (number | bigint | boolean)[]): DType {
   const kinds = new Set(flat.map(each => typeof each))
   if (kinds.has('bigint') && kinds.has('number'))
-    throw argumentError('tensor: data', 'either bigints or numbers, or a dtype', 'both')
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      "tensor: data: expected either bigints or numbers, got both; say which dtype they become: { dtype: 'int64' }",
+    )
   if (kinds.has('bigint')) return 'int64'
   return kinds.has('boolean') && kinds.size === 1 ? 'bool' : 'float32'
 }

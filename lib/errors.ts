@@ -58,24 +58,71 @@ export type ErrorCode =
   | 'ERR_UNKNOWN_OPERATOR'
   | 'ERR_UNSAFE_PICKLE'
 
-/** How a value is shown inside an error message: short, on one line. */
-export function show(value: unknown, depth = 0): string {
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'bigint') return `${value}n`
-  if (typeof value === 'function') return `function ${value.name || '(anonymous)'}`
-  if (Array.isArray(value)) {
-    if (depth >= 3) return '[…]'
-    const head = value
-      .slice(0, 8)
-      .map(each => show(each, depth + 1))
-      .join(', ')
-    return value.length > 8 ? `[${head}, … ${value.length} in all]` : `[${head}]`
+/** Of the whole description, in characters. */
+const longestDescription = 500
+/** Of one string or name in it. */
+const longestText = 200
+/** What has more elements or members is cut. */
+const mostParts = 8
+
+/**
+ * How a value is shown inside an error message: short, on one line. Of whatever came: a value that cannot be looked at,
+ * such as a revoked proxy, is named by its type.
+ */
+export function show(value: unknown): string {
+  return cut(describe(value, 0), longestDescription)
+}
+
+function describe(value: unknown, depth: number): string {
+  try {
+    if (typeof value === 'string') return quoted(value)
+    if (typeof value === 'bigint') return shortBigint(value)
+    if (typeof value === 'function') return `function ${nameOf(value) || '(anonymous)'}`
+    if (typeof value !== 'object' || value === null) return cut(String(value), longestText)
+    if (Array.isArray(value)) return depth >= 3 ? '[…]' : describeList(value, depth)
+    return describeObject(value)
+  } catch {
+    return typeof value === 'function' ? 'a function' : `an ${typeof value} that cannot be read`
   }
-  if (typeof value === 'object' && value !== null) {
-    const name = value.constructor?.name ?? 'object'
-    return name === 'Object' ? `{ ${Object.keys(value).join(', ')} }` : name
-  }
-  return String(value)
+}
+
+function describeList(list: readonly unknown[], depth: number): string {
+  const { length } = list
+  const shown = Math.min(length, mostParts)
+  const parts: string[] = []
+  for (let i = 0; i < shown; i++) parts.push(describe(list[i], depth + 1))
+  if (length > shown) parts.push(`… ${length} in all`)
+  return `[${parts.join(', ')}]`
+}
+
+function describeObject(value: object): string {
+  const hasClass = Object.getPrototypeOf(value) !== null
+  const name = hasClass ? nameOf(value.constructor) : 'Object'
+  if (name !== 'Object') return name || cut(Object.prototype.toString.call(value).slice(8, -1), longestText)
+  const keys = Object.keys(value)
+  const shown = keys.slice(0, mostParts).map(key => cut(key, 40))
+  if (keys.length > shown.length) shown.push(`… ${keys.length} in all`)
+  return shown.length === 0 ? '{}' : `{ ${shown.join(', ')} }`
+}
+
+/** Of a function or class; a class may have a static member of that name which is anything. */
+function nameOf(made: unknown): string {
+  const name = (made as { name?: unknown } | null | undefined)?.name
+  return typeof name === 'string' ? cut(name, longestText) : ''
+}
+
+function quoted(text: string): string {
+  if (text.length <= longestText) return JSON.stringify(text)
+  return `${JSON.stringify(text.slice(0, longestText))}… (${text.length} characters)`
+}
+
+function cut(text: string, longest: number): string {
+  return text.length <= longest ? text : `${text.slice(0, longest)}…`
+}
+
+/** Its digits take time and space that grow with it. */
+function shortBigint(value: bigint): string {
+  return BigInt.asIntN(256, value) === value ? `${value}n` : 'a bigint of more than 256 bits'
 }
 
 /** The error for an argument of the wrong kind: `name: expected …, got …`. */

@@ -1,5 +1,6 @@
 /** Tensors from nothing. Shapes are arrays; options as in PyTorch. */
-import { realFor, requireFits } from './elements.js'
+import { isComplex, requireFits } from './elements.js'
+import { argumentError } from './errors.js'
 import { scope } from './memory.js'
 import { generator, integer, readOptions, tensorOptions, type Kinds } from './options.js'
 import type { Generator } from './random.js'
@@ -45,6 +46,8 @@ export function full(shape: readonly number[], value: Scalar, options: TensorOpt
     dtype = dtypeOfScalar(value),
     ...others
   } = readOptions('full', options, tensorOptions)
+  if (isComplex(value) && !dtype.startsWith('complex'))
+    throw argumentError('full: value', `a real number for dtype ${dtype}`, value)
   requireFits('full: value', value, dtype)
   // libtorch's numbers of 64 bits are signed.
   const filled =
@@ -54,7 +57,7 @@ export function full(shape: readonly number[], value: Scalar, options: TensorOpt
             .expand(shape)
             .clone(),
         )
-      : torch.full(shape, realFor(dtype, value), { dtype, ...others })
+      : torch.full(shape, value, { dtype, ...others })
   return finish(filled, requiresGrad)
 }
 

@@ -8,6 +8,7 @@ import { callBuffer, claim } from './native/call-buffer.js'
 import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
+import { callback, requireKind } from './options.js'
 import { isMap, isPlainObject, isSet } from './realms.js'
 import type { Device } from './types.js'
 
@@ -148,6 +149,7 @@ export function releaseIdleMemory(): void {
  *   scope
  */
 export function scope<T>(body: () => T): T {
+  requireKind('scope: body', callback, body)
   const outer = current
   const made: Tensor[] = []
   const leaving = new Set<Tensor>()
@@ -240,6 +242,7 @@ export function releaseEarly(tensor: Tensor): void {
 
 /** Runs `body` outside all scopes: no scope releases the tensors that it makes. Returns its result. */
 export function unscoped<T>(body: () => T): T {
+  requireKind('unscoped: body', callback, body)
   const outer = current
   enter(null)
   try {

@@ -29,22 +29,42 @@ export function readOptions<Options extends object>(
   kinds: Kinds<Options>,
 ): Options {
   if (given === undefined) return {} as Options
-  if (!isOptions(given)) throw argumentError(`${who}: options`, 'an object', given)
   if (tensor.fits(given))
     throw argumentError(`${who}: options`, `an object such as { ${Object.keys(kinds)[0] ?? ''} }`, given)
+  if (!isOf(options, given)) throw argumentError(`${who}: options`, options.expected, given)
   for (const name of Object.keys(given)) {
     const value = (given as Record<string, unknown>)[name]
     if (value === undefined) continue
     if (!Object.hasOwn(kinds, name)) throw unknownOption(who, name, Object.keys(kinds))
     const kind = (kinds as Record<string, Kind>)[name]!
-    if (!kind.fits(value)) throw argumentError(`${who}: ${name}`, kind.expected, value)
+    if (!isOf(kind, value)) throw argumentError(`${who}: ${name}`, kind.expected, value)
   }
   return given
 }
 
+/**
+ * For an argument that is not an option: says what was expected where it is of another kind.
+ *
+ * @param name of the function and its argument: `scope: body`
+ * @throws AlambicError `ERR_ARGUMENT`
+ */
+export function requireKind(name: string, kind: Kind, value: unknown): void {
+  if (!isOf(kind, value)) throw argumentError(name, kind.expected, value)
+}
+
+/** A value that cannot be looked at, such as a revoked proxy, is of no kind. */
+function isOf(kind: Kind, value: unknown): boolean {
+  try {
+    return kind.fits(value)
+  } catch {
+    return false
+  }
+}
+
 /** Of any realm; arrays, maps, tensors' buffers and promises are no options. */
-function isOptions(value: unknown): boolean {
-  return Object.prototype.toString.call(value) === '[object Object]'
+const options: Kind = {
+  expected: 'an object',
+  fits: value => Object.prototype.toString.call(value) === '[object Object]',
 }
 
 /** The error for an option that does not exist. */
@@ -134,8 +154,14 @@ export function oneOf(...values: readonly unknown[]): Kind {
   }
 }
 
+/** Stops at the first that is not, and takes no holes for elements: an array may be very long and empty. */
+function areAll(kind: Kind, list: readonly unknown[]): boolean {
+  for (let i = 0; i < list.length; i++) if (!kind.fits(list[i])) return false
+  return true
+}
+
 export function listOf(kind: Kind, expected: string): Kind {
-  return { expected, fits: value => Array.isArray(value) && value.every(each => kind.fits(each)) }
+  return { expected, fits: value => Array.isArray(value) && areAll(kind, value) }
 }
 
 export function either(first: Kind, second: Kind): Kind {
@@ -169,11 +195,12 @@ export const generator: Kind = {
   fits: value => typeof value === 'object' && value !== null && 'native' in value,
 }
 
+const whole: Kind = { expected: 'an integer', fits: Number.isInteger }
+
 /** Of the spatial sizes of layers: native code knows how many there have to be. */
 export const size: Kind = {
   expected: 'an integer, or one per dimension',
-  fits: value =>
-    Number.isInteger(value) || (Array.isArray(value) && value.every(each => Number.isInteger(each))),
+  fits: value => whole.fits(value) || (Array.isArray(value) && areAll(whole, value)),
 }
 
 /** Of everything that makes tensors. */

@@ -1,4 +1,4 @@
-import { Tensor } from './tensor.js'
+import { handleOf, Tensor } from './tensor.js'
 import { native } from './native/loader.js'
 import type { NativeGenerator } from './native/contract.js'
 import type { Device } from './types.js'
@@ -36,5 +36,5 @@ export function getRngState(device: Device = 'cpu'): Tensor {
  * `torch.set_rng_state`.
  */
 export function setRngState(state: Tensor, device: Device = 'cpu'): void {
-  native.setRngState(device, state.handle)
+  native.setRngState(device, handleOf('setRngState: state', state))
 }

@@ -569,6 +569,46 @@ export class Tensor {
   }
 }
 
+/**
+ * The handle of a tensor that a caller gave.
+ *
+ * @param name of the function and its argument: `crossEntropy: logits`
+ * @throws AlambicError `ERR_ARGUMENT` for anything but a tensor
+ * @internal
+ */
+export function handleOf(name: string, tensor: Tensor): Handle {
+  requireTensor(name, tensor)
+  return tensor.handle
+}
+
+/** {@link handleOf} each tensor of an array. @internal */
+export function handlesOf(name: string, tensors: readonly Tensor[]): Handle[] {
+  if (!isArray(tensors)) throw argumentError(name, 'an array of tensors', tensors)
+  return Array.from(tensors, (each, i) => handleOf(`${name}[${i}]`, each))
+}
+
+/** @internal */
+export function requireTensor(name: string, value: unknown): asserts value is Tensor {
+  if (!isTensor(value)) throw argumentError(name, 'a tensor', value)
+}
+
+/** Also of what cannot be looked at, such as a revoked proxy. */
+function isTensor(value: unknown): value is Tensor {
+  try {
+    return value instanceof Tensor
+  } catch {
+    return false
+  }
+}
+
+function isArray(value: unknown): boolean {
+  try {
+    return Array.isArray(value)
+  } catch {
+    return false
+  }
+}
+
 function dimensionOf(what: string, dim: number, dimensions: number): number {
   if (!Number.isInteger(dim) || dim < -dimensions || dim >= dimensions)
     throw new AlambicError(

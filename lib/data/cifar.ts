@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { CIFAR100_COARSE_CLASSES, CIFAR100_FINE_CLASSES, CIFAR10_CLASSES } from './class-names.js'
-import { DEFAULT_MAX_BYTES, findFiles, formatError, namedFiles, readBytes } from './files.js'
+import { DEFAULT_MAX_BYTES, findFiles, formatError, namedFiles, readBytes, requireFolder } from './files.js'
 import { isGzip } from './gunzip.js'
 import { ImageDataset } from './image-dataset.js'
 import { checkLabels } from './labels.js'
@@ -37,6 +37,7 @@ export async function loadCifar10(dir: string, options: CifarOptions = {}): Prom
     augment,
     files: named,
   } = readOptions('loadCifar10', options, cifarOptions)
+  requireFolder('loadCifar10: dir', dir)
   const names = train ? [1, 2, 3, 4, 5].map(batch => `data_batch_${batch}.bin`) : ['test_batch.bin']
   const files = named
     ? namedFiles(dir, named)
@@ -62,6 +63,7 @@ export async function loadCifar100(dir: string, options: Cifar100Options = {}): 
     augment,
     files: named,
   } = readOptions('loadCifar100', options, cifar100Options)
+  requireFolder('loadCifar100: dir', dir)
   const names = [train ? 'train.bin' : 'test.bin']
   const files = named ? namedFiles(dir, named) : await findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
   const { pixels, labels } = await readRecords(files, [

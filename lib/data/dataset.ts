@@ -1,5 +1,5 @@
 import { AlambicError, argumentError, show } from '../errors.js'
-import { integer, readOptions, type Kinds } from '../options.js'
+import { integer, listOf, number, readOptions, requireKind, type Kind, type Kinds } from '../options.js'
 import { requireMemory, typedArrayName } from '../realms.js'
 import type { Tensor } from '../tensor.js'
 import { permutation, type Random } from './random.js'
@@ -29,6 +29,14 @@ export interface Dataset {
   toString(): string
 }
 
+export const dataSet: Kind = {
+  expected: 'a data set: an object with length and batch(indices)',
+  fits: value => {
+    const { batch, length } = value as Partial<Dataset>
+    return typeof batch === 'function' && typeof length === 'number'
+  },
+}
+
 /** Some samples of a dataset, in the order of `indices`. */
 export class Subset<D extends Dataset = Dataset> implements Dataset {
   readonly indices: Int32Array
@@ -38,6 +46,7 @@ export class Subset<D extends Dataset = Dataset> implements Dataset {
     readonly dataset: D,
     indices: readonly number[] | Int32Array,
   ) {
+    requireKind('Subset: dataset', dataSet, dataset)
     checkIndices('Subset', indices, dataset.length)
     this.indices = Int32Array.from(indices)
   }
@@ -63,6 +72,8 @@ export class Subset<D extends Dataset = Dataset> implements Dataset {
   }
 }
 
+const numbers = listOf(number, 'an array of numbers')
+
 /** What deals out at random takes. */
 export const splitOptions: Kinds<{ seed?: number }> = { seed: integer(0, Number.MAX_SAFE_INTEGER) }
 
@@ -81,6 +92,7 @@ export function randomSplit<D extends Dataset>(
   options: { seed?: number } = {},
 ): Subset<D>[] {
   const { seed = 0 } = readOptions('randomSplit', options, splitOptions)
+  requireKind('randomSplit: dataset', dataSet, dataset)
   return splitIndices(dataset.length, parts, seed).map(indices => new Subset(dataset, indices))
 }
 
@@ -93,6 +105,7 @@ export function splitIndices(length: number, parts: readonly number[], seed: num
 }
 
 function partSizes(length: number, parts: readonly number[]): number[] {
+  requireKind('parts', numbers, parts)
   const sum = parts.reduce((total, part) => total + part, 0)
   const negative = parts.some(part => !(part >= 0))
   if (!negative && sum === length && parts.every(Number.isInteger)) return [...parts]
@@ -104,13 +117,19 @@ function partSizes(length: number, parts: readonly number[]): number[] {
   return sizes.map((size, index) => (index < left ? size + 1 : size))
 }
 
+/** A typed array will do; its elements are looked at one by one. */
+const indexList: Kind = {
+  expected: 'an array of indices',
+  fits: value => Array.isArray(value) || typedArrayName(value) !== undefined,
+}
+
 /**
  * @throws AlambicError `ERR_INDEX` for the first index that is no integer from 0 to `length − 1`, `ERR_ARGUMENT` for what is
  *   no list
  */
 export function checkIndices(what: string, indices: ArrayLike<number>, length: number): void {
+  requireKind(`${what}: indices`, indexList, indices)
   if (typedArrayName(indices) !== undefined) requireMemory(indices as unknown as ArrayBufferView)
-  else if (!Array.isArray(indices)) throw argumentError(`${what}: indices`, 'an array of integers', indices)
   for (let position = 0; position < indices.length; position++) {
     const index = indices[position]!
     if (Number.isInteger(index) && index >= 0 && index < length) continue

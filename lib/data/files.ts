@@ -2,6 +2,7 @@ import { open, readdir, type FileHandle } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AlambicError, argumentError } from '../errors.js'
+import { requireKind, type Kind } from '../options.js'
 import { isURL } from '../realms.js'
 
 /** Larger files are refused unless the caller allows more: 2 GiB, three times the largest idx file in common use. */
@@ -19,6 +20,31 @@ export function formatError(
     `${file}: at byte ${offset}: expected ${expected}, found ${found}; ${remedy}`,
     options,
   )
+}
+
+/** Node.js opens paths by numbers as well, which are no paths to who gave one by mistake. */
+const filePath: Kind = {
+  expected: 'a path or a file: URL',
+  fits: value => (typeof value === 'string' ? isPath(value) : isURL(value)),
+}
+
+/** @throws AlambicError `ERR_ARGUMENT` */
+export function requirePath(name: string, path: unknown): void {
+  requireKind(name, filePath, path)
+}
+
+const folderPath: Kind = {
+  expected: 'the path of a folder',
+  fits: value => typeof value === 'string' && isPath(value),
+}
+
+/** @throws AlambicError `ERR_ARGUMENT` */
+export function requireFolder(name: string, path: unknown): void {
+  requireKind(name, folderPath, path)
+}
+
+function isPath(text: string): boolean {
+  return !text.includes('\0')
 }
 
 /**

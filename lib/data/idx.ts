@@ -1,6 +1,6 @@
 import { notNegative, readOptions, type Kinds } from '../options.js'
 import { endianness } from 'node:os'
-import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes } from './files.js'
+import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes, requirePath } from './files.js'
 import { bytesOf, isUint8Array } from '../realms.js'
 import { gunzip, isGzip } from './gunzip.js'
 
@@ -45,6 +45,7 @@ export async function readIdx(
   options: ReadIdxOptions = {},
 ): Promise<IdxArray> {
   const { maxBytes = DEFAULT_MAX_BYTES } = readOptions('readIdx', options, idxOptions)
+  if (!isUint8Array(source)) requirePath('readIdx: source', source)
   const name = isUint8Array(source) ? 'idx data' : displayName(source)
   const stored = isUint8Array(source) ? bytesOf(source) : await readBytes(source, maxBytes)
   const content = isGzip(stored)

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util'
 import { AlambicError, argumentError } from '../errors.js'
-import { anything, boolean, listOf, readOptions, text, type Kinds } from '../options.js'
+import { anything, boolean, listOf, number, readOptions, text, type Kinds } from '../options.js'
 import { isUint8Array } from '../realms.js'
 import { fromTypedArray } from '../tensor.js'
 import { checkIndices, splitIndices, splitOptions, type Batch, type Dataset } from './dataset.js'
@@ -39,8 +39,8 @@ export interface ImageDatasetInit extends ImageOptions {
 
 /** Values that depend on the number of channels are checked with it. */
 export const imageOptions: Kinds<ImageOptions> = {
-  mean: listOf(anything, 'numbers'),
-  std: listOf(anything, 'numbers'),
+  mean: listOf(number, 'numbers'),
+  std: listOf(number, 'numbers'),
   augment: anything,
 }
 

@@ -62,7 +62,7 @@ const formatOptions: Kinds<ImageFormat & MoreThanFormat> = {
  */
 export function convertImages(conversion: ImageConversion): (images: Tensor) => Tensor {
   const { from = {}, to } = readOptions('convertImages', conversion, conversionOptions)
-  if (typeof to !== 'object' || to === null) throw argumentError('convertImages: to', 'an image format', to)
+  if (to === undefined) throw argumentError('convertImages: to', 'an image format', to)
   const source = complete('from', from)
   const target = complete('to', to)
   if (source.channels !== null && !canBecome(source.channels, target.channels))

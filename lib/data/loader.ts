@@ -2,10 +2,10 @@ import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { AlambicError, argumentError, show } from '../errors.js'
 import { DividedScope, scope } from '../memory.js'
-import { boolean, callback, device, integer, readOptions, type Kinds } from '../options.js'
+import { boolean, callback, device, integer, readOptions, requireKind, type Kinds } from '../options.js'
 import { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
-import type { Batch, Dataset } from './dataset.js'
+import { dataSet, type Batch, type Dataset } from './dataset.js'
 import { permutation, Random } from './random.js'
 
 export interface DataLoaderOptions {
@@ -69,12 +69,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
       device,
       transform,
     } = readOptions('DataLoader', options, loaderOptions)
-    if (typeof dataset?.batch !== 'function' || typeof dataset.length !== 'number')
-      throw argumentError(
-        'DataLoader: dataset',
-        'a data set: an object with length and batch(indices)',
-        dataset,
-      )
+    requireKind('DataLoader: dataset', dataSet, dataset)
     checkLength(dataset.length)
     this.batchSize = batchSize
     this.shuffle = shuffle

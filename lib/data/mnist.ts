@@ -2,9 +2,9 @@ import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
 import { isUint8Array } from '../realms.js'
 import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
-import { displayName, findFiles, formatError, namedFiles } from './files.js'
+import { displayName, findFiles, formatError, namedFiles, requireFolder, requirePath } from './files.js'
 import { idxOptions, readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
-import { boolean, listOf, readOptions, text, type Kind, type Kinds } from '../options.js'
+import { boolean, listOf, readOptions, requireKind, text, type Kind, type Kinds } from '../options.js'
 import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.js'
 import { checkLabels } from './labels.js'
 
@@ -28,6 +28,8 @@ const twoFiles: Kind = {
   },
 }
 
+const fileNameOptions: Kinds<{ images: string; labels: string }> = { images: text, labels: text }
+
 const mnistOptions: Kinds<MnistOptions> = { ...trainTestOptions, files: twoFiles }
 
 /**
@@ -45,6 +47,7 @@ export async function loadMnist(dir: string, options: MnistOptions = {}): Promis
     augment,
     files,
   } = readOptions('loadMnist', options, mnistOptions)
+  requireFolder('loadMnist: dir', dir)
   return loadDirectory('MNIST', dir, train, files, { classes: MNIST_CLASSES, mean, std, augment })
 }
 
@@ -62,6 +65,7 @@ export async function loadFashionMnist(dir: string, options: MnistOptions = {}):
     augment,
     files,
   } = readOptions('loadFashionMnist', options, mnistOptions)
+  requireFolder('loadFashionMnist: dir', dir)
   return loadDirectory('FashionMNIST', dir, train, files, {
     classes: FASHION_MNIST_CLASSES,
     mean,
@@ -92,6 +96,9 @@ export async function loadIdxImages(
   options: IdxImageOptions & ReadIdxOptions,
 ): Promise<ImageDataset> {
   const { maxBytes, classes, mean, std, augment } = readOptions('loadIdxImages', options, idxImageOptions)
+  requirePath('loadIdxImages: imagesFile', imagesFile)
+  requirePath('loadIdxImages: labelsFile', labelsFile)
+  requireKind('loadIdxImages: classes', idxImageOptions.classes, classes)
   const images = await readIdx(imagesFile, { maxBytes })
   const [count, height, width] = expectBytes(images, 3, 'images', displayName(imagesFile)).shape
   const labels = await readIdx(labelsFile, { maxBytes })
@@ -124,6 +131,7 @@ async function loadDirectory(
   options: IdxImageOptions,
 ): Promise<ImageDataset> {
   if (named !== undefined) {
+    readOptions(`${name}: files`, named, fileNameOptions)
     const [images, labels] = namedFiles(dir, [named.images, named.labels])
     return loadIdxImages(images!, labels!, options)
   }

@@ -1,4 +1,11 @@
 import { argumentError } from '../errors.js'
+import { requireKind, type Kind } from '../options.js'
+import { typedArrayName } from '../realms.js'
+
+const shufflable: Kind = {
+  expected: 'an array',
+  fits: value => Array.isArray(value) || typedArrayName(value) !== undefined,
+}
 
 /**
  * A seeded source of random numbers for everything on the data side: shuffling, splits, augmentation, procedural
@@ -67,6 +74,7 @@ export class Random {
 
   /** Shuffles in place (Fisher–Yates) and returns its argument. */
   shuffle<T extends Int32Array | unknown[]>(items: T): T {
+    requireKind('shuffle: items', shufflable, items)
     for (let last = items.length - 1; last > 0; last--) {
       const other = this.below(last + 1)
       const swapped = items[last]!

@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
-import { AlambicError, argumentError, show } from '../errors.js'
+import { AlambicError, show } from '../errors.js'
 import { listOf, readOptions, text } from '../options.js'
-import { fromTypedArray, Tensor } from '../tensor.js'
+import { fromTypedArray, requireTensor, type Tensor } from '../tensor.js'
 import { checkIndices, type Batch, type Dataset } from './dataset.js'
 
 /** Samples in tensors on any device: row i of `data` belongs to element i of `labels`. */
@@ -19,9 +19,8 @@ export class TensorDataset implements Dataset {
     options: { classes?: readonly string[] } = {},
   ) {
     this.classes = readOptions('TensorDataset', options, { classes: listOf(text, 'names') }).classes
-    for (const [name, value] of Object.entries({ data, labels }))
-      if (!((value as unknown) instanceof Tensor))
-        throw argumentError(`TensorDataset: ${name}`, 'a tensor', value)
+    requireTensor('TensorDataset: data', data)
+    requireTensor('TensorDataset: labels', labels)
     if (labels.dtype !== 'int64') {
       throw new AlambicError(
         'ERR_DTYPE',

@@ -11,6 +11,7 @@ import { anything, device, readOptions, signal, type Kinds } from '../options.js
 import { batchesOf, checkLoader, checkModel, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
 import { toInputFunction, type ModelInput } from './model-input.js'
+import { requireLogits } from './outputs.js'
 import { Turns } from './turns.js'
 
 export interface EvaluateOptions {
@@ -77,7 +78,7 @@ function countCorrect(
     return noGrad(() =>
       scope(() => {
         const images = toModel(device === undefined ? data : data.to(device))
-        const logits = releasingEarly(model, () => model.forward(images))
+        const logits = releasingEarly(model, () => requireLogits('evaluate: model', model.forward(images)))
         const predicted = torch.argmax(logits, { dim: 1 })
         return predicted.eq(labels.to(predicted.device)).sum().item()
       }),

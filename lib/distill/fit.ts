@@ -13,7 +13,9 @@ import {
   notNegative,
   oneOf,
   orNull,
+  requireKind,
   signal,
+  type Kind,
   type Kinds,
 } from '../options.js'
 import type { Tensor } from '../tensor.js'
@@ -214,7 +216,7 @@ async function run(
 
   const prepareSteps = async (batch: Batch): Promise<DividedContext> => {
     const parameters = scope(() => prepare(batch))
-    const optimizer = checkOptimizer(await makeOptimizer(parameters))
+    const optimizer = checkOptimizer(await makeOptimizer(parameters), parameters)
     schedule = new ScheduleOfTraining(await options.scheduler?.(optimizer), options, valLoader !== null)
     const made = {
       loss: (each: Batch) => inPrecision(plan, () => completed(loss(each))),
@@ -298,8 +300,18 @@ async function run(
   }
 }
 
+const epochReport: Kind = {
+  expected: 'the report of an epoch, with numbers for epoch, loss and accuracy',
+  fits: value => {
+    const { epoch, loss, accuracy } = value as Partial<EpochReport>
+    return [epoch, loss, accuracy ?? 0].every(each => typeof each === 'number')
+  },
+}
+
 /** `Epoch 1: Loss=0.1234, Acc=56.78%` */
-export function formatEpoch({ epoch, loss, accuracy }: EpochReport): string {
+export function formatEpoch(report: EpochReport): string {
+  requireKind('formatEpoch: report', epochReport, report)
+  const { epoch, loss, accuracy } = report
   const measured = accuracy === undefined ? '' : `, Acc=${accuracy.toFixed(2)}%`
   return `Epoch ${epoch}: Loss=${loss.toFixed(4)}${measured}`
 }
@@ -333,10 +345,28 @@ function* partsInPrecision<T>(plan: Plan, parts: InParts<T>): InParts<T> {
 }
 
 /** `undefined` is what a forgotten `return` gives. */
-function checkOptimizer(made: Optimizer): Optimizer {
+function checkOptimizer(made: Optimizer, parameters: readonly Tensor[]): Optimizer {
   const { step, zeroGrad } = (made ?? {}) as { step?: unknown; zeroGrad?: unknown }
-  if (typeof step === 'function' && typeof zeroGrad === 'function') return made
-  throw argumentError('optimizer', 'a function that returns an optimizer', made)
+  if (typeof step !== 'function' || typeof zeroGrad !== 'function')
+    throw argumentError('optimizer', 'a function that returns an optimizer', made)
+  const held = groupsOf(made)?.flatMap(({ params }) => params)
+  const trained = new Set(parameters)
+  if (held !== undefined && !held.some(each => trained.has(each)))
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `optimizer: expected one of the ${parameters.length} parameters that the function is given, or of some of them; ` +
+        `got one of ${held.length} others, with which nothing would be trained`,
+    )
+  return made
+}
+
+/** An optimizer of one's own may have none. */
+function groupsOf(optimizer: Optimizer): Optimizer['paramGroups'] | undefined {
+  const groups: unknown = optimizer.paramGroups
+  const isList =
+    Array.isArray(groups) &&
+    groups.every(group => Array.isArray((group as { params?: unknown } | null)?.params))
+  return isList ? (groups as Optimizer['paramGroups']) : undefined
 }
 
 function noBatches(epoch: number): AlambicError {

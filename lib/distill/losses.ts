@@ -2,8 +2,8 @@ import { argumentError } from '../errors.js'
 import type { LossParts } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
-import { anything, between, boolean, oneOf, positive, readOptions, type Kinds } from '../options.js'
-import { Tensor } from '../tensor.js'
+import { between, boolean, listOf, number, oneOf, positive, readOptions, type Kinds } from '../options.js'
+import { handleOf, handlesOf, Tensor } from '../tensor.js'
 
 /** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
 export interface FeatureLoss {
@@ -56,7 +56,7 @@ export interface FeatureDistillationLossOptions {
 const featureOptions: Kinds<FeatureDistillationLossOptions> = {
   alpha: between(0, 1),
   criterion: oneOf('mse', 'cosine'),
-  weights: anything,
+  weights: listOf(number, 'an array of numbers, one per level'),
 }
 
 /**
@@ -100,10 +100,10 @@ export class FeatureDistillationLoss extends Module {
   ): FeatureLoss {
     const [total, feature, classification] = toTensors(
       native.featureDistillation(
-        handles(studentFeatures),
-        handles(teacherFeatures),
-        studentLogits.handle,
-        labels.handle,
+        handlesOf('FeatureDistillationLoss: studentFeatures', studentFeatures),
+        handlesOf('FeatureDistillationLoss: teacherFeatures', teacherFeatures),
+        handleOf('FeatureDistillationLoss: studentLogits', studentLogits),
+        handleOf('FeatureDistillationLoss: labels', labels),
         this.alpha,
         this.criterion,
         this.weights,
@@ -130,7 +130,7 @@ export interface AttentionTransferOptions {
 
 const attentionOptions: Kinds<AttentionTransferOptions> = {
   alpha: between(0, 1),
-  weights: anything,
+  weights: listOf(number, 'an array of numbers, one per level'),
   pool: boolean,
 }
 
@@ -159,7 +159,7 @@ export class AttentionTransfer extends Module {
    * @throws AlambicError `ERR_SHAPE_MISMATCH`
    */
   attentionMap(features: Tensor): Tensor {
-    return new Tensor(native.attentionMap(features.handle))
+    return new Tensor(native.attentionMap(handleOf('attentionMap: features', features)))
   }
 
   /** Arguments and errors as for {@link FeatureDistillationLoss.forward}, but channels may differ. */
@@ -171,10 +171,10 @@ export class AttentionTransfer extends Module {
   ): AttentionLoss {
     const [total, attention, classification] = toTensors(
       native.attentionTransfer(
-        handles(studentFeatures),
-        handles(teacherFeatures),
-        studentLogits.handle,
-        labels.handle,
+        handlesOf('AttentionTransfer: studentFeatures', studentFeatures),
+        handlesOf('AttentionTransfer: teacherFeatures', teacherFeatures),
+        handleOf('AttentionTransfer: studentLogits', studentLogits),
+        handleOf('AttentionTransfer: labels', labels),
         this.alpha,
         this.pool,
         this.weights,
@@ -219,19 +219,15 @@ export class LogitsDistillationLoss extends Module {
   override forward(studentLogits: Tensor, teacherLogits: Tensor, labels: Tensor): LogitsLoss {
     const [total, logits, classification] = toTensors(
       native.logitsDistillation(
-        teacherLogits.handle,
+        handleOf('LogitsDistillationLoss: teacherLogits', teacherLogits),
         this.temperature,
-        studentLogits.handle,
-        labels.handle,
+        handleOf('LogitsDistillationLoss: studentLogits', studentLogits),
+        handleOf('LogitsDistillationLoss: labels', labels),
         this.alpha,
       ),
     )
     return { total, logits, classification }
   }
-}
-
-function handles(tensors: readonly Tensor[]): number[] {
-  return tensors.map(tensor => tensor.handle)
 }
 
 function toTensors([total, distillation, classification]: LossParts): [Tensor, Tensor, Tensor] {
@@ -240,8 +236,6 @@ function toTensors([total, distillation, classification]: LossParts): [Tensor, T
 
 function checkWeights(name: string, weights: readonly number[] | undefined): readonly number[] | undefined {
   if (weights === undefined) return undefined
-  const isList: boolean = Array.isArray(weights) // which would take a narrower type for any[]
-  if (!isList) throw argumentError(`${name}: weights`, 'an array of numbers, one per level', weights)
   const sum = weights.reduce((total, weight) => total + weight, 0)
   if (!weights.every(weight => weight >= 0) || !(sum > 0 && Number.isFinite(sum)))
     throw argumentError(`${name}: weights`, 'numbers of at least 0 with a sum above 0', weights)

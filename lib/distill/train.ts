@@ -7,13 +7,14 @@ import { functional, ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
 import { inMode } from '../nn/modes.js'
-import { anything, integer, module, oneOf, readOptions, type Kinds } from '../options.js'
+import { anything, integer, module, oneOf, readOptions, text, type Kinds } from '../options.js'
 import { besideTheRest } from '../trace/side-part.js'
 import { AdaptationLayer } from './adaptation.js'
 import { checkLoader, checkModel, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
 import { fit, fitOptions, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
 import { toInputFunction, type ModelInput } from './model-input.js'
+import { checkParts, refuseAsync, requireLogits } from './outputs.js'
 import type { InParts } from './step.js'
 import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
@@ -90,6 +91,8 @@ export async function trainWithFeatureDistillation(
   checkArguments(who, { teacher, student }, trainLoader, valLoader, epochs)
   const layers = toPairs(featureLayers)
   const adaptation = new ModuleList<AdaptationLayer>()
+  // A loss of one's own may take what else a student gives.
+  const takesLogits = loss instanceof FeatureDistillationLoss || loss instanceof AttentionTransfer
 
   const toTeacher = toInputFunction('teacherInput', options.teacherInput)
   const plan = planOf(student, options)
@@ -99,10 +102,13 @@ export async function trainWithFeatureDistillation(
     const teach = ({ data }: Batch) =>
       noGrad(() => {
         const images = toTeacher(data)
-        return releasingEarly(teacher, () => teacherProbe.forward(images))
+        const taught = releasingEarly(teacher, () => teacherProbe.forward(images))
+        refuseAsync('the teacher', taught.output)
+        return taught
       })
     const observe = (batch: Batch, taught = teach(batch)) => {
       const { output: logits, features } = studentProbe.forward(batch.data)
+      refuseAsync('the student', logits)
       return {
         logits,
         studentFeatures: layers.map(layer => features[layer.student]!),
@@ -136,11 +142,14 @@ export async function trainWithFeatureDistillation(
         const taught = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
         yield
         const { logits, studentFeatures, teacherFeatures } = observe(batch, taught)
-        return loss.forward(
-          adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
-          adapt === 'teacher' ? adaptAll(adaptation, teacherFeatures) : teacherFeatures,
-          logits,
-          batch.labels,
+        if (takesLogits) requireLogits('the student', logits)
+        return checkParts(
+          loss.forward(
+            adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
+            adapt === 'teacher' ? adaptAll(adaptation, teacherFeatures) : teacherFeatures,
+            logits,
+            batch.labels,
+          ),
         )
       },
     }
@@ -194,7 +203,7 @@ export async function trainWithLogitsDistillation(
   const teach = ({ data }: Batch) =>
     noGrad(() => {
       const images = toTeacher(data)
-      return releasingEarly(teacher, () => teacher.forward(images))
+      return releasingEarly(teacher, () => requireLogits('the teacher', teacher.forward(images)))
     })
   const method = {
     student,
@@ -208,7 +217,8 @@ export async function trainWithLogitsDistillation(
     *loss(batch: Batch): InParts<LossParts> {
       const teacherLogits = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
       yield
-      return loss.forward(student.forward(batch.data), teacherLogits, batch.labels)
+      const studentLogits = requireLogits('the student', student.forward(batch.data))
+      return checkParts(loss.forward(studentLogits, teacherLogits, batch.labels))
     },
   }
   return fit(method, trainLoader, valLoader, options, plan).finally(() => {
@@ -237,7 +247,7 @@ export async function trainClassifier(
     prepare: () => model.parameters(),
     // eslint-disable-next-line require-yield -- one part
     *loss({ data, labels }: Batch): InParts<LossParts> {
-      return { total: functional.crossEntropy(model.forward(data), labels) }
+      return { total: functional.crossEntropy(requireLogits('the model', model.forward(data)), labels) }
     },
   }
   return fit(method, trainLoader, valLoader, options)
@@ -252,6 +262,13 @@ function checkArguments(
   epochs?: number,
 ): void {
   for (const [name, model] of Object.entries(models)) checkModel(`${who}: ${name}`, model)
+  const { teacher, student } = models
+  if (teacher !== undefined && teacher === student)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `${who}: student: expected another module than the teacher, got the same one, whose weights the training ` +
+        'changes; a second one with its stateDict() can learn from it',
+    )
   checkLoader(`${who}: trainLoader`, trainLoader, { epochs })
   if (valLoader !== null && valLoader !== undefined) checkLoader(`${who}: valLoader`, valLoader, { epochs })
 }
@@ -260,12 +277,15 @@ function defaultAdaptation(loss: FeatureCriterion): 'teacher' | 'none' {
   return loss instanceof AttentionTransfer ? 'none' : 'teacher' // attention maps have one channel
 }
 
+const pairOptions: Kinds<{ student: string; teacher: string }> = { student: text, teacher: text }
+
 function toPairs(layers: readonly FeatureLayer[] | undefined): { student: string; teacher: string }[] {
   if (!Array.isArray(layers) || layers.length === 0)
     throw argumentError('featureLayers', 'at least one layer path, or { student, teacher }', layers)
   return (layers as FeatureLayer[]).map(layer => {
     if (typeof layer === 'string') return { student: layer, teacher: layer }
-    if (typeof layer?.student === 'string' && typeof layer.teacher === 'string') return layer
+    if (typeof layer?.student === 'string' && typeof layer.teacher === 'string')
+      return readOptions('featureLayers', layer, pairOptions)
     throw argumentError('featureLayers', 'layer paths, or { student, teacher } with one each', layers)
   })
 }

@@ -331,7 +331,7 @@ class Converter {
       if (keys.has(text) || (typeof key === 'object' && key !== null))
         throw new AlambicError(
           'ERR_FILE_FORMAT',
-          `${this.file}: ${path || 'the file'}: expected keys that are strings or numbers, each once, found ${show(text)}`,
+          `${this.file}: ${path || 'the file'}: expected keys that are strings or numbers, each once, found ${typeof key === 'object' && key !== null ? `${kindOf(key)} as a key` : `${show(text)} twice`}`,
         )
       keys.add(text)
       entries.push([text, await this.convert(child, path === '' ? text : `${path}.${text}`, depth + 1)])

@@ -1,5 +1,7 @@
-import type { StateDict } from '../nn/module.js'
-import { Module } from '../nn/module.js'
+import { show } from '../errors.js'
+import { Module, stateDict, type StateDict } from '../nn/module.js'
+import { requireKind } from '../options.js'
+import { requireTensor } from '../tensor.js'
 
 /** The format of the images that published weights were trained on. */
 export interface Preprocessing {
@@ -140,8 +142,15 @@ export function preprocessingOf(weights: StateDict | Module): Preprocessing | un
 }
 
 function shapesOf(weights: StateDict | Module): Map<string, number[]> {
-  if (!(weights instanceof Module))
-    return new Map(Object.entries(weights).map(([key, { shape }]) => [key, shape]))
+  if (!(weights instanceof Module)) {
+    requireKind('preprocessingOf: weights', { ...stateDict, expected: 'a state dict or a module' }, weights)
+    return new Map(
+      Object.entries(weights).map(([key, tensor]) => {
+        requireTensor(`preprocessingOf: weights[${show(key)}]`, tensor)
+        return [key, tensor.shape]
+      }),
+    )
+  }
   const state = weights.stateDict()
   try {
     return shapesOf(state)

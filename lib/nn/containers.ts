@@ -1,5 +1,6 @@
-import { AlambicError, argumentError } from '../errors.js'
-import { isPlainObject } from '../realms.js'
+import { AlambicError, argumentError, show } from '../errors.js'
+import { requireKind, type Kind } from '../options.js'
+import { isPlainObject, typedArrayName } from '../realms.js'
 import type { Tensor } from '../tensor.js'
 import { Module } from './module.js'
 
@@ -7,10 +8,11 @@ import { Module } from './module.js'
 type AnyModule = Module<any[], any>
 
 /** Makes a module a field, and thereby a part, of its container. */
-function adopt(container: Module, name: string, module: unknown): void {
+function adopt(container: Module, name: unknown, module: unknown): void {
   const what = container.constructor.name
-  if (!(module instanceof Module)) throw argumentError(`${what}: ${name}`, 'a module', module)
-  if (name === '' || name.includes('.'))
+  if (!(module instanceof Module))
+    throw argumentError(`${what}: ${typeof name === 'string' ? name : show(name)}`, 'a module', module)
+  if (typeof name !== 'string' || name === '' || name.includes('.'))
     throw argumentError(
       `${what}: name`,
       'a name that is not empty and has no dot (paths are joined by dots)',
@@ -23,6 +25,21 @@ function adopt(container: Module, name: string, module: unknown): void {
 
 function fieldsOf(container: Module): Record<string, unknown> {
   return container as unknown as Record<string, unknown>
+}
+
+const iterable: Kind = {
+  expected: 'an array or another iterable of modules',
+  fits: value => typeof (value as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] === 'function',
+}
+
+const modulesByName: Kind = {
+  expected: 'an object of modules by name, or an iterable of [name, module]',
+  fits: value => typeof value === 'object' && value !== null && typedArrayName(value) === undefined,
+}
+
+const nameAndModule: Kind = {
+  expected: 'an iterable of [name, module]',
+  fits: value => Array.isArray(value) && value.length === 2,
 }
 
 /** A container whose modules are numbered from 0, so that paths are `0`, `1` … */
@@ -43,11 +60,11 @@ abstract class NumberedModules<
    */
   at(index: number): M {
     const children = this.children() as M[]
-    const module = children.at(index)
+    const module = Number.isInteger(index) ? children.at(index) : undefined
     if (module === undefined || index < -children.length)
       throw new AlambicError(
         'ERR_INDEX',
-        `${this.constructor.name}: expected an index from ${-children.length} to ${children.length - 1}, got ${index}`,
+        `${this.constructor.name}: expected an index from ${-children.length} to ${children.length - 1}, got ${show(index)}`,
       )
     return module
   }
@@ -106,6 +123,7 @@ export class ModuleList<M extends AnyModule = AnyModule> extends NumberedModules
 
   /** Adds modules at the end. */
   extend(modules: Iterable<M>): this {
+    requireKind(`${this.constructor.name}: modules`, iterable, modules)
     for (const module of modules) this.append(module)
     return this
   }
@@ -119,13 +137,18 @@ export class ModuleList<M extends AnyModule = AnyModule> extends NumberedModules
 export class ModuleDict extends Module<[], never> {
   constructor(modules: Record<string, AnyModule> | Iterable<readonly [string, AnyModule]> = {}) {
     super()
+    const what = `${this.constructor.name}: modules`
+    requireKind(what, modulesByName, modules)
     const entries = Symbol.iterator in modules ? modules : Object.entries(modules)
-    for (const [name, module] of entries) this.set(name, module)
+    for (const entry of entries) {
+      requireKind(what, nameAndModule, entry)
+      this.set(...entry)
+    }
   }
 
   /** The module of that name, or undefined. */
   get(name: string): AnyModule | undefined {
-    const module = Object.hasOwn(this, name) ? fieldsOf(this)[name] : undefined
+    const module = typeof name === 'string' && Object.hasOwn(this, name) ? fieldsOf(this)[name] : undefined
     return module instanceof Module ? module : undefined
   }
 

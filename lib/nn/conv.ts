@@ -112,13 +112,15 @@ export abstract class Convolution extends Module<[Tensor], Tensor> {
     )
     this.inChannels = inChannels
     this.outChannels = outChannels
-    this.kernelSize = perDimension(kernelSize, spatialDims)
-    this.stride = perDimension(stride, spatialDims)
-    this.padding = typeof padding === 'string' ? padding : perDimension(padding, spatialDims)
-    this.dilation = perDimension(dilation, spatialDims)
+    const each = (name: string, size: Size) =>
+      perDimension(`${this.constructor.name}: ${name}`, size, spatialDims)
+    this.kernelSize = each('kernelSize', kernelSize)
+    this.stride = each('stride', stride)
+    this.padding = typeof padding === 'string' ? padding : each('padding', padding)
+    this.dilation = each('dilation', dilation)
     this.groups = groups
     this.paddingMode = paddingMode
-    this.outputPadding = perDimension(outputPadding, spatialDims)
+    this.outputPadding = each('outputPadding', outputPadding)
     this.#layer = new native.Convolution({
       name: this.constructor.name,
       spatialDims,

@@ -13,14 +13,15 @@ import {
   oneOf,
   orNull,
   readOptions,
+  requireKind,
   tensor,
   type Kinds,
 } from '../options.js'
-import type { Tensor } from '../tensor.js'
+import { requireTensor, type Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 import type { DType } from '../types.js'
 import type { Size } from './layer.js'
-import { checkResize } from './option-kinds.js'
+import { checkResize, interpolateOptions, outputSizes } from './option-kinds.js'
 import type { OutputSize } from './pooling.js'
 
 /** How a loss per element or sample is reduced. */
@@ -35,6 +36,8 @@ const anyReduction = oneOf('none', 'mean', 'sum')
 const noOptions: Kinds<object> = {}
 
 function refuseOtherShape(what: string, input: Tensor, target: Tensor): void {
+  requireTensor(`${what}: input`, input)
+  requireTensor(`${what}: target`, target)
   const expected = input.shape.join(', ')
   const actual = target.shape.join(', ')
   if (expected !== actual)
@@ -80,6 +83,8 @@ export function crossEntropy(logits: Tensor, target: Tensor, options: CrossEntro
     reduction = 'mean',
     labelSmoothing = 0,
   } = readOptions('crossEntropy', options, crossEntropyOptions)
+  requireTensor('crossEntropy: logits', logits)
+  requireTensor('crossEntropy: target', target)
   const areProbabilities = target.dtype === logits.dtype && String(target.shape) === String(logits.shape)
   if (!areProbabilities) native.checkLabels('crossEntropy', logits.handle, target.handle, ignoreIndex)
   return torch.crossEntropyLoss(logits, target, {
@@ -236,6 +241,7 @@ const normalizeOptions: Kinds<NormalizeOptions> = { p: number, dim: integer(), e
 /** x / max(‖x‖ₚ, eps) along a dimension. */
 export function normalize(x: Tensor, options: NormalizeOptions = {}): Tensor {
   const { p = 2, dim = 1, eps = 1e-12 } = readOptions('normalize', options, normalizeOptions)
+  requireTensor('normalize: x', x)
   const norm = torch.linalgVectorNorm(x, { ord: p, dim: [dim], keepdim: true })
   return x.div(norm.clampMin(eps).expandAs(x))
 }
@@ -260,18 +266,20 @@ export function cosineSimilarity(a: Tensor, b: Tensor, options: CosineSimilarity
 /** Means over as many windows as give `outputSize`: (N, C, H, W) or (C, H, W); null keeps the input's size. */
 export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize, options: object = {}): Tensor {
   readOptions('adaptiveAvgPool2d', options, noOptions)
-  return torch.adaptiveAvgPool2d(x, wantedSize(x, outputSize))
+  return torch.adaptiveAvgPool2d(x, wantedSize('adaptiveAvgPool2d', x, outputSize))
 }
 
 /** Maxima over as many windows as give `outputSize`, see {@link adaptiveAvgPool2d}. */
 export function adaptiveMaxPool2d(x: Tensor, outputSize: OutputSize, options: object = {}): Tensor {
   readOptions('adaptiveMaxPool2d', options, noOptions)
-  const [maxima, indices] = torch.adaptiveMaxPool2d(x, wantedSize(x, outputSize))
+  const [maxima, indices] = torch.adaptiveMaxPool2d(x, wantedSize('adaptiveMaxPool2d', x, outputSize))
   indices.dispose()
   return maxima
 }
 
-function wantedSize(x: Tensor, outputSize: OutputSize): number[] {
+function wantedSize(what: string, x: Tensor, outputSize: OutputSize): number[] {
+  requireTensor(`${what}: x`, x)
+  requireKind(`${what}: outputSize`, outputSizes, outputSize)
   const both = Array.isArray(outputSize) ? (outputSize as (number | null)[]) : [outputSize, outputSize]
   return both.map((each, i) => (each as number | null) ?? x.size(i - 2))
 }
@@ -295,15 +303,6 @@ export interface InterpolateOptions {
   recomputeScaleFactor?: boolean
   /** Filter when shrinking, for `'bilinear'` and `'bicubic'`. Default: false. */
   antialias?: boolean
-}
-
-const interpolateOptions: Kinds<InterpolateOptions> = {
-  size: anything,
-  scaleFactor: anything,
-  mode: anything,
-  alignCorners: boolean,
-  recomputeScaleFactor: boolean,
-  antialias: boolean,
 }
 
 type Resize = (
@@ -356,6 +355,7 @@ export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
     recomputeScaleFactor = false,
     antialias = false,
   } = readOptions('interpolate', options, interpolateOptions)
+  requireTensor('interpolate: x', x)
   if (!Object.hasOwn(resizers, mode))
     throw argumentError('interpolate: mode', `one of ${Object.keys(resizers).join(', ')}`, mode)
   checkResize('interpolate', options)

@@ -7,7 +7,7 @@ import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory.js'
 import { generator, number, oneOf, readOptions, type Kinds } from '../options.js'
 import type { Generator } from '../random.js'
-import { tensor as makeTensor, type Tensor } from '../tensor.js'
+import { requireTensor, tensor as makeTensor, type Tensor } from '../tensor.js'
 import { torch } from '../torch/index.js'
 
 export interface InitOptions {
@@ -98,6 +98,7 @@ const kaimingOptions: Kinds<KaimingOptions> = {
 
 /** Inputs that a unit sees, and outputs that an input reaches: `(out, in, …kernel)`. */
 function fans(what: string, tensor: Tensor): Record<FanMode, number> {
+  requireTensor(`${what}: tensor`, tensor)
   const [outputs, inputs, ...kernel] = tensor.shape
   if (inputs === undefined || outputs === undefined)
     throw new AlambicError(
@@ -193,6 +194,7 @@ export function truncNormal_<T extends Tensor>(tensor: T, options: UniformOption
     b = 2,
     generator,
   } = readOptions('truncNormal_', options, truncatedOptions)
+  requireTensor('truncNormal_: tensor', tensor)
   if (!(std > 0) || !(a < b)) throw argumentError('truncNormal_', 'std above 0 and a below b', { std, a, b })
   const fill =
     normalCdf((b - mean) / std) - normalCdf((a - mean) / std) > likelyInside ? rejectOutliers : rejectUniform

@@ -1,9 +1,9 @@
 /** What the layers share: sizes per dimension, options, and how they are printed. */
-import { argumentError } from '../errors.js'
 import { empty } from '../factories.js'
 import type { Handle } from '../native/contract.js'
-import { device, dtype, orNull, type Kinds } from '../options.js'
-import { Tensor } from '../tensor.js'
+import { device, dtype, listOf, number, orNull, requireKind, type Kind, type Kinds } from '../options.js'
+import { typedArrayName } from '../realms.js'
+import { handleOf, Tensor } from '../tensor.js'
 import type { TensorOptions } from '../types.js'
 import type { Module } from './module.js'
 import { Parameter } from './parameter.js'
@@ -14,9 +14,21 @@ export type Size = number | readonly number[]
 /** Device and dtype of a layer's parameters. */
 export type Placement = Pick<TensorOptions, 'device' | 'dtype'>
 
-/** One number per dimension; how many a list has, the native layer checks. */
-export function perDimension(size: Size, dims: number): number[] {
-  return typeof size === 'number' ? new Array<number>(dims).fill(size) : Array.from(size)
+/**
+ * One number per dimension; how many a list has, the native layer checks.
+ *
+ * @param name of the layer and its argument, for messages
+ */
+export function perDimension(name: string, size: Size, dims: number): number[] {
+  if (typeof size === 'number') return new Array<number>(dims).fill(size)
+  requireKind(name, listOfNumbers, size)
+  return Array.from(size)
+}
+
+/** A typed array will do. */
+const listOfNumbers: Kind = {
+  expected: 'a number, or an array with one per dimension',
+  fits: value => typedArrayName(value) !== undefined || listOf(number, '').fits(value),
 }
 
 /** The kinds of {@link Placement}. */
@@ -24,8 +36,8 @@ export const placement: Kinds<Placement> = { device: orNull(device), dtype: orNu
 
 /** The handle of a layer's input. */
 export function inputHandle(layer: Module, input: Tensor): Handle {
-  if (!(input instanceof Tensor)) throw argumentError(`${layer.constructor.name}: input`, 'a tensor', input)
-  return input.handle
+  if (input instanceof Tensor) return input.handle
+  return handleOf(`${layer.constructor.name}: input`, input)
 }
 
 /** A parameter whose values are still to be set. */

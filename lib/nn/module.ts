@@ -3,9 +3,9 @@ import { AlambicError, argumentError, show } from '../errors.js'
 import { keep, refusePromise, scope } from '../memory.js'
 import { nearest } from '../names.js'
 import { native } from '../native/loader.js'
-import { boolean, callback, readOptions, text, type Kinds } from '../options.js'
-import { isMap } from '../realms.js'
+import { boolean, callback, readOptions, requireKind, text, type Kind, type Kinds } from '../options.js'
 import { fromTypedArray, Tensor, toOptionKinds, type ToOptions } from '../tensor.js'
+import { isMap } from '../realms.js'
 import type { Device, DType } from '../types.js'
 import { Parameter } from './parameter.js'
 
@@ -29,6 +29,12 @@ export interface BufferOptions {
 }
 
 const loadOptions: Kinds<LoadStateDictOptions> = { strict: boolean, prefix: text, rename: callback }
+
+/** What is in it is looked at one by one. */
+export const stateDict: Kind = {
+  expected: 'an object of tensors by name',
+  fits: value => typeof value === 'object' && value !== null && !Array.isArray(value) && !isMap(value),
+}
 
 const bufferOptions: Kinds<BufferOptions> = { persistent: boolean, optional: boolean }
 
@@ -182,6 +188,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @throws AlambicError `ERR_UNKNOWN_LAYER`, naming the nearest paths
    */
   getSubmodule(path: string): Module {
+    requireKind('getSubmodule: path', text, path)
     const names = path === '' ? [] : path.split('.')
     const found = names.reduce<Module | undefined>((module, name) => module?.child(name), this)
     if (found === undefined) throw this.unknownLayer(path)
@@ -239,6 +246,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @example net.apply(module => { if (module instanceof nn.Linear) nn.init.zeros_(module.weight) })
    */
   apply(body: (module: Module) => void): this {
+    requireKind('apply: body', callback, body)
     for (const child of this.children()) child.apply(body)
     body(this)
     return this
@@ -352,10 +360,9 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
         'ERR_ARGUMENT',
         'loadStateDict: dict: expected an object with tensors, got a Map; Object.fromEntries(map) makes one of it',
       )
-    if (Object.prototype.toString.call(dict) !== '[object Object]')
-      throw argumentError('loadStateDict', 'an object of tensors by name', dict)
     const given = new Map<string, Tensor>()
     const ambiguous: string[] = []
+    requireKind('loadStateDict: dict', stateDict, dict)
     for (const [key, tensor] of Object.entries(dict)) {
       const bare = key.startsWith(prefix) ? key.slice(prefix.length) : key
       const name = rename ? renamed(rename, bare) : bare
@@ -556,19 +563,22 @@ function unique<T>(named: [string, T][]): [string, T][] {
   return named.filter(([, value]) => !seen.has(value) && seen.add(value))
 }
 
-/** What a move changes. Throws for devices and dtypes that are not there. */
-function targetOf(target: Device | DType | ToOptions): {
-  dtype?: DType | undefined
+/** Null is as good as left out, for callers who pass on what they have. */
+interface Target {
+  dtype?: DType | null | undefined
   device?: Device | undefined
-} {
+}
+
+/** What a move changes. Throws for devices and dtypes that are not there. */
+function targetOf(target: Device | DType | ToOptions): Target {
   const moved = convert(fromTypedArray(new Float32Array(0), [0]), target)
   if (typeof target === 'object') return { dtype: target.dtype, device: target.device && moved.device }
   return native.dtypes().includes(target) ? { dtype: target as DType } : { device: moved.device }
 }
 
 /** A dtype has to be one that parameters can have. */
-function checkTarget(name: string, tensor: Tensor, { dtype }: { dtype?: DType | undefined }): void {
-  if (dtype === undefined || !isFloating(tensor) || isFloatingType(dtype)) return
+function checkTarget(name: string, tensor: Tensor, { dtype }: Target): void {
+  if (dtype === undefined || dtype === null || !isFloating(tensor) || isFloatingType(dtype)) return
   throw new AlambicError('ERR_DTYPE', `to: expected a floating point dtype for ${name}, got ${dtype}`)
 }
 

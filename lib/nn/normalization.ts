@@ -287,7 +287,7 @@ export class LayerNorm extends Module<[Tensor], Tensor> {
       device,
       dtype,
     } = readOptions(this.constructor.name, options, layerNormOptions)
-    this.normalizedShape = perDimension(normalizedShape, 1)
+    this.normalizedShape = perDimension(`${this.constructor.name}: normalizedShape`, normalizedShape, 1)
     if (this.normalizedShape.some(each => each < 0))
       throw argumentError(
         `${this.constructor.name}: normalizedShape`,

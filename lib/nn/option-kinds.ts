@@ -30,7 +30,15 @@ export const klDivOptions: Kinds<KlDivOptions> = {
   logTarget: boolean,
 }
 
+const numberOrNull = orNull(number)
+
 const numbers = orNull(either(number, listOf(number, 'one per spatial dimension')))
+
+/** Of adaptive pooling: native code knows what numbers it takes. */
+export const outputSizes: Kind = {
+  expected: 'a number or null, or one each for height and width',
+  fits: value => numberOrNull.fits(value) || listOf(numberOrNull, '').fits(value),
+}
 
 export const interpolateOptions: Kinds<InterpolateOptions> = {
   size: numbers,

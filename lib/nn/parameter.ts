@@ -1,7 +1,7 @@
 import type { Handle } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { boolean, readOptions } from '../options.js'
-import { Tensor } from '../tensor.js'
+import { requireTensor, Tensor } from '../tensor.js'
 
 const parameterOptions = { requiresGrad: boolean }
 
@@ -13,6 +13,7 @@ export class Parameter extends Tensor {
   /** Shares the memory of `data`, without its autograd history. */
   constructor(data: Tensor, options: { requiresGrad?: boolean } = {}) {
     const { requiresGrad = true } = readOptions('Parameter', options, parameterOptions)
+    requireTensor('Parameter: data', data)
     const detached = data.detach()
     super(native.alias(detached.handle), false)
     detached.dispose()

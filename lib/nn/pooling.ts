@@ -71,10 +71,10 @@ export class MaxPool2d extends Module<[Tensor], Tensor> {
     this.ceilMode = ceilMode
     this.#layer = new native.MaxPool2d({
       name: this.constructor.name,
-      kernelSize: perDimension(kernelSize, 2),
-      stride: perDimension(stride, 2),
-      padding: perDimension(padding, 2),
-      dilation: perDimension(dilation, 2),
+      kernelSize: perDimension(`${this.constructor.name}: kernelSize`, kernelSize, 2),
+      stride: perDimension(`${this.constructor.name}: stride`, stride, 2),
+      padding: perDimension(`${this.constructor.name}: padding`, padding, 2),
+      dilation: perDimension(`${this.constructor.name}: dilation`, dilation, 2),
       ceilMode,
     })
   }
@@ -117,9 +117,9 @@ export class AvgPool2d extends Module<[Tensor], Tensor> {
     this.padding = padding
     this.#layer = new native.AvgPool2d({
       name: this.constructor.name,
-      kernelSize: perDimension(kernelSize, 2),
-      stride: perDimension(stride, 2),
-      padding: perDimension(padding, 2),
+      kernelSize: perDimension(`${this.constructor.name}: kernelSize`, kernelSize, 2),
+      stride: perDimension(`${this.constructor.name}: stride`, stride, 2),
+      padding: perDimension(`${this.constructor.name}: padding`, padding, 2),
       ceilMode,
       countIncludePad,
       divisorOverride,

@@ -3,6 +3,7 @@ import { AlambicError, argumentError, show } from '../errors.js'
 import { nearest } from '../names.js'
 import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } from '../native/contract.js'
 import { isPlainObject } from '../memory.js'
+import { isMap } from '../realms.js'
 import { anything, boolean, readOptions } from '../options.js'
 import { Tensor, tensor } from '../tensor.js'
 import { refuseAsync } from './callbacks.js'
@@ -44,11 +45,16 @@ export type ParamGroup<Options> = Complete<Options> & ScheduleFields & { readonl
 export type ParamGroupInit<Options> = Options & ScheduleFields & { params: Tensor | readonly Tensor[] }
 
 /**
- * An array of parameters, or an array of groups of them, not both in one.
+ * An array of parameters, or an array of groups of them, not both in one. Another iterable, such as a generator, is run
+ * through once.
  *
  * @example [weight, bias], [{ params: backbone, lr: 1e-4 }, { params: head }]
  */
-export type Params<Options> = readonly Tensor[] | readonly ParamGroupInit<Options>[]
+export type Params<Options> =
+  | readonly Tensor[]
+  | readonly ParamGroupInit<Options>[]
+  | IterableIterator<Tensor>
+  | IterableIterator<ParamGroupInit<Options>>
 
 /**
  * A state dict with PyTorch's structure and names, so that either can load the other's. In JSON a tensor is
@@ -93,6 +99,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   ) {
     refuseUnknownOptions(this, options, defaults)
     this.defaults = { ...defaults, ...defined(options) }
+    if (isIterable(params)) params = Array.from<unknown>(params) as unknown as Params<Options>
     if (!Array.isArray(params))
       throw argumentError('params', 'an array of tensors or of groups { params, lr, … }', params)
     if (params.length === 0)
@@ -236,6 +243,12 @@ function runClosure<Result>(closure: () => Result): Result {
   const result = closure()
   refuseAsync('step: closure', 'the loss', result)
   return result
+}
+
+/** As Python, which takes a generator: `model.parameters()` is one there. A tensor iterates over its rows. */
+function isIterable(params: unknown): params is Iterable<unknown> {
+  if (typeof params !== 'object' || params === null || Array.isArray(params)) return false
+  return !(params instanceof Tensor) && !isMap(params) && Symbol.iterator in params
 }
 
 /** Without those that are undefined, which would hide a default. */

@@ -5,6 +5,7 @@ import { randn, zeros } from '../factories.js'
 import { scope } from '../memory.js'
 import { native } from '../native/loader.js'
 import { inMode } from '../nn/modes.js'
+import { having, listOf, requireKind, text } from '../options.js'
 import { isMap, isPlainObject } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { DType } from '../types.js'
@@ -38,6 +39,9 @@ export interface ScriptSummary {
   output?: TapShape[]
 }
 
+const scriptModule = having('a ScriptModule', 'calls', 'summary', 'addWholeTap')
+const texts = listOf(text, 'an array of strings, one per argument')
+
 /**
  * Lists the modules of a TorchScript model. With inputs it runs the model once, in eval mode, and lists shapes too.
  *
@@ -46,6 +50,8 @@ export interface ScriptSummary {
  * @throws AlambicError `ERR_ARGUMENT`, `ERR_SCRIPT`
  */
 export function inspectScript(model: ScriptModule, inputs: readonly string[] = []): ScriptSummary {
+  requireKind('inspectScript: model', scriptModule, model)
+  requireKind('inspectScript: inputs', texts, inputs)
   const calls = new Map(model.calls().map(call => [call.path, call]))
   const summary: ScriptSummary = {
     format: 'TorchScript',
