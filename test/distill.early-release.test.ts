@@ -39,7 +39,7 @@ beforeEach(async () => {
 })
 
 function infer<T>(model: nn.Module, body: () => T): T {
-  return noGrad(() => scope(() => releasingEarly(model, body)))
+  return noGrad(() => scope(() => releasingEarly('model', model, body)))
 }
 
 describe('a sequence of blocks', () => {

@@ -6,6 +6,7 @@ import { Sequential } from '../nn/containers.js'
 import type { Module } from '../nn/module.js'
 import { ScriptModule } from '../script/script-module.js'
 import { Tensor } from '../tensor.js'
+import { refuseAsync } from './outputs.js'
 
 /** Models that hold on to a tensor which another module reads later in the same forward. */
 const unsuitable = new WeakSet<Module>()
@@ -15,9 +16,9 @@ const unsuitable = new WeakSet<Module>()
  * output and captured features, and in a sequence each output when the next is there: memory is used again while it is
  * in the processor's caches. Where a model does not bear that, `body` runs once more without.
  */
-export function releasingEarly<T>(model: Module, body: () => T): T {
+export function releasingEarly<T>(who: string, model: Module, body: () => T): T {
   if (unsuitable.has(model)) return body()
-  const undo = releaseInside(model)
+  const undo = releaseInside(who, model)
   try {
     return body()
   } catch (error) {
@@ -30,17 +31,23 @@ export function releasingEarly<T>(model: Module, body: () => T): T {
 }
 
 /** Shared modules may be put around more than once. */
-function releaseInside(module: Module): (() => void)[] {
+function releaseInside(who: string, module: Module): (() => void)[] {
   const parts = module instanceof ScriptModule ? [] : module.children()
   if (parts.length === 0) return []
   // Of the class: hooks are the object's own.
   const isSequence = (Object.getPrototypeOf(module) as Module).forward === Sequential.prototype.forward
-  const undo = [aroundForward(module, (own, inputs) => scope(() => own(...inputs)))]
+  const undo = [aroundForward(module, (own, inputs) => scope(() => notAsync(who, own(...inputs))))]
   for (const part of parts) {
-    undo.push(...releaseInside(part))
+    undo.push(...releaseInside(part.constructor.name, part))
     if (isSequence) undo.push(aroundForward(part, releaseInputs))
   }
   return undo
+}
+
+/** Said here, as the scope around does not know whose callback it has. */
+function notAsync(who: string, output: unknown): unknown {
+  refuseAsync(who, output)
+  return output
 }
 
 /** The next in a sequence is the only one to see them. */

@@ -78,7 +78,9 @@ function countCorrect(
     return noGrad(() =>
       scope(() => {
         const images = toModel(device === undefined ? data : data.to(device))
-        const logits = releasingEarly(model, () => requireLogits('evaluate: model', model.forward(images)))
+        const logits = releasingEarly('evaluate: model', model, () =>
+          requireLogits('evaluate: model', model.forward(images)),
+        )
         const predicted = torch.argmax(logits, { dim: 1 })
         return predicted.eq(labels.to(predicted.device)).sum().item()
       }),

@@ -102,7 +102,7 @@ export async function trainWithFeatureDistillation(
     const teach = ({ data }: Batch) =>
       noGrad(() => {
         const images = toTeacher(data)
-        const taught = releasingEarly(teacher, () => teacherProbe.forward(images))
+        const taught = releasingEarly('the teacher', teacher, () => teacherProbe.forward(images))
         refuseAsync('the teacher', taught.output)
         return taught
       })
@@ -203,7 +203,9 @@ export async function trainWithLogitsDistillation(
   const teach = ({ data }: Batch) =>
     noGrad(() => {
       const images = toTeacher(data)
-      return releasingEarly(teacher, () => requireLogits('the teacher', teacher.forward(images)))
+      return releasingEarly('the teacher', teacher, () =>
+        requireLogits('the teacher', teacher.forward(images)),
+      )
     })
   const method = {
     student,
