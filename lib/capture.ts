@@ -278,6 +278,7 @@ const captureOptions: Kinds<CaptureOptions> = {
 }
 
 function checkArguments(model: Module, paths: readonly string[], options: CaptureOptions): void {
+  if (model instanceof Module) checkFields(model)
   requireKind('captureFeatures: model', moduleKind, model)
   requireKind('captureFeatures: paths', pathList, paths)
   const { method } = readOptions('captureFeatures', options, captureOptions)

@@ -162,7 +162,7 @@ describe('readIdx refuses', () => {
   it.each([5, null, undefined, {}, new ArrayBuffer(4), new Uint16Array(2)])('%s as a file', async value => {
     const error = await failure(() => readIdx(value as string))
     expect(error.code).toBe('ERR_ARGUMENT')
-    expect(error.message).toContain('file: expected a path, a file: URL or a Buffer, got')
+    expect(error.message).toContain('readIdx: source: expected a path or a file: URL')
   })
 
   it('the URL of something else, here and where weights are read', async () => {

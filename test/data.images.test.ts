@@ -279,8 +279,8 @@ describe('TensorDataset', () => {
     const nonsense: [unknown, string, string][] = [
       [[0n], 'ERR_INDEX', 'expected indices from 0 to 1, got 0n at position 0'],
       [['0'], 'ERR_INDEX', 'expected indices from 0 to 1, got "0" at position 0'],
-      [0, 'ERR_ARGUMENT', 'batch: indices: expected an array of integers, got 0'],
-      [undefined, 'ERR_ARGUMENT', 'batch: indices: expected an array of integers, got undefined'],
+      [0, 'ERR_ARGUMENT', 'batch: indices: expected an array of indices, got 0'],
+      [undefined, 'ERR_ARGUMENT', 'batch: indices: expected an array of indices, got undefined'],
       [detached, 'ERR_ARGUMENT', 'whose memory was transferred'],
     ]
     for (const [indices, code, message] of nonsense)

@@ -227,7 +227,7 @@ describe('saveCheckpoint', () => {
       bytes: Buffer.from([0, 127, 255]),
       nested: { 0: { a: tensor([1, 2]) }, 1: {} },
     }
-    await saveCheckpoint({ ...value, map: new Map([[1, 'one']]) }, path)
+    await saveCheckpoint({ ...value, map: new Map([[1, 'one']]), left: undefined }, path)
     const loaded = await loadCheckpoint<typeof value>(path)
     const { nested, ...plain } = loaded
     expect(plain).toEqual({
@@ -249,8 +249,6 @@ describe('saveCheckpoint', () => {
       // eslint-disable-next-line no-sparse-arrays -- this is what is tested
       [{ a: [1, , 3] }, 'saveCheckpoint: a[1]: expected tensors'],
       [{ a: [1, { b: [undefined] }] }, 'saveCheckpoint: a[1].b[0]: expected tensors'],
-      [{ a: { b: undefined } }, 'saveCheckpoint: a.b: expected tensors'],
-      [new Map([[1, undefined]]), 'saveCheckpoint: 1: expected tensors'],
       [{ a: ['x\ud800'] }, 'saveCheckpoint: a[0]: expected text that UTF-8 can hold'],
       [{ a: { '\udc00': 1 } }, 'saveCheckpoint: a: expected text that UTF-8 can hold'],
       [

@@ -28,9 +28,12 @@ const filePath: Kind = {
   fits: value => (typeof value === 'string' ? isPath(value) : isURL(value)),
 }
 
-/** @throws AlambicError `ERR_ARGUMENT` */
-export function requirePath(name: string, path: unknown): void {
-  requireKind(name, filePath, path)
+/**
+ * @param otherwise what may be given as well, for the message
+ * @throws AlambicError `ERR_ARGUMENT`
+ */
+export function requirePath(name: string, path: unknown, otherwise = ''): void {
+  requireKind(name, { ...filePath, expected: filePath.expected + otherwise }, path)
 }
 
 const folderPath: Kind = {

@@ -45,7 +45,7 @@ export async function readIdx(
   options: ReadIdxOptions = {},
 ): Promise<IdxArray> {
   const { maxBytes = DEFAULT_MAX_BYTES } = readOptions('readIdx', options, idxOptions)
-  if (!isUint8Array(source)) requirePath('readIdx: source', source)
+  if (!isUint8Array(source)) requirePath('readIdx: source', source, ', or its bytes')
   const name = isUint8Array(source) ? 'idx data' : displayName(source)
   const stored = isUint8Array(source) ? bytesOf(source) : await readBytes(source, maxBytes)
   const content = isGzip(stored)

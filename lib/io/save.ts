@@ -56,7 +56,7 @@ export async function saveStateDict(dict: StateDict, path: string, options: Save
 
 /**
  * Writes a checkpoint: tensors, numbers, strings, booleans, null, bigints, and bytes, in plain objects, `Map`s and
- * arrays, nested; undefined is none of them. Whole numbers become Python's int. Python reads it with
+ * arrays, nested. Entries that are undefined are left out; whole numbers become Python's int. Python reads it with
  * `torch.load(weights_only=True)`, and {@link loadCheckpoint} here.
  *
  * Keys of objects are strings, but in Python they may be numbers: if all keys of an object are whole numbers and no
@@ -311,6 +311,7 @@ class TorchWriter {
   private dict(entries: [unknown, unknown][], path: string, depth: number): void {
     this.pickler.dict(() => {
       for (const [key, value] of entries) {
+        if (value === undefined) continue // as in JSON
         if (typeof key !== 'string' && typeof key !== 'number')
           throw argumentError(`saveCheckpoint: ${path || 'value'}`, 'keys that are strings or numbers', key)
         this.value(key, path, depth + 1)

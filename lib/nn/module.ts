@@ -33,7 +33,7 @@ const loadOptions: Kinds<LoadStateDictOptions> = { strict: boolean, prefix: text
 /** What is in it is looked at one by one. */
 export const stateDict: Kind = {
   expected: 'an object of tensors by name',
-  fits: value => typeof value === 'object' && value !== null && !Array.isArray(value) && !isMap(value),
+  fits: value => Object.prototype.toString.call(value) === '[object Object]', // of all realms, and no promise
 }
 
 const bufferOptions: Kinds<BufferOptions> = { persistent: boolean, optional: boolean }
