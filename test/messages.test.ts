@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import {
+  AdaptationLayer,
   exportTorchScript,
   full,
   loadStateDict,
@@ -151,6 +152,24 @@ describe('Operators', () => {
     ],
     ['a size likewise', () => ones([2]).resize_([-(2n ** 63n)]), undefined, ''],
     ['too much memory', () => ones([2 ** 46]), 'ERR_OUT_OF_MEMORY', 'DefaultCPUAllocator'],
+    [
+      'a list without end',
+      () => ones(new Array<number>(2 ** 32 - 1)),
+      'ERR_ARGUMENT',
+      'at most 16777216 values',
+    ],
+    [
+      'channels that are tensors',
+      () => new AdaptationLayer(ones([1]) as never, ones([1]) as never),
+      'ERR_ARGUMENT',
+      'inChannels: expected an integer of at least 1',
+    ],
+    [
+      'a kernel that is no size',
+      () => new AdaptationLayer(2, 3, 1.5),
+      'ERR_ARGUMENT',
+      'kernelSize: expected',
+    ],
     ['sizes with all digits', () => zeros([2 ** 40, 2 ** 40]), undefined, '[1099511627776, 1099511627776]'],
   ] as const)('name what they refuse: %s', async (_, call, code, text) => {
     const error = await failure(call)

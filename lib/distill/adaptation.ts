@@ -1,3 +1,4 @@
+import { argumentError } from '../errors.js'
 import { Conv2d, Identity, init } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensor.js'
@@ -6,7 +7,8 @@ import type { Tensor } from '../tensor.js'
  * Brings a feature to another number of channels: `(N, inChannels, H, W)` → `(N, outChannels, H, W)`. The identity
  * if they are equal, otherwise a convolution with Xavier-uniform weights that keeps the spatial size for odd kernels.
  *
- * @throws AlambicError `ERR_CHANNEL_MISMATCH` for a feature with other channels
+ * @throws AlambicError `ERR_ARGUMENT` for channels and sizes that are no integers of at least 1; of `forward`,
+ *   `ERR_CHANNEL_MISMATCH` for a feature with other channels
  */
 export class AdaptationLayer extends Module<[Tensor], Tensor> {
   readonly adapt: Conv2d | Identity
@@ -14,6 +16,9 @@ export class AdaptationLayer extends Module<[Tensor], Tensor> {
   /** @param kernelSize default: 1; padded by half of it */
   constructor(inChannels: number, outChannels: number, kernelSize = 1) {
     super()
+    for (const [name, value] of Object.entries({ inChannels, outChannels, kernelSize }))
+      if (!Number.isInteger(value) || value < 1)
+        throw argumentError(`AdaptationLayer: ${name}`, 'an integer of at least 1', value)
     if (inChannels === outChannels) {
       this.adapt = new Identity()
       return

@@ -119,7 +119,15 @@ function encodeString(at: number, value: string): number {
   return write(at, Tag.word, word)
 }
 
+/** No operator takes more, and the buffer would grow with it. */
+const longestList = 2 ** 24
+
 function encodeList(at: number, list: readonly unknown[]): number {
+  if (list.length > longestList)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `expected a list of at most ${longestList} values, got one of ${list.length}; make a tensor of it`,
+    )
   if (typeof list[0] === 'number') return encodeNumbers(at, list)
   if (list.some(each => each instanceof Tensor)) return encodeTensors(at, list)
   return writeOther(at, Tag.other, list)
