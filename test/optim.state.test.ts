@@ -340,7 +340,7 @@ describe.each(optimizers)(
         ['', /^loadStateDict: state\[1\]: expected an object of tensors, got ""/],
         [
           {},
-          /^loadStateDict: state\[1\]: expected the state of a parameter, got \{ {2}\} without any; a parameter that/,
+          /^loadStateDict: state\[1\]: expected the state of a parameter, got \{\} without any; a parameter that/,
         ],
         [nulls, /^loadStateDict: state\[1\]: expected the state of a parameter, got/],
       ] as const) {

@@ -97,7 +97,7 @@ describe('while a compiled step runs', () => {
     ['stateDict', optimizer => optimizer.stateDict()],
     [
       'loadStateDict',
-      optimizer => optimizer.loadStateDict({ state: {}, param_groups: [{ params: [0, 1] }] }),
+      optimizer => optimizer.loadStateDict({ state: {}, param_groups: [{ lr: 0.1, params: [0, 1] }] }),
     ],
     ['addParamGroup', optimizer => optimizer.addParamGroup({ params: [ones([2], { requiresGrad: true })] })],
   ])('its optimizer is refused, and free again afterwards: %s', async (_, use) => {
