@@ -14,11 +14,11 @@ import {
   torch,
   zeros,
   type DType,
-  type Tensor,
 } from '../lib/index.js'
 import { findPython } from '../scripts/find-python.js'
 import { itemSize, toSafetensorsType, toStorageClass } from '../lib/io/dtypes.js'
 import { native, packageRoot } from '../lib/native/loader.js'
+import { Tensor } from '../lib/tensor.js'
 import { folderWith, someBytes } from './data.fixtures.js'
 import { torchVersion } from './nn.fixtures.js'
 
@@ -50,9 +50,7 @@ function some(dtype: DType, shape: number[]): Tensor {
   const bytes = someBytes(count * itemSize(dtype)).map(byte => (dtype === 'bool' ? byte & 1 : byte))
   const storage = fromTypedArray(bytes, [bytes.length])
   const strides = shape.map((_, i) => shape.slice(i + 1).reduce((product, size) => product * size, 1))
-  return new (storage.constructor as new (handle: number) => Tensor)(
-    native.viewStorage(storage.handle, dtype, shape, strides, 0),
-  )
+  return new Tensor(native.viewStorage(storage.handle, dtype, shape, strides, 0))
 }
 
 const isOldest = torchVersion.startsWith('1.')
