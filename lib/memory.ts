@@ -9,7 +9,7 @@ import { native } from './native/loader.js'
 import type { Handle } from './native/contract.js'
 import type { Tensor } from './tensor.js'
 import { callback, requireKind } from './options.js'
-import { isMap, isPlainObject, isSet } from './realms.js'
+import { isMap, isPlainObject, isPromise, isSet } from './realms.js'
 import type { Device } from './types.js'
 
 /** What was made in a scope, to be released at its end. @internal */
@@ -258,7 +258,7 @@ export function refusePromise(
   result: unknown,
   remedy = `put ${what}() inside the asynchronous function, around the synchronous parts`,
 ): void {
-  if (typeof (result as { then?: unknown } | null)?.then === 'function')
+  if (isPromise(result))
     throw new AlambicError(
       'ERR_ASYNC_CALLBACK',
       `${what}: expected a synchronous callback, got one that returns a promise; ${remedy}`,

@@ -30,6 +30,11 @@ function isRoot(prototype: object): boolean {
   return Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf')
 }
 
+/** A promise, or what is waited for like one. */
+export function isPromise(value: unknown): value is PromiseLike<unknown> {
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
+}
+
 /** A `URL`, also one of another implementation: what Node.js takes for one. */
 export function isURL(value: unknown): value is URL {
   if (value instanceof URL) return true
@@ -47,6 +52,11 @@ const { get: tagOfTypedArray } = Object.getOwnPropertyDescriptor(
 /** `'Float32Array'` …, of classes that extend one the name of that one; undefined for whatever is no typed array. */
 export function typedArrayName(value: unknown): string | undefined {
   return tagOfTypedArray.call(value)
+}
+
+/** An array, or a typed array. */
+export function isList(value: unknown): boolean {
+  return Array.isArray(value) || typedArrayName(value) !== undefined
 }
 
 /** @throws AlambicError `ERR_ARGUMENT` for a view whose memory is gone */

@@ -1,6 +1,6 @@
 import { AlambicError, argumentError, show } from '../errors.js'
 import { integer, listOf, number, readOptions, requireKind, type Kind, type Kinds } from '../options.js'
-import { requireMemory, typedArrayName } from '../realms.js'
+import { isList, requireMemory, typedArrayName } from '../realms.js'
 import type { Tensor } from '../tensor.js'
 import { permutation, type Random } from './random.js'
 
@@ -120,7 +120,7 @@ function partSizes(length: number, parts: readonly number[]): number[] {
 /** A typed array will do; its elements are looked at one by one. */
 const indexList: Kind = {
   expected: 'an array of indices',
-  fits: value => Array.isArray(value) || typedArrayName(value) !== undefined,
+  fits: isList,
 }
 
 /**

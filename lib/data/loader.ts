@@ -1,8 +1,9 @@
 import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
-import { AlambicError, argumentError, show } from '../errors.js'
+import { AlambicError, show } from '../errors.js'
 import { DividedScope, scope } from '../memory.js'
 import { boolean, callback, device, integer, readOptions, requireKind, type Kinds } from '../options.js'
+import { isPromise } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
 import { dataSet, type Batch, type Dataset } from './dataset.js'
@@ -89,7 +90,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 
   set epoch(epoch: number) {
-    if (!epochNumber.fits(epoch)) throw argumentError('DataLoader: epoch', epochNumber.expected, epoch)
+    requireKind('DataLoader: epoch', epochNumber, epoch)
     this.#epoch = epoch
   }
 
@@ -196,8 +197,7 @@ const epochNumber = integer(0, Number.MAX_SAFE_INTEGER)
 const sampleCount = integer(0, 2 ** 31 - 1)
 
 function checkLength(length: unknown): number {
-  if (!sampleCount.fits(length))
-    throw argumentError('DataLoader: length of the data set', sampleCount.expected, length)
+  requireKind('DataLoader: length of the data set', sampleCount, length)
   return length as number
 }
 
@@ -214,7 +214,7 @@ function checkBatch(what: string, value: unknown): Batch {
 }
 
 function refuseLater(value: unknown, what: string): void {
-  if (typeof (value as { then?: unknown } | null | undefined)?.then !== 'function') return
+  if (!isPromise(value)) return
   // Nobody waits for what was begun.
   Promise.resolve(value).catch(() => undefined)
   throw new AlambicError(

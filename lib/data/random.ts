@@ -1,10 +1,10 @@
 import { argumentError } from '../errors.js'
 import { requireKind, type Kind } from '../options.js'
-import { typedArrayName } from '../realms.js'
+import { isList } from '../realms.js'
 
 const shufflable: Kind = {
   expected: 'an array',
-  fits: value => Array.isArray(value) || typedArrayName(value) !== undefined,
+  fits: isList,
 }
 
 /**

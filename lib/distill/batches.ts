@@ -1,5 +1,6 @@
 import type { Batch } from '../data/dataset.js'
 import { AlambicError, argumentError, show } from '../errors.js'
+import { isPromise } from '../realms.js'
 import { checkFields, Module } from '../nn/module.js'
 import { Tensor } from '../tensor.js'
 
@@ -60,10 +61,6 @@ export async function* batchesOf(name: string, loader: Batches): AsyncGenerator<
 function isBatch(value: unknown): value is Batch {
   const { data, labels } = (value ?? {}) as Partial<Record<string, unknown>>
   return data instanceof Tensor && labels instanceof Tensor
-}
-
-function isPromise(value: unknown): boolean {
-  return typeof (value as { then?: unknown } | null)?.then === 'function'
 }
 
 /**

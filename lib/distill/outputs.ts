@@ -1,5 +1,6 @@
 /** What the modules of a training gave: another thing than promised is said of the one that gave it. */
 import { AlambicError, argumentError } from '../errors.js'
+import { isPromise } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { LossParts } from './fit.js'
 
@@ -17,7 +18,7 @@ export function requireLogits(who: string, output: unknown): Tensor {
 
 /** @throws AlambicError `ERR_ASYNC_CALLBACK` for a promise */
 export function refuseAsync(who: string, output: unknown): void {
-  if (output instanceof Tensor || typeof (output as { then?: unknown } | null)?.then !== 'function') return
+  if (output instanceof Tensor || !isPromise(output)) return
   if (output instanceof Promise) output.catch(() => undefined) // nobody waits for it
   throw new AlambicError(
     'ERR_ASYNC_CALLBACK',

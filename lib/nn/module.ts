@@ -223,7 +223,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
    * @throws AlambicError `ERR_ARGUMENT` for what is neither true nor false
    */
   train(mode = true): this {
-    refuseNoBoolean('train: mode', mode)
+    requireKind('train: mode', boolean, mode)
     if (switching.has(this)) return this // a part that refers to what it is a part of
     switching.add(this)
     try {
@@ -254,7 +254,7 @@ export abstract class Module<Inputs extends any[] = any[], Output = any> {
 
   /** Sets whether the parameters are trained: `false` freezes the module. */
   requiresGrad(requiresGrad = true): this {
-    refuseNoBoolean('requiresGrad', requiresGrad)
+    requireKind('requiresGrad', boolean, requiresGrad)
     for (const parameter of this.parameters()) parameter.requiresGrad = requiresGrad
     return this
   }
@@ -448,10 +448,6 @@ function isFreeField(module: Module, name: unknown): boolean {
   if (!Object.hasOwn(module, name)) return !(name in module)
   const value: unknown = (module as unknown as Record<string, unknown>)[name]
   return value === null || value === undefined || (value instanceof Tensor && !(value instanceof Parameter))
-}
-
-function refuseNoBoolean(what: string, value: unknown): void {
-  if (!boolean.fits(value)) throw argumentError(what, boolean.expected, value)
 }
 
 /** Modules whose `train()` is running. */

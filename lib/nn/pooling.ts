@@ -1,7 +1,15 @@
-import { argumentError } from '../errors.js'
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
-import { boolean, integer, orNull, readOptions, size, type Kind, type Kinds } from '../options.js'
+import {
+  boolean,
+  integer,
+  orNull,
+  readOptions,
+  requireKind,
+  size,
+  type Kind,
+  type Kinds,
+} from '../options.js'
 import { Tensor } from '../tensor.js'
 import { inputHandle, perDimension, type Size } from './layer.js'
 import { Module } from './module.js'
@@ -152,8 +160,7 @@ abstract class AdaptivePool2d extends Module<[Tensor], Tensor> {
 
   protected constructor(maximum: boolean, outputSize: OutputSize) {
     super()
-    if (!wantedSize.fits(outputSize))
-      throw argumentError(`${this.constructor.name}: outputSize`, wantedSize.expected, outputSize)
+    requireKind(`${this.constructor.name}: outputSize`, wantedSize, outputSize)
     this.outputSize = outputSize
     const both = Array.isArray(outputSize) ? (outputSize as (number | null)[]) : [outputSize, outputSize]
     this.#layer = new native.AdaptivePool2d({

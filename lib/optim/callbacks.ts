@@ -1,4 +1,5 @@
 import { AlambicError } from '../errors.js'
+import { isPromise } from '../realms.js'
 
 /**
  * For functions whose result is needed at once.
@@ -15,8 +16,4 @@ export function refuseAsync(what: string, expected: string, result: unknown): vo
     `${what}: expected a function that returns ${expected}, got one that returns a promise; make it a plain function, ` +
       'and await beforehand what it needs',
   )
-}
-
-function isPromise(value: unknown): value is PromiseLike<unknown> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }
