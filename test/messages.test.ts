@@ -16,6 +16,7 @@ import {
 } from '../lib/index.js'
 import { failure } from './data.fixtures.js'
 import { zip } from './io.fixtures.js'
+import { torchVersion } from './nn.fixtures.js'
 import { handmadeScript } from './script.handmade.js'
 
 const folder = mkdtempSync(join(tmpdir(), 'alambic-messages-'))
@@ -144,12 +145,6 @@ describe('Operators', () => {
       'ERR_OPERATOR',
       'libtorch cannot do this',
     ],
-    [
-      'a shift that is no integer of libtorch',
-      () => ones([2]).roll([-(2n ** 63n)]),
-      'ERR_OPERATOR',
-      'above -2^62',
-    ],
     ['a size likewise', () => ones([2]).resize_([-(2n ** 63n)]), undefined, ''],
     ['too much memory', () => ones([2 ** 46]), 'ERR_OUT_OF_MEMORY', 'DefaultCPUAllocator'],
     [
@@ -176,5 +171,12 @@ describe('Operators', () => {
     if (code !== undefined) expect(error.code).toBe(code)
     expect(error.message).toContain(text)
     expect(error.message).not.toMatch(/c10::|INTERNAL ASSERT|report a bug|at "|\.cpp|enforce fail/)
+  })
+
+  it.skipIf(torchVersion.startsWith('1.'))('name a shift that is no integer of libtorch', async () => {
+    const error = await failure(() => ones([2]).roll([-(2n ** 63n)]))
+    expect(error.code).toBe('ERR_OPERATOR')
+    expect(error.message).toContain('above -2^62')
+    expect(error.message).not.toMatch(/\.cpp/)
   })
 })

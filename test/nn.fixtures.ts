@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { expect } from 'vitest'
 import { AlambicError, type nn, type Tensor } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
-import { fromTypedArray, tensor } from './device.js'
+import { fromTypedArray, isOnGpu, tensor } from './device.js'
 
 export interface StoredTensor {
   shape: number[]
@@ -86,6 +86,12 @@ export const reference = JSON.parse(
 ) as Reference
 
 export const torchVersion = native.systemInfo().torchVersion
+
+/** Older versions lack some. */
+export const hasDtype = (dtype: string): boolean => native.dtypes().includes(dtype)
+
+/** On the CPU 1.13 multiplies no matrices of float16, and casts to it in no autocast. */
+export const multipliesHalves = isOnGpu || !torchVersion.startsWith('1.')
 
 /** Random numbers are compared bit for bit, which only the version that drew them promises. */
 export const drawsAsReference = torchVersion.split('+')[0] === reference.torch

@@ -14,6 +14,7 @@ import {
   type DType,
   type Tensor,
 } from '../lib/index.js'
+import { hasDtype } from './nn.fixtures.js'
 
 interface Case {
   name: string
@@ -61,7 +62,7 @@ function make({ dtype, shape, values }: Case): Tensor {
 }
 
 describe('printing', () => {
-  it.each(cases)('prints $name as PyTorch does', each => {
+  it.each(cases.filter(({ dtype }) => hasDtype(dtype)))('prints $name as PyTorch does', each => {
     const x = make(each)
     if (each.role !== undefined) x.requiresGrad = true
     expect(String(each.role === 'product' ? x.mul(1) : x)).toBe(toOurs(each.text))
@@ -113,13 +114,6 @@ describe('printing', () => {
        scale=tensor([0.1000, 0.2000], dtype=float64),
        zero_point=tensor([0, 1]), axis=0)`,
     ],
-    [
-      'eight bits',
-      () => ones([3, 4]).to('float8_e4m3fn'),
-      `tensor([[1., 1., 1., 1.],
-        [1., 1., 1., 1.],
-        [1., 1., 1., 1.]], dtype=float8_e4m3fn)`,
-    ],
     ['conjugates', () => tensor([{ re: 1, im: 2 }]).conj(), 'tensor([1.-2.j])'],
     [
       'negative bits',
@@ -131,6 +125,12 @@ describe('printing', () => {
     ],
   ] as const)('prints %s', (_, make, text) => {
     expect(String(make())).toBe(text)
+  })
+
+  it.skipIf(!hasDtype('float8_e4m3fn'))('prints eight bits', () => {
+    expect(String(ones([3, 4]).to('float8_e4m3fn'))).toBe(`tensor([[1., 1., 1., 1.],
+        [1., 1., 1., 1.],
+        [1., 1., 1., 1.]], dtype=float8_e4m3fn)`)
   })
 
   it('prints nested tensors', () => {
