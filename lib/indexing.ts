@@ -114,14 +114,12 @@ function resolve(what: string, source: Tensor, indices: readonly Index[]): Resol
     source.ndim,
   )
   const picks: (Tensor | null)[] = []
-  let hasPicks = false
   let view = source
   /** Of `view`; the dimension of `source` that it is, is another one behind selections and added dimensions. */
   let dimension = 0
   let sourceDimension = 0
   const pick = (index: Tensor, dimensions: number) => {
     picks.push(index)
-    hasPicks = true
     dimension += dimensions
   }
   for (const step of steps) {
@@ -148,7 +146,8 @@ function resolve(what: string, source: Tensor, indices: readonly Index[]): Resol
       sourceDimension += dimensions
     }
   }
-  return { view, picks: hasPicks ? picks : [] }
+  while (picks.at(-1) === null) picks.pop() // says nothing, and leads libtorch 1.13 astray
+  return { view, picks }
 }
 
 const integerDtypes = new Set<DType>(['int8', 'int16', 'int32', 'int64', 'uint16', 'uint32', 'uint64'])
@@ -170,7 +169,9 @@ function tensorStep(what: string, index: Tensor): Step {
       'ERR_INDEX',
       `${what}: expected a tensor of integers or of booleans as index, got ${dtype}`,
     )
-  if (index.ndim > 0) return { kind: 'pick', tensor: index, isMask }
+  // Of int32 libtorch makes int64 as well, from 2.0 on.
+  if (index.ndim > 0)
+    return { kind: 'pick', tensor: dtype === 'int32' ? index.to({ dtype: 'int64' }) : index, isMask }
   return isMask ? Boolean(index.item()) : { kind: 'select', index: index.item() }
 }
 

@@ -20,7 +20,7 @@ import { itemSize, toSafetensorsType, toStorageClass } from '../lib/io/dtypes.js
 import { native, packageRoot } from '../lib/native/loader.js'
 import { Tensor } from '../lib/tensor.js'
 import { folderWith, someBytes } from './data.fixtures.js'
-import { torchVersion } from './nn.fixtures.js'
+import { isOldest } from './nn.fixtures.js'
 
 interface Described {
   dtype: string
@@ -53,7 +53,6 @@ function some(dtype: DType, shape: number[]): Tensor {
   return new Tensor(native.viewStorage(storage.handle, dtype, shape, strides, 0))
 }
 
-const isOldest = torchVersion.startsWith('1.')
 const tensors = Object.fromEntries(dtypes.map(dtype => [`layer.${dtype}`, some(dtype, [2, 3])]))
 /** torch.load(weights_only=True) of 1.13 knows no tensor without a storage class of its dtype. */
 const all = Object.fromEntries(

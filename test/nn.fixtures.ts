@@ -87,11 +87,13 @@ export const reference = JSON.parse(
 
 export const torchVersion = native.systemInfo().torchVersion
 
+export const isOldest = torchVersion.startsWith('1.')
+
 /** Older versions lack some. */
 export const hasDtype = (dtype: string): boolean => native.dtypes().includes(dtype)
 
 /** On the CPU 1.13 multiplies no matrices of float16, and casts to it in no autocast. */
-export const multipliesHalves = isOnGpu || !torchVersion.startsWith('1.')
+export const multipliesHalves = isOnGpu || !isOldest
 
 /** Random numbers are compared bit for bit, which only the version that drew them promises. */
 export const drawsAsReference = torchVersion.split('+')[0] === reference.torch

@@ -4,6 +4,7 @@ import {
   arange,
   enableGrad,
   full,
+  grad,
   manualSeed,
   nn,
   noGrad,
@@ -16,7 +17,7 @@ import {
   type Tensor,
 } from '../lib/index.js'
 import { codeOf } from './codes.js'
-import { errorOf } from './nn.fixtures.js'
+import { errorOf, hasDtype, isOldest } from './nn.fixtures.js'
 
 const x = arange(6).reshape([2, 3])
 const complex = tensor([[{ re: 1, im: 2 }, 3]])
@@ -118,6 +119,9 @@ describe('sizes', () => {
     expect(x.ndimension()).toBe(2)
     expect([x.stride(), x.stride(0), x.stride(-1)]).toEqual([[3, 1], 3, 1])
     expect(codeOf(() => x.stride(2))).toBe('ERR_INDEX')
+  })
+
+  it.skipIf(isOldest)('and where they begin', () => {
     expect(x.at(1).storageOffset()).toBe(3)
   })
 })
@@ -191,6 +195,9 @@ describe('full()', () => {
     expect(full([2], 7n).dtype).toBe('int64')
     expect(full([1], { re: 1, im: 2 }).tolist()).toEqual([{ re: 1, im: 2 }])
     expect(full([1], 1.7, { dtype: 'int64' }).tolist()).toEqual([1])
+  })
+
+  it.skipIf(!hasDtype('uint64'))('takes the largest integer of 64 bits', () => {
     expect(full([2], 2n ** 64n - 1n, { dtype: 'uint64' }).toTypedArray()).toEqual(
       BigUint64Array.of(2n ** 64n - 1n, 2n ** 64n - 1n),
     )
@@ -248,14 +255,23 @@ describe('registerHook()', () => {
     expect(w.grad!.tolist()).toEqual([1, 1])
   })
 
-  it('throws what it throws to the caller of backward() and grad()', async () => {
-    const { grad } = await import('../lib/index.js')
+  it('throws what it throws to the caller of backward()', () => {
     const w = leaf()
     const error = new TypeError('of mine')
     w.registerHook(() => {
       throw error
     })
     expect(() => w.sum().backward()).toThrow(error)
+    expect(w.grad).toBeNull()
+  })
+
+  // 1.13 runs no hooks of the inputs of grad().
+  it.skipIf(isOldest)('and of grad()', () => {
+    const w = leaf()
+    const error = new TypeError('of mine')
+    w.registerHook(() => {
+      throw error
+    })
     expect(() => grad(w.sum(), w)).toThrow(error)
     expect(w.grad).toBeNull()
   })
