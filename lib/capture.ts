@@ -88,7 +88,7 @@ export function attachFeatures<Output, const Options extends CaptureOptions = Ca
   paths: readonly string[],
   options?: Options,
 ): FeatureProbe<Output, Options> {
-  return new FeatureProbe(model, paths, options === undefined ? ({} as Options) : options)
+  return new FeatureProbe(model, paths, options)
 }
 
 /** Made by {@link attachFeatures}. */
@@ -105,7 +105,7 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     // eslint-disable-next-line @typescript-eslint/no-explicit-any
     private readonly model: Module<any, Output>,
     readonly paths: readonly string[],
-    private readonly options: Options,
+    private readonly options: Options = {} as Options,
   ) {
     this.hooked = model as Module
     checkArguments(this.hooked, paths, options)

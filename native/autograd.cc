@@ -171,7 +171,7 @@ void check_gradient_of(const at::Tensor& tensor, const at::Tensor& value) {
     fail("ERR_DTYPE", "grad: expected the tensor's dtype ", describe(tensor), ", got ", describe(value));
   if (value.device() != tensor.device())
     fail("ERR_DEVICE", "grad: expected the tensor's device ", tensor.device().str(), ", got ",
-         describe(value), " on ", value.device().str());
+         value.device().str());
   if (value.layout() != tensor.layout() && value.layout() != at::kSparse)
     fail("ERR_ARGUMENT", "grad: expected the layout ", layout_name(tensor.layout()), " or sparse, got ",
          layout_name(value.layout()));

@@ -95,16 +95,19 @@ void check_embedding_backward(const Given& given) {
   check_indices(given, "indices", given.integer("num_weights", 0));
 }
 
+void check_bags(const Given& given) {
+  if (auto grad = given.tensor("grad"); grad.dim() > 0) check_indices(given, "offset2bag", grad.size(0));
+}
+
 void check_embedding_bag_backward(const Given& given) {
   check_embedding_backward(given);
-  auto grad = given.tensor("grad");
-  if (grad.dim() > 0) check_indices(given, "offset2bag", grad.size(0));
+  check_bags(given);
 }
 
 void check_per_sample_weights_backward(const Given& given) {
-  auto weight = given.tensor("weight"), grad = given.tensor("grad");
-  if (weight.dim() > 0) check_indices(given, "indices", weight.size(0));
-  if (grad.dim() > 0) check_indices(given, "offset2bag", grad.size(0));
+  if (auto weight = given.tensor("weight"); weight.dim() > 0)
+    check_indices(given, "indices", weight.size(0));
+  check_bags(given);
 }
 
 void check_embedding_bag(const Given& given) {
@@ -165,9 +168,10 @@ void check_segments(const Given& given) {
   if (!is_integral(lengths) || lengths.dim() == 0) return;
   auto values = integers_of(lengths);
   auto rows = std::max<int64_t>(lengths.size(-1), 1);
-  for (size_t i = 0, total = 0; i < values.size(); i++) {
+  int64_t total = 0;
+  for (size_t i = 0; i < values.size(); i++) {
     if (static_cast<int64_t>(i) % rows == 0) total = 0;
-    if (values[i] < 0 || values[i] > count - static_cast<int64_t>(total))
+    if (values[i] < 0 || values[i] > count - total)
       given.refuse("ERR_INDEX", "lengths", c10::str("lengths of at least 0 with a sum of at most ", count),
                    c10::str(values[i]));
     total += values[i];

@@ -2,7 +2,7 @@ import { argumentError } from '../errors.js'
 import type { LossParts } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
-import { between, boolean, listOf, number, oneOf, positive, readOptions, type Kinds } from '../options.js'
+import { between, boolean, listOf, number, oneOf, readOptions, type Kinds } from '../options.js'
 import { handleOf, handlesOf, Tensor } from '../tensor.js'
 
 /** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
@@ -187,11 +187,11 @@ export class AttentionTransfer extends Module {
 export interface LogitsDistillationLossOptions {
   /** Share of the logits loss in the total, 0 to 1. Default: 0.5. */
   alpha?: number
-  /** Softens both outputs; above 0. Default: 4. */
+  /** Softens both outputs; from 1e-6 to 1e6. Default: 4. */
   temperature?: number
 }
 
-const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature: positive }
+const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature: between(1e-6, 1e6) }
 
 /**
  * Distillation by outputs only. A class that the teacher excludes by a logit of −∞ adds nothing to the loss; if only

@@ -15,11 +15,11 @@ import type {
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
 import { Parameter } from '../nn/parameter.js'
-import { isPlainObject } from '../realms.js'
+import { isMap, isPlainObject } from '../realms.js'
 import { Tensor } from '../tensor.js'
 import type { Device } from '../types.js'
 import { keyOf, Taps, type TapListener } from './taps.js'
-import { listOf, oneOf, readOptions, text, type Kinds } from '../options.js'
+import { listOf, oneOf, readOptions, requireKind, text, type Kind, type Kinds } from '../options.js'
 import { decode, encode } from './values.js'
 
 /** A method of a {@link ScriptModule}, with types as Python writes them. */
@@ -76,6 +76,12 @@ interface Parts {
   frozenTaps: readonly NativeTap[] | null
 }
 
+/** The class is exported for `instanceof`; a module needs what its file gives it. */
+const madeByLoading: Kind = {
+  expected: 'to be made by loadTorchScript()',
+  fits: parts => typeof parts === 'object' && parts !== null && isMap((parts as Parts).children),
+}
+
 /** More sets of taps than one uses in turn; each holds a compiled method. */
 const mostTappedMethods = 8
 
@@ -101,6 +107,7 @@ export class ScriptModule<Inputs extends any[] = any[], Output = any> extends Mo
   /** @internal */
   constructor(parts: Parts) {
     super()
+    requireKind('ScriptModule', madeByLoading, parts)
     this.#parts = parts
     this.qualifiedName = readableName(parts.typeName)
     this.typeName = this.qualifiedName.slice(this.qualifiedName.lastIndexOf('.') + 1)

@@ -335,12 +335,27 @@ class Unpickler {
 
 /** The error for an object that is needed and not known. */
 export function unsafePickle(file: string, at: number, what: string, where = ''): AlambicError {
+  const kind = otherTensors.find(([function_]) => what.startsWith(`torch._utils.${function_}`))
+  const [expected, wayOut] = kind
+    ? ['dense tensors', `${kind[1]}: in Python, ${kind[2]}`]
+    : [
+        'tensors, containers, numbers and strings',
+        'pickles are read, never run: in Python, save the state_dict() alone',
+      ]
   return new AlambicError(
     'ERR_UNSAFE_PICKLE',
-    `${file}: at byte ${at}: expected tensors, containers, numbers and strings${where === '' ? '' : ` at ${show(where)}`}, ` +
-      `found ${show(what)}; pickles are read, never run: in Python, save the state_dict() alone`,
+    `${file}: at byte ${at}: expected ${expected}${where === '' ? '' : ` at ${show(where)}`}, ` +
+      `found ${show(what)}; ${wayOut}`,
   )
 }
+
+/** What PyTorch rebuilds tensors with that have no plain memory: the function, what it makes, and what to save instead. */
+const otherTensors: readonly (readonly [rebuild: string, makes: string, wayOut: string])[] = [
+  ['_rebuild_sparse', 'this makes a sparse tensor', 'save its to_dense()'],
+  ['_rebuild_qtensor', 'this makes a quantized tensor', 'save its dequantize()'],
+  ['_rebuild_meta', 'this makes a tensor on meta, which holds no data', 'save the weights themselves'],
+  ['_rebuild_nested', 'this makes a nested tensor', 'save its unbind(), or to_padded_tensor(0)'],
+]
 
 /** Protocol 0 makes objects by a function, whose first argument is the class. */
 function calledName({ what }: Unknown, args: Value): string {
