@@ -5,7 +5,7 @@
 import Table from 'cli-table3'
 import { Generator, ones, scope, tensor, torch, zeros, type Tensor } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
-import { timeOperator } from '../lib/torch/call.js'
+import { timeOperator } from '../lib/calls/call.js'
 import { atMost, type Benchmark, type BenchmarkContext, type BenchmarkResult } from './benchmark.js'
 import { PythonPeer } from './python.js'
 import { median, quantile } from './statistics.js'

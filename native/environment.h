@@ -6,13 +6,13 @@
 #include <memory>
 #include <vector>
 
-#include "call_buffer.h"
-#include "handle_table.h"
-#include "jobs.h"
-#include "number_tensors.h"
-#include "operators.h"
-#include "random.h"
-#include "scope_flag.h"
+#include "calls/call_buffer.h"
+#include "tensors/handle_table.h"
+#include "threads/jobs.h"
+#include "calls/number_tensors.h"
+#include "calls/operators.h"
+#include "random/random.h"
+#include "memory/scope_flag.h"
 
 namespace alambic {
 

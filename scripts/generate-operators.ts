@@ -1,5 +1,5 @@
 /**
- * Writes `lib/torch/operators.generated.ts`: the TypeScript signatures of all ATen operators, from the schemas of the
+ * Writes `lib/calls/operators.generated.ts`: the TypeScript signatures of all ATen operators, from the schemas of the
  * libtorch that the addon is loaded with. The committed file is that of the reference version, 2.13.
  *
  *     npm run generate
@@ -12,8 +12,8 @@ import { native } from '../lib/native/loader.js'
 /** The version of libtorch whose operators the committed file has. */
 export const referenceVersion = '2.13'
 
-export const generatedFile = fileURLToPath(new URL('../lib/torch/operators.generated.ts', import.meta.url))
-const tensorFile = fileURLToPath(new URL('../lib/tensor.ts', import.meta.url))
+export const generatedFile = fileURLToPath(new URL('../lib/calls/operators.generated.ts', import.meta.url))
+const tensorFile = fileURLToPath(new URL('../lib/tensors/tensor.ts', import.meta.url))
 
 // ---- Reading schemas -------------------------------------------------------------------------------------------------
 
@@ -291,9 +291,9 @@ export function generate(
     schema => isMethodOfTensor(schema) && !tensorMembers.has(camelCase(schema.name)),
   )
   return `// Generated from the schemas of libtorch ${version} by \`npm run generate\`: do not edit.
-import type { Generator } from '../random.js'
-import type { Tensor } from '../tensor.js'
-import type { Device, DType, Layout, MemoryFormat, Scalar, TensorLike } from '../types.js'
+import type { Generator } from './generator.js'
+import type { Tensor } from '../tensors/tensor.js'
+import type { Device, DType, Layout, MemoryFormat, Scalar, TensorLike } from '../tensors/types.js'
 
 /** An integer; a bigint carries what is beyond 2^53. */
 type Int = number | bigint
@@ -310,7 +310,7 @@ ${members(methods, true).join('\n')}
 `
 }
 
-/** Names that the class in `lib/tensor.ts` declares. */
+/** Names that the class in `lib/tensors/tensor.ts` declares. */
 export function readTensorMembers(): Set<string> {
   const file = ts.createSourceFile(tensorFile, readFileSync(tensorFile, 'utf8'), ts.ScriptTarget.Latest)
   const declaration = file.statements.find(

@@ -15,7 +15,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..')
  * @param {string} name
  */
 function isForCuda(name) {
-  return name.startsWith(join('native', 'cuda') + sep)
+  return name.startsWith(join('native', 'cuda') + sep) && !name.endsWith('find_library.cc')
 }
 
 /** @returns {Promise<number>} the exit status */

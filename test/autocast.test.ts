@@ -1,7 +1,7 @@
 /** Mixed precision: what computes in bfloat16, what stays, and that the mode ends with its scope. */
 import { describe, expect, test } from 'vitest'
 import { autocast, Generator, nn, noGrad, randn, tensor, torch } from '../lib/index.js'
-import { bfloat16Instructions, quotaOf } from '../lib/machine.js'
+import { bfloat16Instructions, quotaOf } from '../lib/system/machine.js'
 import { codeOf } from './codes.js'
 import { torchVersion } from './nn.fixtures.js'
 

@@ -22,7 +22,7 @@ import {
   type TrainingResult,
 } from '../lib/index.js'
 import { recall } from '../lib/distill/remembered.js'
-import { bfloat16Unit } from '../lib/machine.js'
+import { bfloat16Unit } from '../lib/system/machine.js'
 import { native } from '../lib/native/loader.js'
 import { settledTensors } from './settle.js'
 

@@ -23,7 +23,7 @@ import {
   type ExportOptions,
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
-import { Tensor } from '../lib/tensor.js'
+import { Tensor } from '../lib/tensors/tensor.js'
 import { codeOfAsync } from './codes.js'
 
 const directory = mkdtempSync(join(tmpdir(), 'alambic-export-'))

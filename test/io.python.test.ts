@@ -18,7 +18,7 @@ import {
 import { findPython } from '../scripts/find-python.js'
 import { itemSize, toSafetensorsType, toStorageClass } from '../lib/io/dtypes.js'
 import { native, packageRoot } from '../lib/native/loader.js'
-import { Tensor } from '../lib/tensor.js'
+import { Tensor } from '../lib/tensors/tensor.js'
 import { folderWith, someBytes } from './data.fixtures.js'
 import { isOldest } from './nn.fixtures.js'
 

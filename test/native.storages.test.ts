@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
 import { AlambicError, arange, zeros } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
-import { Tensor } from '../lib/tensor.js'
+import { Tensor } from '../lib/tensors/tensor.js'
 import { codeOf } from './codes.js'
 
 const view = (elements: number, shape: number[], strides: (number | bigint)[], offset: number | bigint = 0) =>

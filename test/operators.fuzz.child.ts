@@ -5,7 +5,7 @@
 import { writeSync } from 'node:fs'
 import { AlambicError, scope, Tensor, tensor, torch, zeros, ones, randn } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
-import { Operator, toFunction } from '../lib/torch/call.js'
+import { Operator, toFunction } from '../lib/calls/call.js'
 import { camelCase, isPositional, isUsable, parseSchema, type Schema } from '../scripts/generate-operators.js'
 
 /**

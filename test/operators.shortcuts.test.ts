@@ -12,7 +12,7 @@ import {
   type DType,
   type Tensor,
 } from '../lib/index.js'
-import { timeOperator } from '../lib/torch/call.js'
+import { timeOperator } from '../lib/calls/call.js'
 import { codeOf } from './codes.js'
 
 describe('a number beside a tensor', () => {

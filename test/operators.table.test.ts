@@ -4,7 +4,7 @@ import { describe, expect, expectTypeOf, test } from 'vitest'
 import * as alambic from '../lib/index.js'
 import { Tensor, tensor, torch } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
-import { packageExports } from '../lib/torch/package-exports.js'
+import { packageExports } from '../lib/calls/package-exports.js'
 import {
   camelCase,
   generateFromAddon,

@@ -8,7 +8,7 @@ import {
   type ScriptModule,
   type Tensor,
 } from '../lib/index.js'
-import { valueAt } from '../lib/feature-path.js'
+import { valueAt } from '../lib/nn/feature-path.js'
 import { device, isOnGpu } from './device.js'
 import { bytesOf, Expectation, findModels, type Entry } from './script.fixtures.js'
 

@@ -116,7 +116,7 @@ async function runCommand(flags: DemoFlags): Promise<void> {
 /** What is missing is said before data are read and models trained. */
 async function checkNeeds({ plot, device }: DemoFlags): Promise<void> {
   if (plot) await (await import('./demo/plot.js')).checkPlot(plot)
-  const { zeros } = await import('../factories.js')
+  const { zeros } = await import('../tensors/factories.js')
   zeros([1], { device }).dispose()
 }
 

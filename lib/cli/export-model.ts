@@ -1,10 +1,10 @@
 /** What `alambic export` does. */
 import { AlambicError } from '../errors.js'
-import { checkTarget, exportTorchScript } from '../export.js'
-import { randn } from '../factories.js'
+import { checkTarget, exportTorchScript } from '../export/torchscript.js'
+import { randn } from '../tensors/factories.js'
 import { loadStateDict } from '../io/index.js'
 import * as models from '../models/index.js'
-import { nearest } from '../names.js'
+import { nearest } from '../checks/names.js'
 import type { Module } from '../nn/module.js'
 
 export interface ExportFlags {

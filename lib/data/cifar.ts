@@ -4,7 +4,7 @@ import { DEFAULT_MAX_BYTES, findFiles, formatError, namedFiles, readBytes, requi
 import { isGzip } from './gunzip.js'
 import { ImageDataset } from './image-dataset.js'
 import { checkLabels } from './labels.js'
-import { listOf, oneOf, readOptions, text, type Kinds } from '../options.js'
+import { listOf, oneOf, readOptions, text, type Kinds } from '../checks/options.js'
 import { trainTestOptions, type SplitOptions } from './mnist.js'
 
 export interface CifarOptions extends SplitOptions {

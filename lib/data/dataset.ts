@@ -1,7 +1,7 @@
 import { AlambicError, argumentError, show } from '../errors.js'
-import { integer, listOf, number, readOptions, requireKind, type Kind, type Kinds } from '../options.js'
-import { isList, requireMemory, typedArrayName } from '../realms.js'
-import type { Tensor } from '../tensor.js'
+import { integer, listOf, number, readOptions, requireKind, type Kind, type Kinds } from '../checks/options.js'
+import { isList, requireMemory, typedArrayName } from '../checks/realms.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { permutation, type Random } from './random.js'
 
 /** Samples as a network takes them. The code that asks for a batch has to dispose of its tensors. */

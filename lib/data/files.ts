@@ -2,8 +2,8 @@ import { open, readdir, type FileHandle } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AlambicError, argumentError } from '../errors.js'
-import { requireKind, type Kind } from '../options.js'
-import { isURL } from '../realms.js'
+import { requireKind, type Kind } from '../checks/options.js'
+import { isURL } from '../checks/realms.js'
 
 /** Larger files are refused unless the caller allows more: 2 GiB, three times the largest idx file in common use. */
 export const DEFAULT_MAX_BYTES = 2 ** 31

@@ -1,7 +1,7 @@
-import { notNegative, readOptions, type Kinds } from '../options.js'
+import { notNegative, readOptions, type Kinds } from '../checks/options.js'
 import { endianness } from 'node:os'
 import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes, requirePath } from './files.js'
-import { bytesOf, isUint8Array } from '../realms.js'
+import { bytesOf, isUint8Array } from '../checks/realms.js'
 import { gunzip, isGzip } from './gunzip.js'
 
 const ELEMENT_TYPES = {

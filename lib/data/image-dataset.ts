@@ -1,8 +1,8 @@
 import { inspect } from 'node:util'
 import { AlambicError, argumentError } from '../errors.js'
-import { anything, boolean, listOf, number, readOptions, text, type Kinds } from '../options.js'
-import { isUint8Array } from '../realms.js'
-import { fromTypedArray } from '../tensor.js'
+import { anything, boolean, listOf, number, readOptions, text, type Kinds } from '../checks/options.js'
+import { isUint8Array } from '../checks/realms.js'
+import { fromTypedArray } from '../tensors/tensor.js'
 import { checkIndices, splitIndices, splitOptions, type Batch, type Dataset } from './dataset.js'
 import { checkLabels } from './labels.js'
 import {

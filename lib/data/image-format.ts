@@ -1,8 +1,8 @@
 import { AlambicError, argumentError } from '../errors.js'
-import { unscoped } from '../memory.js'
-import { anything, readOptions, type Kinds } from '../options.js'
-import { fromTypedArray, Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
+import { unscoped } from '../memory/memory.js'
+import { anything, readOptions, type Kinds } from '../checks/options.js'
+import { fromTypedArray, Tensor } from '../tensors/tensor.js'
+import { torch } from '../calls/index.js'
 
 /** A format of images. A member that is left out has its default, the format of this package's `DataLoader`. */
 export interface ImageFormat {

@@ -1,10 +1,10 @@
 import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
-import { isUint8Array } from '../realms.js'
+import { isUint8Array } from '../checks/realms.js'
 import { FASHION_MNIST_CLASSES, MNIST_CLASSES } from './class-names.js'
 import { displayName, findFiles, formatError, namedFiles, requireFolder, requirePath } from './files.js'
 import { idxOptions, readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
-import { boolean, listOf, readOptions, requireKind, text, type Kind, type Kinds } from '../options.js'
+import { boolean, listOf, readOptions, requireKind, text, type Kind, type Kinds } from '../checks/options.js'
 import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.js'
 import { checkLabels } from './labels.js'
 

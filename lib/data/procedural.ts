@@ -1,5 +1,5 @@
 import { argumentError } from '../errors.js'
-import { integer, readOptions, type Kinds } from '../options.js'
+import { integer, readOptions, type Kinds } from '../checks/options.js'
 import { ImageDataset, imageOptions, type ImageOptions } from './image-dataset.js'
 import { renderImages } from './procedural/render.js'
 import { FIGURES } from './procedural/scene.js'

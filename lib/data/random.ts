@@ -1,6 +1,6 @@
 import { argumentError } from '../errors.js'
-import { requireKind, type Kind } from '../options.js'
-import { isList } from '../realms.js'
+import { requireKind, type Kind } from '../checks/options.js'
+import { isList } from '../checks/realms.js'
 
 const shufflable: Kind = {
   expected: 'an array',

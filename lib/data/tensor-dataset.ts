@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import { AlambicError, show } from '../errors.js'
-import { listOf, readOptions, text } from '../options.js'
-import { fromTypedArray, requireTensor, type Tensor } from '../tensor.js'
+import { listOf, readOptions, text } from '../checks/options.js'
+import { fromTypedArray, requireTensor, type Tensor } from '../tensors/tensor.js'
 import { checkIndices, type Batch, type Dataset } from './dataset.js'
 
 /** Samples in tensors on any device: row i of `data` belongs to element i of `labels`. */

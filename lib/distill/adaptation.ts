@@ -1,7 +1,7 @@
 import { argumentError } from '../errors.js'
 import { Conv2d, Identity, init } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import type { Tensor } from '../tensor.js'
+import type { Tensor } from '../tensors/tensor.js'
 
 /**
  * Brings a feature to another number of channels: `(N, inChannels, H, W)` → `(N, outChannels, H, W)`. The identity

@@ -1,8 +1,8 @@
 import type { Batch } from '../data/dataset.js'
 import { AlambicError, argumentError, show } from '../errors.js'
-import { isPromise } from '../realms.js'
+import { isPromise } from '../checks/realms.js'
 import { checkFields, Module } from '../nn/module.js'
-import { Tensor } from '../tensor.js'
+import { Tensor } from '../tensors/tensor.js'
 
 /**
  * What training and evaluation read: a `data.DataLoader`, or any iterable of batches that can be iterated several

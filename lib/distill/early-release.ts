@@ -1,11 +1,11 @@
 /** Inference that needs as little memory as in languages that count references. */
 import { AlambicError } from '../errors.js'
-import { collectTensors, releaseEarly, scope } from '../memory.js'
+import { collectTensors, releaseEarly, scope } from '../memory/memory.js'
 import { aroundForward } from '../nn/around-forward.js'
 import { Sequential } from '../nn/containers.js'
 import type { Module } from '../nn/module.js'
 import { ScriptModule } from '../script/script-module.js'
-import { Tensor } from '../tensor.js'
+import { Tensor } from '../tensors/tensor.js'
 import { refuseAsync } from './outputs.js'
 
 /** Models that hold on to a tensor which another module reads later in the same forward. */

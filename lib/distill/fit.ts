@@ -1,7 +1,7 @@
 /** The training loop that every method shares: epochs, steps, progress, and stopping for the right reasons. */
 import type { Batch } from '../data/dataset.js'
 import { AlambicError, argumentError } from '../errors.js'
-import { scope } from '../memory.js'
+import { scope } from '../memory/memory.js'
 import type { Module } from '../nn/module.js'
 import { Adam, type Optimizer } from '../optim/index.js'
 import {
@@ -17,9 +17,9 @@ import {
   signal,
   type Kind,
   type Kinds,
-} from '../options.js'
-import type { Tensor } from '../tensor.js'
-import type { Device } from '../types.js'
+} from '../checks/options.js'
+import type { Tensor } from '../tensors/tensor.js'
+import type { Device } from '../tensors/types.js'
 import { batchesOf, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'

@@ -2,8 +2,8 @@ import { argumentError } from '../errors.js'
 import type { LossParts } from '../native/contract.js'
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
-import { between, boolean, listOf, number, oneOf, readOptions, type Kinds } from '../options.js'
-import { handleOf, handlesOf, Tensor } from '../tensor.js'
+import { between, boolean, listOf, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
+import { handleOf, handlesOf, Tensor } from '../tensors/tensor.js'
 
 /** The parts of a feature distillation loss; all scalars, `total` is the one to call `backward()` on. */
 export interface FeatureLoss {

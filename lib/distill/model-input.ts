@@ -1,7 +1,7 @@
 /** What a model is given where it wants other inputs than the batches are. */
 import { convertImages, type ImageConversion } from '../data/image-format.js'
 import { argumentError } from '../errors.js'
-import { Tensor } from '../tensor.js'
+import { Tensor } from '../tensors/tensor.js'
 
 /**
  * Converts a batch's images to those that a model needs: a function, or the two formats (see `data.convertImages`). It

@@ -1,7 +1,7 @@
 /** What the modules of a training gave: another thing than promised is said of the one that gave it. */
 import { AlambicError, argumentError } from '../errors.js'
-import { isPromise } from '../realms.js'
-import { Tensor } from '../tensor.js'
+import { isPromise } from '../checks/realms.js'
+import { Tensor } from '../tensors/tensor.js'
 import type { LossParts } from './fit.js'
 
 /**

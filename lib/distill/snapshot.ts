@@ -1,10 +1,10 @@
 /** What a step changes, to be put back: trials leave no trace in the training. */
-import { noGrad } from '../autograd.js'
-import { scope, unscoped } from '../memory.js'
+import { noGrad } from '../tensors/grad-mode.js'
+import { scope, unscoped } from '../memory/memory.js'
 import type { Module } from '../nn/module.js'
-import { getRngState, setRngState } from '../random.js'
-import type { Tensor } from '../tensor.js'
-import type { Device } from '../types.js'
+import { getRngState, setRngState } from '../random/index.js'
+import type { Tensor } from '../tensors/tensor.js'
+import type { Device } from '../tensors/types.js'
 
 /** A field of a module that holds a buffer, or will. */
 interface Field {

@@ -1,11 +1,11 @@
 /** What makes training faster than the plain loop: what is given, what trials choose, and how it is put in force. */
-import { autocast } from '../autocast.js'
+import { autocast } from '../autograd/autocast.js'
 import { AlambicError, argumentError } from '../errors.js'
-import { bfloat16Unit, processorQuota } from '../machine.js'
-import { nearest } from '../names.js'
+import { bfloat16Unit, processorQuota } from '../system/machine.js'
+import { nearest } from '../checks/names.js'
 import { native } from '../native/loader.js'
 import type { Module } from '../nn/module.js'
-import type { Device } from '../types.js'
+import type { Device } from '../tensors/types.js'
 
 /** Settings of your own; those left out are chosen as by `'auto'`. */
 export interface SpeedOptions {

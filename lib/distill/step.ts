@@ -1,9 +1,9 @@
 /** One step of training: loss, gradients, update. */
 import type { Batch } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
-import { DividedScope, scope } from '../memory.js'
+import { DividedScope, scope } from '../memory/memory.js'
 import { clipGradNorm_, type Optimizer } from '../optim/index.js'
-import type { Tensor } from '../tensor.js'
+import type { Tensor } from '../tensors/tensor.js'
 import type { LossParts } from './fit.js'
 import type { Turns } from './turns.js'
 

@@ -1,7 +1,7 @@
 import { AdaptiveAvgPool2d, Conv2d, Linear, ReLU } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { boolean, integer, readOptions, type Kinds } from '../options.js'
-import type { Tensor } from '../tensor.js'
+import { boolean, integer, readOptions, type Kinds } from '../checks/options.js'
+import type { Tensor } from '../tensors/tensor.js'
 
 export interface StudentOptions {
   /** Channels of the images. Default: 3. */

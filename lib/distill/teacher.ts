@@ -1,14 +1,14 @@
 /** A teacher made fast: it only infers, always in eval mode, and its weights stay as they are. */
-import { noGrad } from '../autograd.js'
-import { asObserved, isObserved } from '../capture.js'
-import { scope } from '../memory.js'
+import { noGrad } from '../tensors/grad-mode.js'
+import { asObserved, isObserved } from '../features/capture.js'
+import { scope } from '../memory/memory.js'
 import { aroundForward } from '../nn/around-forward.js'
 import { BatchNorm } from '../nn/normalization.js'
 import { Convolution, ConvTranspose2d } from '../nn/conv.js'
 import { Linear } from '../nn/linear.js'
 import type { Module } from '../nn/module.js'
 import { Parameter } from '../nn/parameter.js'
-import type { Tensor } from '../tensor.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { inPrecision, type Plan } from './speed.js'
 
 /** A convolution whose output goes through a batch norm, and nowhere else. */

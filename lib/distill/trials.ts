@@ -3,10 +3,10 @@
  * find is remembered for this machine and these models. They leave no trace in the training.
  */
 import type { Batch } from '../data/dataset.js'
-import { scope } from '../memory.js'
+import { scope } from '../memory/memory.js'
 import type { Module } from '../nn/module.js'
 import { SGD } from '../optim/index.js'
-import { zeros } from '../factories.js'
+import { zeros } from '../tensors/factories.js'
 import { nextTurn } from './batches.js'
 import { CompiledSteps, reasonAgainst } from './compiled.js'
 import { keyOf, recall, rememberTrials } from './remembered.js'

@@ -1,7 +1,7 @@
 import { AlambicError } from '../errors.js'
 import { native } from '../native/loader.js'
-import type { Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
+import type { Tensor } from '../tensors/tensor.js'
+import { torch } from '../calls/index.js'
 import { itemSize } from './dtypes.js'
 
 /** What is copied out of libtorch's memory at a time. */

@@ -1,6 +1,6 @@
 import { AlambicError } from '../errors.js'
 import { native } from '../native/loader.js'
-import type { DType } from '../types.js'
+import type { DType } from '../tensors/types.js'
 
 /** Bytes of an element. */
 const itemSizes: Record<DType, number> = {

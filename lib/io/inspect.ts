@@ -1,4 +1,4 @@
-import type { DType } from '../types.js'
+import type { DType } from '../tensors/types.js'
 import { itemSize } from './dtypes.js'
 import { readDocument, recognise, type FileFormat } from './document.js'
 import { keyText, stateDictRecords } from './load.js'

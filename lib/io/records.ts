@@ -1,5 +1,5 @@
 /** What a file says about its tensors, before libtorch sees any of it. */
-import type { DType } from '../types.js'
+import type { DType } from '../tensors/types.js'
 import { itemSize } from './dtypes.js'
 import type { ByteSource } from './source.js'
 

@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { displayName } from '../data/files.js'
 import { AlambicError } from '../errors.js'
-import { bytesOf, isUint8Array } from '../realms.js'
+import { bytesOf, isUint8Array } from '../checks/realms.js'
 import { fileError } from './file-error.js'
 
 /** Where a file's bytes come from: a file that is open, or memory. */

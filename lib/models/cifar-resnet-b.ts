@@ -1,8 +1,8 @@
 import { AlambicError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { integer, readOptions, type Kinds } from '../options.js'
-import type { Tensor } from '../tensor.js'
+import { integer, readOptions, type Kinds } from '../checks/options.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { conv3x3, normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, residualStage } from './residual-blocks.js'
 

@@ -5,9 +5,9 @@ import { Sequential } from '../nn/containers.js'
 import * as init from '../nn/init.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
-import { integer, readOptions, type Kinds } from '../options.js'
-import type { Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
+import { integer, readOptions, type Kinds } from '../checks/options.js'
+import type { Tensor } from '../tensors/tensor.js'
+import { torch } from '../calls/index.js'
 import { globalAverage, normalized } from './parts.js'
 
 export interface CifarResNetOptions {

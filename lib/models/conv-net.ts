@@ -5,9 +5,9 @@ import { Conv2d } from '../nn/conv.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import { BatchNorm2d } from '../nn/normalization.js'
-import { anything, integer, listOf, oneOf, readOptions, type Kinds } from '../options.js'
+import { anything, integer, listOf, oneOf, readOptions, type Kinds } from '../checks/options.js'
 import { MaxPool2d } from '../nn/pooling.js'
-import type { Tensor } from '../tensor.js'
+import type { Tensor } from '../tensors/tensor.js'
 
 export interface ConvNetOptions {
   /** Channels of each stage. Default: [16, 32, 64]. */

@@ -1,7 +1,7 @@
 import { BatchNorm2d, Conv2d, Dropout, init, Linear, ReLU6, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { between, integer, positive, readOptions, type Kinds } from '../options.js'
-import type { Tensor } from '../tensor.js'
+import { between, integer, positive, readOptions, type Kinds } from '../checks/options.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { conv1x1, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
 
 export interface MobileNetV2Options {

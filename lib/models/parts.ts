@@ -1,10 +1,10 @@
 /** What the networks share. */
-import { isObserved } from '../capture.js'
+import { isObserved } from '../features/capture.js'
 import { Activation } from '../native/contract.js'
 import { BatchNorm2d, Conv2d, init, ReLU, ReLU6, Sequential } from '../nn/index.js'
 import { hasOwnForward } from '../nn/around-forward.js'
 import type { Module } from '../nn/module.js'
-import type { Tensor } from '../tensor.js'
+import type { Tensor } from '../tensors/tensor.js'
 
 /**
  * What `layer` makes of `x`, to be overwritten by what follows: a copy where it was captured. Batch norm and residual

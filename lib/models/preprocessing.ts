@@ -1,7 +1,7 @@
 import { show } from '../errors.js'
 import { Module, stateDict, type StateDict } from '../nn/module.js'
-import { requireKind } from '../options.js'
-import { requireTensor } from '../tensor.js'
+import { requireKind } from '../checks/options.js'
+import { requireTensor } from '../tensors/tensor.js'
 
 /** The format of the images that published weights were trained on. */
 export interface Preprocessing {

@@ -1,6 +1,6 @@
 import { BatchNorm2d, Conv2d, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import type { Tensor } from '../tensor.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { conv1x1, conv3x3, normalized, projection } from './parts.js'
 
 /** Makes a block of a stage; `downsample` is the projection of the shortcut, null where the input passes as it is. */

@@ -1,8 +1,8 @@
 import { argumentError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { integer, readOptions, type Kinds } from '../options.js'
-import type { Tensor } from '../tensor.js'
+import { integer, readOptions, type Kinds } from '../checks/options.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, Bottleneck, residualStage, type BlockClass } from './residual-blocks.js'
 

@@ -1,8 +1,8 @@
 import { AlambicError } from '../errors.js'
 import { BatchNorm2d, Conv2d, functional, init, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { between, integer, readOptions, type Kinds } from '../options.js'
-import type { Tensor } from '../tensor.js'
+import { between, integer, readOptions, type Kinds } from '../checks/options.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { conv1x1, conv3x3, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
 
 export interface WideResNetOptions {

@@ -1,7 +1,7 @@
 import { argumentError } from '../errors.js'
-import type { Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
-import { boolean, finite, integer, oneOf, readOptions, type Kinds } from '../options.js'
+import type { Tensor } from '../tensors/tensor.js'
+import { torch } from '../calls/index.js'
+import { boolean, finite, integer, oneOf, readOptions, type Kinds } from '../checks/options.js'
 import { Module } from './module.js'
 
 export interface InplaceOption {

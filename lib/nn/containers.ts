@@ -1,7 +1,7 @@
 import { AlambicError, argumentError, show } from '../errors.js'
-import { requireKind, type Kind } from '../options.js'
-import { isPlainObject, typedArrayName } from '../realms.js'
-import type { Tensor } from '../tensor.js'
+import { requireKind, type Kind } from '../checks/options.js'
+import { isPlainObject, typedArrayName } from '../checks/realms.js'
+import type { Tensor } from '../tensors/tensor.js'
 import { Module } from './module.js'
 
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what a module takes and gives is its own matter

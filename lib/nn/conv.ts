@@ -1,7 +1,7 @@
 import { native } from '../native/loader.js'
-import { anything, boolean, integer, readOptions, size, type Kinds } from '../options.js'
+import { anything, boolean, integer, readOptions, size, type Kinds } from '../checks/options.js'
 import type { NativeLayers } from '../native/contract.js'
-import { Tensor } from '../tensor.js'
+import { Tensor } from '../tensors/tensor.js'
 import * as init from './init.js'
 import {
   emptyParameter,

@@ -1,7 +1,7 @@
 import type { NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
-import { boolean, readOptions, type Kinds } from '../options.js'
-import { Tensor } from '../tensor.js'
+import { boolean, readOptions, type Kinds } from '../checks/options.js'
+import { Tensor } from '../tensors/tensor.js'
 import { inputHandle } from './layer.js'
 import { Module } from './module.js'
 

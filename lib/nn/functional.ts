@@ -16,10 +16,10 @@ import {
   requireKind,
   tensor,
   type Kinds,
-} from '../options.js'
-import { requireTensor, type Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
-import type { DType } from '../types.js'
+} from '../checks/options.js'
+import { requireTensor, type Tensor } from '../tensors/tensor.js'
+import { torch } from '../calls/index.js'
+import type { DType } from '../tensors/types.js'
 import type { Size } from './layer.js'
 import { checkResize, interpolateOptions, outputSizes } from './option-kinds.js'
 import type { OutputSize } from './pooling.js'

@@ -2,13 +2,13 @@
  * Initial values of parameters, as `torch.nn.init`: each fills a tensor in place, records no gradient and returns the
  * tensor. With the same seed and libtorch the numbers are PyTorch's.
  */
-import { noGrad } from '../autograd.js'
+import { noGrad } from '../tensors/grad-mode.js'
 import { AlambicError, argumentError } from '../errors.js'
-import { scope } from '../memory.js'
-import { generator, number, oneOf, readOptions, type Kinds } from '../options.js'
-import type { Generator } from '../random.js'
-import { requireTensor, tensor as makeTensor, type Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
+import { scope } from '../memory/memory.js'
+import { generator, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
+import type { Generator } from '../calls/generator.js'
+import { requireTensor, tensor as makeTensor, type Tensor } from '../tensors/tensor.js'
+import { torch } from '../calls/index.js'
 
 export interface InitOptions {
   /** Default: the device's default generator, seeded by `manualSeed`. */

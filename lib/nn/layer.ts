@@ -1,10 +1,10 @@
 /** What the layers share: sizes per dimension, options, and how they are printed. */
-import { empty } from '../factories.js'
+import { empty } from '../tensors/factories.js'
 import type { Handle } from '../native/contract.js'
-import { device, dtype, listOf, number, orNull, requireKind, type Kind, type Kinds } from '../options.js'
-import { typedArrayName } from '../realms.js'
-import { handleOf, Tensor } from '../tensor.js'
-import type { TensorOptions } from '../types.js'
+import { device, dtype, listOf, number, orNull, requireKind, type Kind, type Kinds } from '../checks/options.js'
+import { typedArrayName } from '../checks/realms.js'
+import { handleOf, Tensor } from '../tensors/tensor.js'
+import type { TensorOptions } from '../tensors/types.js'
 import type { Module } from './module.js'
 import { Parameter } from './parameter.js'
 

@@ -1,4 +1,4 @@
-import type { Tensor } from '../tensor.js'
+import type { Tensor } from '../tensors/tensor.js'
 import {
   crossEntropy,
   klDiv,
@@ -8,7 +8,7 @@ import {
   type Reduction,
 } from './functional.js'
 import { crossEntropyOptions, klDivOptions, reductionOptions } from './option-kinds.js'
-import { readOptions } from '../options.js'
+import { readOptions } from '../checks/options.js'
 import { Module } from './module.js'
 
 /** {@link crossEntropy} as a module; `weight` is a buffer. As `torch.nn.CrossEntropyLoss`. */

@@ -1,9 +1,9 @@
 import { argumentError } from '../errors.js'
-import { ones, zeros } from '../factories.js'
+import { ones, zeros } from '../tensors/factories.js'
 import { Activation, type Handle, type NativeLayers } from '../native/contract.js'
 import { native } from '../native/loader.js'
-import { between, boolean, notNegative, orNull, readOptions, type Kinds } from '../options.js'
-import { Tensor } from '../tensor.js'
+import { between, boolean, notNegative, orNull, readOptions, type Kinds } from '../checks/options.js'
+import { Tensor } from '../tensors/tensor.js'
 import * as init from './init.js'
 import {
   emptyParameter,

@@ -13,7 +13,7 @@ import {
   tensor,
   type Kind,
   type Kinds,
-} from '../options.js'
+} from '../checks/options.js'
 import type { CrossEntropyOptions, InterpolateOptions, KlDivOptions, Reduction } from './functional.js'
 
 export const reductionOptions: Kinds<{ reduction?: Reduction }> = { reduction: oneOf('none', 'mean', 'sum') }

@@ -1,7 +1,7 @@
 import type { Handle } from '../native/contract.js'
 import { native } from '../native/loader.js'
-import { boolean, readOptions } from '../options.js'
-import { requireTensor, Tensor } from '../tensor.js'
+import { boolean, readOptions } from '../checks/options.js'
+import { requireTensor, Tensor } from '../tensors/tensor.js'
 
 const parameterOptions = { requiresGrad: boolean }
 

@@ -9,8 +9,8 @@ import {
   size,
   type Kind,
   type Kinds,
-} from '../options.js'
-import { Tensor } from '../tensor.js'
+} from '../checks/options.js'
+import { Tensor } from '../tensors/tensor.js'
 import { inputHandle, perDimension, type Size } from './layer.js'
 import { Module } from './module.js'
 

@@ -1,5 +1,5 @@
 import { AlambicError } from '../errors.js'
-import { isPromise } from '../realms.js'
+import { isPromise } from '../checks/realms.js'
 
 /**
  * For functions whose result is needed at once.

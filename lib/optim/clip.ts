@@ -1,6 +1,6 @@
 import { native } from '../native/loader.js'
-import { Tensor } from '../tensor.js'
-import { boolean, number, readOptions, type Kinds } from '../options.js'
+import { Tensor } from '../tensors/tensor.js'
+import { boolean, number, readOptions, type Kinds } from '../checks/options.js'
 import { handlesOf, toList } from './params.js'
 
 export interface ClipGradNormOptions {

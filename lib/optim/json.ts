@@ -4,10 +4,10 @@
  * its shape and its elements in row-major order: `{ "dtype": "float32", "shape": [2], "data": [0.5, "Infinity"] }`.
  */
 import { show } from '../errors.js'
-import { isPlainObject } from '../memory.js'
-import { fromTypedArray, Tensor } from '../tensor.js'
-import { torch } from '../torch/index.js'
-import type { DType } from '../types.js'
+import { isPlainObject } from '../memory/memory.js'
+import { fromTypedArray, Tensor } from '../tensors/tensor.js'
+import { torch } from '../calls/index.js'
+import type { DType } from '../tensors/types.js'
 import { stateError } from './stateError.js'
 
 const numbersByText: Record<string, number> = {

@@ -1,6 +1,6 @@
 import { argumentError } from '../errors.js'
 import type { Handle } from '../native/contract.js'
-import { Tensor } from '../tensor.js'
+import { Tensor } from '../tensors/tensor.js'
 
 export function toList(params: Tensor | readonly Tensor[]): readonly Tensor[] {
   if (params instanceof Tensor) return [params]

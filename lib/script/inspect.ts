@@ -1,14 +1,14 @@
 /** What is in a TorchScript file, and with an input the shape at every tap. */
-import { noGrad } from '../autograd.js'
+import { noGrad } from '../tensors/grad-mode.js'
 import { AlambicError } from '../errors.js'
-import { randn, zeros } from '../factories.js'
-import { scope } from '../memory.js'
+import { randn, zeros } from '../tensors/factories.js'
+import { scope } from '../memory/memory.js'
 import { native } from '../native/loader.js'
 import { inMode } from '../nn/modes.js'
-import { having, listOf, requireKind, text } from '../options.js'
-import { isMap, isPlainObject } from '../realms.js'
-import { Tensor } from '../tensor.js'
-import type { DType } from '../types.js'
+import { having, listOf, requireKind, text } from '../checks/options.js'
+import { isMap, isPlainObject } from '../checks/realms.js'
+import { Tensor } from '../tensors/tensor.js'
+import type { DType } from '../tensors/types.js'
 import type { ModuleSummary, ScriptMethod, ScriptModule } from './script-module.js'
 
 /** A tensor that can be captured. */

@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import { AlambicError, argumentError } from '../errors.js'
 import { native } from '../native/loader.js'
-import { device, dtype, readOptions, type Kinds } from '../options.js'
-import { bytesOf, isUint8Array } from '../realms.js'
-import type { Device, DType } from '../types.js'
+import { device, dtype, readOptions, type Kinds } from '../checks/options.js'
+import { bytesOf, isUint8Array } from '../checks/realms.js'
+import type { Device, DType } from '../tensors/types.js'
 import { checkTorchScript } from './archive.js'
 import { wrapScript, type ScriptModule } from './script-module.js'
 

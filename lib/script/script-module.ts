@@ -1,8 +1,8 @@
-import { isGradEnabled } from '../autograd.js'
+import { isGradEnabled } from '../tensors/grad-mode.js'
 import { AlambicError, argumentError } from '../errors.js'
-import { parseFeaturePath } from '../feature-path.js'
+import { parseFeaturePath } from '../nn/feature-path.js'
 import { requireScriptPath } from '../io/other-kinds.js'
-import { nearest } from '../names.js'
+import { nearest } from '../checks/names.js'
 import type {
   Handle,
   NativeRunResult,
@@ -15,11 +15,11 @@ import type {
 import { native } from '../native/loader.js'
 import { Module } from '../nn/module.js'
 import { Parameter } from '../nn/parameter.js'
-import { isMap, isPlainObject } from '../realms.js'
-import { Tensor } from '../tensor.js'
-import type { Device } from '../types.js'
+import { isMap, isPlainObject } from '../checks/realms.js'
+import { Tensor } from '../tensors/tensor.js'
+import type { Device } from '../tensors/types.js'
 import { keyOf, Taps, type TapListener } from './taps.js'
-import { listOf, oneOf, readOptions, requireKind, text, type Kind, type Kinds } from '../options.js'
+import { listOf, oneOf, readOptions, requireKind, text, type Kind, type Kinds } from '../checks/options.js'
 import { decode, encode } from './values.js'
 
 /** A method of a {@link ScriptModule}, with types as Python writes them. */

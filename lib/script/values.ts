@@ -1,8 +1,8 @@
 /** TorchScript's values as JavaScript's, in the form in which they cross to native code (`native/script/ivalues.h`). */
 import { argumentError } from '../errors.js'
 import type { Handle, NativeValue } from '../native/contract.js'
-import { isMap, isPlainObject, typedArrayName } from '../realms.js'
-import { Tensor } from '../tensor.js'
+import { isMap, isPlainObject, typedArrayName } from '../checks/realms.js'
+import { Tensor } from '../tensors/tensor.js'
 
 /** `where` names the value in errors; `handleOf` says which handle of a tensor crosses. */
 export function encode(

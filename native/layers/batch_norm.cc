@@ -9,9 +9,9 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd.h"
+#include "autograd/autograd.h"
 #include "layers/norm_kernels.h"
-#include "readable.h"
+#include "tensors/readable.h"
 #include "trace/recorder.h"
 
 namespace alambic {

@@ -1,7 +1,7 @@
 #include "layers/checks.h"
 
 #include "errors.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "autocast.h"
+#include "autograd/autocast.h"
 #include "layers/checks.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

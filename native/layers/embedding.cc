@@ -2,8 +2,8 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include "labels.h"
-#include "values.h"
+#include "losses/labels.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

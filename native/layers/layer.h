@@ -19,7 +19,7 @@
 
 #include "compat.h"
 #include "layers/options.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

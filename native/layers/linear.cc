@@ -1,8 +1,8 @@
 #include "layers/linear.h"
 
-#include "autocast.h"
+#include "autograd/autocast.h"
 #include "layers/checks.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

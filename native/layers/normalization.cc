@@ -5,7 +5,7 @@
 #include "layers/batch_norm.h"
 #include "layers/checks.h"
 #include "trace/recorder.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

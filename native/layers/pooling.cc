@@ -1,7 +1,7 @@
 #include "layers/pooling.h"
 
 #include "layers/checks.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

@@ -7,12 +7,12 @@
 #include <sstream>
 
 #include "errors.h"
-#include "labels.h"
+#include "losses/labels.h"
 #include "losses/feature_losses.h"
 #include "losses/fused.h"
-#include "thread_team.h"
+#include "threads/thread_team.h"
 #include "trace/recorder.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

@@ -6,7 +6,7 @@
 
 #include "losses/fused.h"
 #include "losses/kernels.h"
-#include "readable.h"
+#include "tensors/readable.h"
 
 namespace alambic {
 

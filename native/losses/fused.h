@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "cuda_library.h"
+#include "cuda/find_library.h"
 #include "trace/recorder.h"
 
 namespace alambic {

@@ -7,7 +7,7 @@
 #include <map>
 
 #include "errors.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic::optim {
 

@@ -6,7 +6,7 @@
 #include "optim/clip.h"
 #include "optim/sgd.h"
 #include "optim/update.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

@@ -2,7 +2,7 @@
 
 #include "errors.h"
 #include "optim/trial.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic::optim {
 

@@ -10,7 +10,7 @@
 #include "script/ivalues.h"
 #include "script/script_module.h"
 #include "script/taps.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic::script {
 

@@ -7,8 +7,8 @@
 #include "compat.h"
 #include "environment.h"
 #include "errors.h"
-#include "scalars.h"
-#include "values.h"
+#include "tensors/scalars.h"
+#include "tensors/values.h"
 
 namespace alambic::script {
 

@@ -12,8 +12,8 @@
 #include "compat.h"
 #include "environment.h"
 #include "errors.h"
-#include "jobs.h"
-#include "thread_team.h"
+#include "threads/jobs.h"
+#include "threads/thread_team.h"
 
 namespace alambic {
 

@@ -9,11 +9,11 @@
 #include "compat.h"
 #include "environment.h"
 #include "errors.h"
-#include "job.h"
+#include "script/job.h"
 #include "script/script_module.h"
 #include "script/tap_arguments.h"
 #include "script/taps.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic::script {
 

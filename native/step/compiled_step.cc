@@ -5,14 +5,14 @@
 #include <memory>
 #include <optional>
 
-#include "cuda_library.h"
+#include "cuda/find_library.h"
 #include "environment.h"
 #include "errors.h"
-#include "jobs.h"
+#include "threads/jobs.h"
 #include "step/training_step.h"
-#include "thread_team.h"
+#include "threads/thread_team.h"
 #include "trace/recording.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

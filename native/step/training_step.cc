@@ -4,11 +4,11 @@
 
 #include <cstring>
 
-#include "autograd.h"
-#include "labels.h"
+#include "autograd/autograd.h"
+#include "losses/labels.h"
 #include "optim/clip.h"
 #include "trace/side_part.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic::step {
 

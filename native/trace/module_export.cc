@@ -6,7 +6,7 @@
 #include "environment.h"
 #include "errors.h"
 #include "trace/recorder.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

@@ -6,7 +6,7 @@
 
 #include <utility>
 
-#include "autocast.h"
+#include "autograd/autocast.h"
 #include "errors.h"
 
 namespace alambic::trace {

@@ -8,7 +8,7 @@
 
 #include "environment.h"
 #include "errors.h"
-#include "values.h"
+#include "tensors/values.h"
 
 namespace alambic {
 

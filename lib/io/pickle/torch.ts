@@ -2,7 +2,7 @@
  * The names that a saved state dict or checkpoint needs, and what each stands for: about what Python's
  * `torch.load(weights_only=True)` allows. Calling one makes a record; nothing else happens.
  */
-import type { DType } from '../../types.js'
+import type { DType } from '../../tensors/types.js'
 import { fromStorageClass, isDType, itemSize } from '../dtypes.js'
 import { Malformed, StorageRecord, TensorRecord, type TensorFields } from '../records.js'
 import { kindOf, Reference, type Global, type Vocabulary } from './unpickler.js'

@@ -1,8 +1,8 @@
 /** Schedules that are a formula of the epoch. */
 import { argumentError } from '../../errors.js'
-import { isPlainObject } from '../../memory.js'
+import { isPlainObject } from '../../memory/memory.js'
 import type { Optimizer } from '../optimizer.js'
-import { number, readOptions, type Kinds } from '../../options.js'
+import { number, readOptions, type Kinds } from '../../checks/options.js'
 import { refuseAsync } from '../callbacks.js'
 import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude, checkNumber } from './checks.js'
 import { LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'

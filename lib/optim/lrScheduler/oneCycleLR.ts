@@ -1,6 +1,6 @@
 import { AlambicError } from '../../errors.js'
 import type { Optimizer } from '../optimizer.js'
-import { anything, readOptions, type Kinds } from '../../options.js'
+import { anything, readOptions, type Kinds } from '../../checks/options.js'
 import {
   checkBetween,
   checkCount,

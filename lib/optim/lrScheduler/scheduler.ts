@@ -1,5 +1,5 @@
 import { AlambicError, argumentError } from '../../errors.js'
-import { integer, type Kinds } from '../../options.js'
+import { integer, type Kinds } from '../../checks/options.js'
 import { Optimizer, type OptimizerOptions, type ParamGroup } from '../optimizer.js'
 import { roundingOf } from '../rounding.js'
 import { checkIndex, checkLastLrs, checkList, checkMagnitude } from './checks.js'

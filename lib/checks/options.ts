@@ -1,0 +1,211 @@
+/**
+ * Options of everything that takes an object of them. Beside each type of options stands a list of what its members
+ * take; the compiler holds the two against each other, and {@link readOptions} holds what a caller gives against the list.
+ */
+import { AlambicError, argumentError } from '../errors.js'
+import { nearest } from './names.js'
+import type { TensorOptions } from '../tensors/types.js'
+
+/** What one option takes. */
+export interface Kind {
+  /** For messages: `a number above 0`. */
+  readonly expected: string
+  readonly fits: (value: unknown) => boolean
+}
+
+/** A kind for each member of a type of options: one that is missing, or that the type has not, does not compile. */
+export type Kinds<Options extends object> = { readonly [Name in keyof Required<Options>]: Kind }
+
+/**
+ * The options as they were given. What is undefined counts as absent.
+ *
+ * @param who whose options they are, for messages: the function or class
+ * @throws AlambicError `ERR_ARGUMENT` for an option that is not in the list, with the nearest name, and for a value of
+ *   another kind
+ */
+export function readOptions<Options extends object>(
+  who: string,
+  given: Options | undefined,
+  kinds: Kinds<Options>,
+): Options {
+  if (given === undefined) return {} as Options
+  if (tensor.fits(given))
+    throw argumentError(`${who}: options`, `an object such as { ${Object.keys(kinds)[0] ?? ''} }`, given)
+  if (!isOf(options, given)) throw argumentError(`${who}: options`, options.expected, given)
+  for (const name of Object.keys(given)) {
+    const value = (given as Record<string, unknown>)[name]
+    if (value === undefined) continue
+    if (!Object.hasOwn(kinds, name)) throw unknownOption(who, name, Object.keys(kinds))
+    const kind = (kinds as Record<string, Kind>)[name]!
+    if (!isOf(kind, value)) throw argumentError(`${who}: ${name}`, kind.expected, value)
+  }
+  return given
+}
+
+/**
+ * For an argument that is not an option: says what was expected where it is of another kind.
+ *
+ * @param name of the function and its argument: `scope: body`
+ * @throws AlambicError `ERR_ARGUMENT`
+ */
+export function requireKind(name: string, kind: Kind, value: unknown): void {
+  if (!isOf(kind, value)) throw argumentError(name, kind.expected, value)
+}
+
+/** A value that cannot be looked at, such as a revoked proxy, is of no kind. */
+function isOf(kind: Kind, value: unknown): boolean {
+  try {
+    return kind.fits(value)
+  } catch {
+    return false
+  }
+}
+
+/** Of any realm; arrays, maps, tensors' buffers and promises are no options. */
+const options: Kind = {
+  expected: 'an object',
+  fits: value => Object.prototype.toString.call(value) === '[object Object]',
+}
+
+/** The error for an option that does not exist. */
+export function unknownOption(who: string, name: string, known: readonly string[]): AlambicError {
+  const near = nearest(name, known, 1)[0]
+  const offer =
+    near !== undefined
+      ? `did you mean ${JSON.stringify(near)}?`
+      : known.length > 0
+        ? `there are: ${known.join(', ')}`
+        : 'it takes none'
+  return new AlambicError('ERR_ARGUMENT', `${who}: there is no option ${JSON.stringify(name)}; ${offer}`)
+}
+
+// ---- Kinds -----------------------------------------------------------------------------------------------------------
+
+/** Whoever uses the value checks it: another native call, or a rule over several options. */
+export const anything: Kind = { expected: 'anything', fits: () => true }
+
+export const boolean: Kind = { expected: 'true or false', fits: value => typeof value === 'boolean' }
+
+export const text: Kind = { expected: 'a string', fits: value => typeof value === 'string' }
+
+/** Native code knows which there are. */
+export const device: Kind = { expected: "a device such as 'cpu' or 'cuda:0'", fits: text.fits }
+
+/** Native code knows which there are. */
+export const dtype: Kind = { expected: "a dtype such as 'float32'", fits: text.fits }
+
+export const callback: Kind = { expected: 'a function', fits: value => typeof value === 'function' }
+
+export const signal: Kind = {
+  expected: 'an AbortSignal',
+  fits: value =>
+    typeof (value as AbortSignal | null)?.aborted === 'boolean' &&
+    typeof (value as AbortSignal).addEventListener === 'function',
+}
+
+/** Any number, also infinite ones, but not NaN. */
+export const number: Kind = {
+  expected: 'a number',
+  fits: value => typeof value === 'number' && !Number.isNaN(value),
+}
+
+export const finite: Kind = { expected: 'a finite number', fits: value => Number.isFinite(value) }
+
+export const positive: Kind = {
+  expected: 'a number above 0',
+  fits: value => typeof value === 'number' && value > 0 && value < Infinity,
+}
+
+export const notNegative: Kind = {
+  expected: 'a number of at least 0',
+  fits: value => typeof value === 'number' && value >= 0 && value < Infinity,
+}
+
+export function between(low: number, high: number): Kind {
+  return {
+    expected: `a number from ${low} to ${high}`,
+    fits: value => typeof value === 'number' && value >= low && value <= high,
+  }
+}
+
+export function integer(low = -Infinity, high = Infinity): Kind {
+  const range =
+    low === -Infinity
+      ? ''
+      : high === Infinity
+        ? ` of at least ${low}`
+        : ` from ${low} to ${describeLimit(high)}`
+  return {
+    expected: `an integer${range}`,
+    fits: value => Number.isSafeInteger(value) && (value as number) >= low && (value as number) <= high,
+  }
+}
+
+function describeLimit(limit: number): string {
+  return limit === Number.MAX_SAFE_INTEGER ? '2^53 − 1' : String(limit)
+}
+
+export function oneOf(...values: readonly unknown[]): Kind {
+  const names = values.map(each => (typeof each === 'string' ? `'${each}'` : String(each)))
+  const last = names.pop()!
+  return {
+    expected: names.length === 0 ? last : `${names.join(', ')} or ${last}`,
+    fits: value => values.includes(value),
+  }
+}
+
+/** Stops at the first that is not, and takes no holes for elements: an array may be very long and empty. */
+function areAll(kind: Kind, list: readonly unknown[]): boolean {
+  for (let i = 0; i < list.length; i++) if (!kind.fits(list[i])) return false
+  return true
+}
+
+export function listOf(kind: Kind, expected: string): Kind {
+  return { expected, fits: value => Array.isArray(value) && areAll(kind, value) }
+}
+
+export function either(first: Kind, second: Kind): Kind {
+  return {
+    expected: `${first.expected} or ${second.expected}`,
+    fits: value => first.fits(value) || second.fits(value),
+  }
+}
+
+export function orNull(kind: Kind): Kind {
+  return { expected: `${kind.expected}, or null`, fits: value => value === null || kind.fits(value) }
+}
+
+/** An object with these methods: a module, a tensor, a generator, of whatever copy of this package. */
+export function having(expected: string, ...methods: readonly string[]): Kind {
+  return {
+    expected,
+    fits: value =>
+      typeof value === 'object' &&
+      value !== null &&
+      methods.every(name => typeof (value as Record<string, unknown>)[name] === 'function'),
+  }
+}
+
+export const tensor: Kind = having('a tensor', 'dispose', 'backward')
+
+export const module: Kind = having('a module', 'forward', 'parameters', 'modules')
+
+export const generator: Kind = {
+  expected: 'a Generator',
+  fits: value => typeof value === 'object' && value !== null && 'native' in value,
+}
+
+const whole: Kind = { expected: 'an integer', fits: Number.isInteger }
+
+/** Of the spatial sizes of layers: native code knows how many there have to be. */
+export const size: Kind = {
+  expected: 'an integer, or one per dimension',
+  fits: value => whole.fits(value) || (Array.isArray(value) && areAll(whole, value)),
+}
+
+/** Of everything that makes tensors. */
+export const tensorOptions: Kinds<TensorOptions> = {
+  dtype: orNull(dtype),
+  device: orNull(device),
+  requiresGrad: boolean,
+}

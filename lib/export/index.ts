@@ -1,0 +1,2 @@
+/** Models for other programs. */
+export { exportTorchScript, type ExportOptions, type ExportResult } from './torchscript.js'
