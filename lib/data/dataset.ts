@@ -10,6 +10,8 @@ export interface Batch {
   data: Tensor
   /** `(N)`, int64. */
   labels: Tensor
+  /** `(N)`, int64: positions in the dataset, if they are known. For losses that remember each sample. */
+  indices?: Tensor | undefined
 }
 
 /** Samples by number. Any object with these members is a dataset; it does not have to extend a class of Alambic. */

@@ -4,7 +4,7 @@ import { AlambicError, show } from '../errors.js'
 import { DividedScope, scope } from '../memory/memory.js'
 import { boolean, callback, device, integer, readOptions, requireKind, type Kinds } from '../checks/options.js'
 import { isPromise } from '../checks/realms.js'
-import { Tensor } from '../tensors/tensor.js'
+import { fromTypedArray, Tensor } from '../tensors/tensor.js'
 import type { Device } from '../tensors/types.js'
 import { dataSet, type Batch, type Dataset } from './dataset.js'
 import { permutation, Random } from './random.js'
@@ -18,6 +18,8 @@ export interface DataLoaderOptions {
   seed?: number
   /** Leave out a last batch that is not full. Default: false. */
   dropLast?: boolean
+  /** Give each batch the samples' positions in the dataset, as `indices`. Default: false. */
+  indices?: boolean
   /** Where batches go. Default: where the dataset makes them. */
   device?: Device
   /**
@@ -33,6 +35,7 @@ const loaderOptions: Kinds<DataLoaderOptions> = {
   shuffle: boolean,
   seed: integer(0, Number.MAX_SAFE_INTEGER),
   dropLast: boolean,
+  indices: boolean,
   device,
   transform: callback,
 }
@@ -53,6 +56,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   readonly shuffle: boolean
   readonly seed: number
   readonly dropLast: boolean
+  readonly indices: boolean
   readonly device: Device | undefined
   #epoch = 0
   readonly #transform: DataLoaderOptions['transform']
@@ -67,6 +71,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
       shuffle = false,
       seed = 0,
       dropLast = false,
+      indices = false,
       device,
       transform,
     } = readOptions('DataLoader', options, loaderOptions)
@@ -76,6 +81,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     this.shuffle = shuffle
     this.seed = seed
     this.dropLast = dropLast
+    this.indices = indices
     this.device = device
     this.#transform = transform
   }
@@ -115,7 +121,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     for (let number = 0; number < length; number++) {
       const made = this.#make(order, epoch, number)
       refuseLater(made, 'batch() of the data set')
-      yield this.#finishNow(checkBatch('batch() of the data set', made))
+      yield this.#withIndices(this.#finishNow(checkBatch('batch() of the data set', made)), order, number)
     }
   }
 
@@ -126,7 +132,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     for (let number = 0; number < length; number++) {
       await setImmediate()
       const made: unknown = await this.#make(order, epoch, number)
-      yield await this.#finish(checkBatch('batch() of the data set', made))
+      yield this.#withIndices(await this.#finish(checkBatch('batch() of the data set', made)), order, number)
     }
   }
 
@@ -143,9 +149,18 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 
   #make(order: Int32Array, epoch: number, number: number): unknown {
+    return this.dataset.batch(this.#indicesOf(order, number), new Random(this.seed, epoch, number))
+  }
+
+  #indicesOf(order: Int32Array, number: number): Int32Array {
     const start = number * this.batchSize
-    const indices = order.subarray(start, start + this.batchSize)
-    return this.dataset.batch(indices, new Random(this.seed, epoch, number))
+    return order.subarray(start, start + this.batchSize)
+  }
+
+  #withIndices(batch: Batch, order: Int32Array, number: number): Batch {
+    if (!this.indices) return batch
+    const indices = BigInt64Array.from(this.#indicesOf(order, number), BigInt)
+    return { ...batch, indices: fromTypedArray(indices, [indices.length], { device: this.device ?? 'cpu' }) }
   }
 
   /** What has been made goes to its device and through the transform, which may take its time. */

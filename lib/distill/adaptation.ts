@@ -1,7 +1,8 @@
-import { argumentError } from '../errors.js'
-import { Conv2d, Identity, init } from '../nn/index.js'
+import { AlambicError, argumentError } from '../errors.js'
+import { Conv2d, Identity, init, type ModuleList } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import type { Tensor } from '../tensors/tensor.js'
+import type { LayerPair } from './term.js'
 
 /**
  * Brings a feature to another number of channels: `(N, inChannels, H, W)` → `(N, outChannels, H, W)`. The identity
@@ -33,4 +34,37 @@ export class AdaptationLayer extends Module<[Tensor], Tensor> {
   override forward(x: Tensor): Tensor {
     return this.adapt.forward(x)
   }
+}
+
+/**
+ * Appends a layer for each level that brings `from` to the channels of `to`.
+ *
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for features without channels
+ */
+export function appendAdaptation(
+  adaptation: ModuleList<AdaptationLayer>,
+  from: readonly Tensor[],
+  to: readonly Tensor[],
+  kernelSize: number,
+  layers: readonly LayerPair[],
+): void {
+  from.forEach((feature, i) => {
+    adaptation.append(adaptationBetween(feature, to[i]!, kernelSize, layers[i]!))
+  })
+}
+
+function adaptationBetween(from: Tensor, to: Tensor, kernelSize: number, layer: LayerPair): AdaptationLayer {
+  const [fromChannels, toChannels] = [from.shape[1], to.shape[1]]
+  if (fromChannels === undefined || toChannels === undefined)
+    throw new AlambicError(
+      'ERR_SHAPE_MISMATCH',
+      `featureLayers: expected features (N, C, …) at ${layer.student} and ${layer.teacher}, ` +
+        `got (${to.shape.join(', ')}) and (${from.shape.join(', ')})`,
+    )
+  return new AdaptationLayer(fromChannels, toChannels, kernelSize).to({ device: to.device, dtype: to.dtype })
+}
+
+/** Each level through its layer. */
+export function adaptAll(adaptation: ModuleList<AdaptationLayer>, features: readonly Tensor[]): Tensor[] {
+  return features.map((feature, i) => adaptation.at(i).forward(feature))
 }

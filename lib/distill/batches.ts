@@ -59,8 +59,12 @@ export async function* batchesOf(name: string, loader: Batches): AsyncGenerator<
 }
 
 function isBatch(value: unknown): value is Batch {
-  const { data, labels } = (value ?? {}) as Partial<Record<string, unknown>>
-  return data instanceof Tensor && labels instanceof Tensor
+  const { data, labels, indices } = (value ?? {}) as Partial<Record<string, unknown>>
+  return (
+    data instanceof Tensor &&
+    labels instanceof Tensor &&
+    (indices === undefined || indices === null || indices instanceof Tensor)
+  )
 }
 
 /**
@@ -106,6 +110,7 @@ async function dropAhead(next: Promise<IteratorResult<Batch, unknown>>): Promise
   if (result.done) return
   result.value.data.dispose()
   result.value.labels.dispose()
+  result.value.indices?.dispose()
 }
 
 /** Lets timers, input and finalizers run. */

@@ -52,6 +52,10 @@ export interface CompiledContext extends StepContext {
   trained: readonly Module[]
   /** What else the loss uses: the teacher, a loss with parameters. */
   used: readonly Module[]
+  /** What a step depends on besides its batch and the modules; when it changes, steps are recorded anew. */
+  variant?: (() => string) | undefined
+  /** Why a step that was recorded must not be used again. */
+  againstRecording?: (() => string | undefined) | undefined
   log: ((line: string) => void) | null
   /** Default: `'auto'`. */
   runner?: StepRunnerName
@@ -76,6 +80,7 @@ export class CompiledSteps {
   readonly report: CompilationReport = { steps: 0, recordings: 0 }
 
   private readonly states = new Map<string, State>()
+  private variant = ''
   private readonly modules: readonly Module[]
   private readonly captured: Handle[]
   private readonly native: NativeCompiledStep | undefined
@@ -107,7 +112,15 @@ export class CompiledSteps {
   /** Whether it takes a step with this batch, or leaves it to the loop. */
   takes(batch: Batch): boolean {
     if (this.report.reason !== undefined) return false
+    this.followVariant()
     return this.states.size < mostRecordings || this.states.has(this.keyOf(batch))
+  }
+
+  /** What was recorded of another variant is not used again. */
+  private followVariant(): void {
+    const variant = this.context.variant?.() ?? ''
+    if (variant !== this.variant) this.states.clear()
+    this.variant = variant
   }
 
   /**
@@ -133,14 +146,14 @@ export class CompiledSteps {
   }
 
   /** What a recording holds for good. */
-  private keyOf({ data, labels }: Batch): string {
+  private keyOf(batch: Batch): string {
     const modes = this.modules.map(({ training }) => (training ? 't' : 'e')).join('')
-    return [data, labels].map(({ shape, dtype }) => `${dtype}(${shape.join()})`).join() + modes
+    return inputsOf(batch).map(({ shape, dtype }) => `${dtype}(${shape.join()})`).join() + modes
   }
 
   private async run({ recording, names }: State, batch: Batch, where: string): Promise<LossValues> {
     this.context.optimizer.prepareStep()
-    const numbers = await this.native!.run(recording, [batch.data.handle, batch.labels.handle])
+    const numbers = await this.native!.run(recording, inputsOf(batch).map(({ handle }) => handle))
     if (this.hasGraphs) this.reportGraph()
     const values = Object.fromEntries(names.map((name, i) => [name, numbers[i]!]))
     refuseNonFinite(values, where, this.context.optimizer)
@@ -166,7 +179,7 @@ export class CompiledSteps {
       return values
     }
     this.report.recordings++
-    const reason = reasonAgainstRecording(made, before)
+    const reason = this.context.againstRecording?.() ?? reasonAgainstRecording(made, before)
     if (reason !== undefined) this.giveUp(reason)
     else {
       const twin = before ?? Array.from(this.states.values()).find(each => isSame(each, made))
@@ -186,7 +199,7 @@ export class CompiledSteps {
       parts = this.context.loss(batch)
       return Object.values(parts).map(part => (part as Tensor).handle)
     }
-    const handles = [batch.data.handle, batch.labels.handle]
+    const handles = inputsOf(batch).map(({ handle }) => handle)
     const recording = withScopes(
       this.context.trained[0]!,
       listener,
@@ -210,6 +223,10 @@ export class CompiledSteps {
     this.states.clear()
     this.context.log?.(`compile: training goes on without, ${reason}`)
   }
+}
+
+function inputsOf({ data, labels, indices }: Batch): Tensor[] {
+  return indices === undefined ? [data, labels] : [data, labels, indices]
 }
 
 interface Recorded {

@@ -70,7 +70,7 @@ export async function evaluate(
 
 function countCorrect(
   model: Module<[Tensor], Tensor>,
-  { data, labels }: Batch,
+  { data, labels, indices }: Batch,
   toModel: (images: Tensor) => Tensor,
   device?: Device,
 ): number {
@@ -88,5 +88,6 @@ function countCorrect(
   } finally {
     data.dispose()
     labels.dispose()
+    indices?.dispose()
   }
 }

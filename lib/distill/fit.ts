@@ -23,7 +23,7 @@ import type { Device } from '../tensors/types.js'
 import { batchesOf, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
-import type { PreparedTeacher } from './teacher.js'
+import type { TeacherInTraining } from './teacher.js'
 import { ScheduleOfTraining, type Schedule } from './schedule.js'
 import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
 import { completed, trainInParts, type DividedContext, type InParts, type LossValues } from './step.js'
@@ -158,8 +158,14 @@ export interface Method {
   prepare: (batch: Batch) => Tensor[]
   /** In parts of which each takes its time, so that others have their turn between them. */
   loss: (batch: Batch) => InParts<LossParts>
-  /** The teacher as it was made fast by {@link prepare}. */
-  teacher?: PreparedTeacher
+  /** Called before each step, from epoch 1 and step 1. */
+  begin?: (epoch: number, step: number) => void
+  /** What a step depends on besides its batch and the modules: a recorded one is used again where it is the same. */
+  variant?: (() => string) | undefined
+  /** Why a step cannot be recorded, as far as this is known once it has run. */
+  againstRecording?: (() => string | undefined) | undefined
+  /** The teachers as they were made fast by {@link prepare}. */
+  teachers: readonly TeacherInTraining[]
   /** What besides the modules says what a step computes, such as the layers of features. */
   key: string
   /** Modules whose weights change, and those that the loss uses besides. */
@@ -189,7 +195,7 @@ export function planOf(
 }
 
 async function run(
-  { student, prepare, loss, modules, teacher, key }: Method,
+  { student, prepare, begin: beginStep, loss, modules, teachers, key, variant, againstRecording }: Method,
   trainLoader: Batches,
   valLoader: Batches | null,
   options: FitOptions,
@@ -225,12 +231,14 @@ async function run(
       optimizer,
       clipGradNorm,
     }
-    await chooseByTrial(plan, { ...made, student, modules, teacher, batch, signal, key })
-    if (plan.isChosen) log?.(describePlan(plan, teacher?.description))
-    if (plan.way.compile) compiled = new CompiledSteps({ ...made, ...modules, log })
+    await chooseByTrial(plan, { ...made, student, modules, teachers, batch, signal, key })
+    if (plan.isChosen) log(describePlan(plan, teachers.map(({ description }) => description)))
+    if (plan.way.compile) compiled = new CompiledSteps({ ...made, ...modules, variant, againstRecording, log })
     return made
   }
-  const step = async (batch: Batch, where: string): Promise<LossValues> => {
+  let stepsDone = 0
+  const step = async (batch: Batch, epoch: number, where: string): Promise<LossValues> => {
+    beginStep?.(epoch, ++stepsDone)
     const ready = (context ??= await withMoved(batch, device, prepareSteps))
     begin()
     const isCompiled = compiled?.takes(batch)
@@ -257,9 +265,10 @@ async function run(
       for await (const batch of plan.way.compile || plan.prefetch ? prefetch(batches, begun) : batches) {
         turns.comeBack()
         const size = batch.labels.size(0)
-        const values = await step(batch, `epoch ${epoch}, step ${steps + 1}`)
+        const values = await step(batch, epoch, `epoch ${epoch}, step ${steps + 1}`)
         batch.data.dispose()
         batch.labels.dispose()
+        batch.indices?.dispose()
         steps++
         images += size
         sums.add(values)
@@ -316,8 +325,9 @@ export function formatEpoch(report: EpochReport): string {
   return `Epoch ${epoch}: Loss=${loss.toFixed(4)}${measured}`
 }
 
-function moveBatch({ data, labels }: Batch, device: Device | undefined): Batch {
-  return device === undefined ? { data, labels } : { data: data.to(device), labels: labels.to(device) }
+function moveBatch({ data, labels, indices }: Batch, device: Device | undefined): Batch {
+  if (device === undefined) return { data, labels, indices }
+  return { data: data.to(device), labels: labels.to(device), indices: indices?.to(device) }
 }
 
 /** Runs `body` with a batch on the device, whose copy is released when that is over. */
@@ -332,6 +342,7 @@ async function withMoved<T>(
   } finally {
     if (moved.data !== batch.data) moved.data.dispose()
     if (moved.labels !== batch.labels) moved.labels.dispose()
+    if (moved.indices !== batch.indices) moved.indices?.dispose()
   }
 }
 

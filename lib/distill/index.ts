@@ -1,4 +1,4 @@
-export * from './adaptation.js'
+export { AdaptationLayer } from './adaptation.js'
 export type { Batches } from './batches.js'
 export type { CompilationReport, GraphReport } from './compiled.js'
 export * from './evaluate.js'
@@ -10,9 +10,22 @@ export {
   type StepProgress,
   type TrainingResult,
 } from './fit.js'
-export * from './losses.js'
+export {
+  AttentionTransfer,
+  FeatureDistillationLoss,
+  LogitsDistillationLoss,
+  type AttentionLoss,
+  type AttentionTransferOptions,
+  type FeatureDistillationLossOptions,
+  type FeatureLoss,
+  type LogitsDistillationLossOptions,
+  type LogitsLoss,
+} from './losses.js'
 export type { ModelInput } from './model-input.js'
 export type { Schedule } from './schedule.js'
 export type { Speed, SpeedOptions } from './speed.js'
 export * from './student.js'
+export { Objective, type ObjectiveTerm } from './objective.js'
+export { Term, type FeatureLayer, type Observation, type View } from './term.js'
 export * from './train.js'
+export type { Weight, WeightSchedule } from './weight.js'

@@ -191,7 +191,10 @@ export interface LogitsDistillationLossOptions {
   temperature?: number
 }
 
-const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature: between(1e-6, 1e6) }
+/** What both outputs may be divided by: so much that float32 still holds its square. */
+export const temperature = between(1e-6, 1e6)
+
+const logitsOptions: Kinds<LogitsDistillationLossOptions> = { alpha: between(0, 1), temperature }
 
 /**
  * Distillation by outputs only. A class that the teacher excludes by a logit of −∞ adds nothing to the loss; if only
@@ -234,7 +237,8 @@ function toTensors([total, distillation, classification]: LossParts): [Tensor, T
   return [new Tensor(total), new Tensor(distillation), new Tensor(classification)]
 }
 
-function checkWeights(name: string, weights: readonly number[] | undefined): readonly number[] | undefined {
+/** @throws AlambicError `ERR_ARGUMENT` for negative weights, and for those without a sum above 0 */
+export function checkWeights(name: string, weights: readonly number[] | undefined): readonly number[] | undefined {
   if (weights === undefined) return undefined
   const sum = weights.reduce((total, weight) => total + weight, 0)
   if (!weights.every(weight => weight >= 0) || !(sum > 0 && Number.isFinite(sum)))

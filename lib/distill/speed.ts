@@ -169,7 +169,7 @@ function checkOneOf(name: string, value: unknown, values: readonly unknown[]): v
 }
 
 /** `speed: bfloat16 (98.2 ms a step, float32 141); channels-last (…); …` */
-export function describePlan({ choices, trials }: Plan, teacher: string | undefined): string {
+export function describePlan({ choices, trials }: Plan, teachers: readonly string[]): string {
   const text = (choice: Choice | undefined) =>
     choice === undefined || choice.what === '' ? [] : [`${choice.what} (${choice.why})`]
   const { precision, memoryFormat, threads, prepareTeacher, compile } = choices
@@ -177,7 +177,7 @@ export function describePlan({ choices, trials }: Plan, teacher: string | undefi
     ...text(precision),
     ...text(memoryFormat),
     ...text(threads),
-    ...(teacher === undefined ? [] : [withFigures(teacher, prepareTeacher)]),
+    ...teachers.map(teacher => withFigures(teacher, prepareTeacher)),
     ...text(compile),
     ...(trials === undefined ? [] : [trials]),
   ]

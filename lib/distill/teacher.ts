@@ -32,6 +32,9 @@ interface Substitute {
   bias: Parameter | null
 }
 
+/** What trials and the log know of a teacher. */
+export type TeacherInTraining = Pick<PreparedTeacher, 'adopt' | 'settle' | 'description'>
+
 /** How far, relative to the largest value, folding may move what the teacher gives: rounding in float32 does less. */
 const tolerance = 1e-3
 

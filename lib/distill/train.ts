@@ -1,29 +1,20 @@
-import { noGrad } from '../tensors/grad-mode.js'
-import { attachFeatures, type FeatureProbe } from '../features/capture.js'
-import type { Batch } from '../data/dataset.js'
-import { AlambicError, argumentError } from '../errors.js'
-import { scope } from '../memory/memory.js'
+import { anything, integer, module, oneOf, readOptions, unknownOption, type Kinds } from '../checks/options.js'
+import { isPlainObject } from '../checks/realms.js'
+import { AlambicError } from '../errors.js'
 import { functional, ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensors/tensor.js'
-import { inMode } from '../nn/modes.js'
-import { anything, integer, module, oneOf, readOptions, text, type Kinds } from '../checks/options.js'
-import { besideTheRest } from '../trace/side-part.js'
-import { AdaptationLayer } from './adaptation.js'
+import { AdaptationLayer, adaptAll, appendAdaptation } from './adaptation.js'
 import { checkLoader, checkModel, type Batches } from './batches.js'
-import { releasingEarly } from './early-release.js'
 import { fit, fitOptions, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
-import { toInputFunction, type ModelInput } from './model-input.js'
-import { checkParts, refuseAsync, requireLogits } from './outputs.js'
-import type { InParts } from './step.js'
-import { PreparedTeacher } from './teacher.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
+import { toInputFunction, type ModelInput } from './model-input.js'
+import { Objective, type ObjectiveTerm } from './objective.js'
+import { observing, type Loss } from './observe.js'
+import { toPairs, type FeatureLayer, type LayerPair, type Term } from './term.js'
 
 /** A model from images to logits `(N, classes)`. */
 export type Classifier = Module<[Tensor], Tensor>
-
-/** A layer of both models by one dotted path, or one path for each. */
-export type FeatureLayer = string | { student: string; teacher: string }
 
 /** A loss over features, such as {@link FeatureDistillationLoss} and {@link AttentionTransfer}, or your own. */
 export type FeatureCriterion = Module<
@@ -87,77 +78,59 @@ export async function trainWithFeatureDistillation(
     adaptKernelSize = 1,
     epochs,
     featureLayers,
+    teacherInput,
   } = readOptions(who, options, featureOptions)
   checkArguments(who, { teacher, student }, trainLoader, valLoader, epochs)
-  const layers = toPairs(featureLayers)
+  const layers = toPairs('featureLayers', featureLayers)
   const adaptation = new ModuleList<AdaptationLayer>()
-  // A loss of one's own may take what else a student gives.
-  const takesLogits = loss instanceof FeatureDistillationLoss || loss instanceof AttentionTransfer
-
-  const toTeacher = toInputFunction('teacherInput', options.teacherInput)
+  const minimised = featureLoss(loss, layers, adapt, adaptation, adaptKernelSize)
+  const toInput = toInputFunction('teacherInput', teacherInput)
   const plan = planOf(student, options)
-  const fastTeacher = new PreparedTeacher(teacher, plan)
+  const result = await observing(student, { teacher: { model: teacher, toInput } }, minimised, plan, method =>
+    fit(method, trainLoader, valLoader, options, plan),
+  )
+  return { ...result, adaptation }
+}
 
-  return withProbes(teacher, student, layers, async (teacherProbe, studentProbe) => {
-    const teach = ({ data }: Batch) =>
-      noGrad(() => {
-        const images = toTeacher(data)
-        const taught = releasingEarly('the teacher', teacher, () => teacherProbe.forward(images))
-        refuseAsync('the teacher', taught.output)
-        return taught
-      })
-    const observe = (batch: Batch, taught = teach(batch)) => {
-      const { output: logits, features } = studentProbe.forward(batch.data)
-      refuseAsync('the student', logits)
-      return {
-        logits,
-        studentFeatures: layers.map(layer => features[layer.student]!),
-        teacherFeatures: layers.map(layer => taught.features[layer.teacher]!),
-      }
-    }
-    const method = {
-      student,
-      teacher: fastTeacher,
-      key: JSON.stringify([layers, adapt]),
-      modules: { trained: [student, adaptation], used: [teacher, loss] },
-      prepare(batch: Batch): Tensor[] {
-        fastTeacher.prepare(() => {
-          const { output, features } = teach(batch)
-          return [output, ...Object.values(features)]
-        })
-        if (adapt !== 'none') {
-          const { studentFeatures, teacherFeatures } = inMode(student, false, () =>
-            noGrad(() => observe(batch)),
-          )
-          const [from, to] =
-            adapt === 'teacher' ? [teacherFeatures, studentFeatures] : [studentFeatures, teacherFeatures]
-          from.forEach((feature, i) =>
-            adaptation.append(makeAdaptation(feature, to[i]!, adaptKernelSize, layers[i]!)),
-          )
-        }
-        return [...student.parameters(), ...adaptation.parameters()]
+function featureLoss(
+  loss: FeatureCriterion,
+  layers: readonly LayerPair[],
+  adapt: 'teacher' | 'student' | 'none',
+  adaptation: ModuleList<AdaptationLayer>,
+  kernelSize: number,
+): Loss {
+  // A loss of one's own may take what else a student gives.
+  const logits = loss instanceof FeatureDistillationLoss || loss instanceof AttentionTransfer
+  const featuresOf = (side: keyof LayerPair, features: Record<string, Tensor>) =>
+    layers.map(layer => features[layer[side]]!)
+  return {
+    student: { logits, layers: layers.map(({ student }) => student), embedding: false },
+    teachers: { teacher: { logits: false, layers: layers.map(({ teacher }) => teacher), embedding: false } },
+    modules: { trained: [adaptation], used: [loss] },
+    key: JSON.stringify([layers, adapt]),
+    ...(adapt !== 'none' && {
+      prepare({ student, teachers }) {
+        const ours = featuresOf('student', student.features)
+        const theirs = featuresOf('teacher', teachers['teacher']!.features)
+        const [from, to] = adapt === 'teacher' ? [theirs, ours] : [ours, theirs]
+        appendAdaptation(adaptation, from, to, kernelSize, layers)
       },
-      *loss(batch: Batch): InParts<LossParts> {
-        // Its other tensors need not wait for the backward.
-        const taught = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
-        yield
-        const { logits, studentFeatures, teacherFeatures } = observe(batch, taught)
-        if (takesLogits) requireLogits('the student', logits)
-        return checkParts(
-          loss.forward(
-            adapt === 'student' ? adaptAll(adaptation, studentFeatures) : studentFeatures,
-            adapt === 'teacher' ? adaptAll(adaptation, teacherFeatures) : teacherFeatures,
-            logits,
-            batch.labels,
-          ),
-        )
-      },
-    }
-    const result = await fit(method, trainLoader, valLoader, options, plan)
-    return { ...result, adaptation }
-  }).finally(() => {
-    fastTeacher.dispose()
-  })
+    }),
+    forward({ student, teachers, labels }) {
+      const ours = featuresOf('student', student.features)
+      const theirs = featuresOf('teacher', teachers['teacher']!.features)
+      return loss.forward(
+        adapt === 'student' ? adaptAll(adaptation, ours) : ours,
+        adapt === 'teacher' ? adaptAll(adaptation, theirs) : theirs,
+        student.output,
+        labels,
+      )
+    },
+  }
+}
+
+function defaultAdaptation(loss: FeatureCriterion): 'teacher' | 'none' {
+  return loss instanceof AttentionTransfer ? 'none' : 'teacher' // attention maps have one channel
 }
 
 export interface LogitsDistillationOptions extends FitOptions {
@@ -196,36 +169,19 @@ export async function trainWithLogitsDistillation(
     teacherInput,
   } = readOptions(who, options, logitsOptions)
   checkArguments(who, { teacher, student }, trainLoader, valLoader, epochs)
-  const toTeacher = toInputFunction('teacherInput', teacherInput)
-  const plan = planOf(student, options)
-  teacher.eval()
-  const fastTeacher = new PreparedTeacher(teacher, plan)
-  const teach = ({ data }: Batch) =>
-    noGrad(() => {
-      const images = toTeacher(data)
-      return releasingEarly('the teacher', teacher, () =>
-        requireLogits('the teacher', teacher.forward(images)),
-      )
-    })
-  const method = {
-    student,
-    modules: { trained: [student], used: [teacher, loss] },
-    teacher: fastTeacher,
+  const minimised: Loss = {
+    student: outputOnly,
+    teachers: { teacher: outputOnly },
+    modules: { trained: [], used: [loss] },
     key: 'logits',
-    prepare(batch: Batch) {
-      fastTeacher.prepare(() => [teach(batch)])
-      return student.parameters()
-    },
-    *loss(batch: Batch): InParts<LossParts> {
-      const teacherLogits = besideTheRest(() => fastTeacher.run(() => scope(() => teach(batch))))
-      yield
-      const studentLogits = requireLogits('the student', student.forward(batch.data))
-      return checkParts(loss.forward(studentLogits, teacherLogits, batch.labels))
-    },
+    forward: ({ student, teachers, labels }) =>
+      loss.forward(student.output, teachers['teacher']!.output, labels),
   }
-  return fit(method, trainLoader, valLoader, options, plan).finally(() => {
-    fastTeacher.dispose()
-  })
+  const toInput = toInputFunction('teacherInput', teacherInput)
+  const plan = planOf(student, options)
+  return observing(student, { teacher: { model: teacher, toInput } }, minimised, plan, method =>
+    fit(method, trainLoader, valLoader, options, plan),
+  )
 }
 
 /**
@@ -242,18 +198,115 @@ export async function trainClassifier(
 ): Promise<TrainingResult> {
   const { epochs } = readOptions('trainClassifier', options, fitOptions)
   checkArguments('trainClassifier', { model }, trainLoader, valLoader, epochs)
-  const method = {
-    student: model,
+  const minimised: Loss = {
+    student: outputOnly,
+    teachers: {},
+    modules: { trained: [], used: [] },
     key: 'labels',
-    modules: { trained: [model], used: [] },
-    prepare: () => model.parameters(),
-    // eslint-disable-next-line require-yield -- one part
-    *loss({ data, labels }: Batch): InParts<LossParts> {
-      return { total: functional.crossEntropy(requireLogits('the model', model.forward(data)), labels) }
-    },
+    forward: ({ student, labels }) => ({ total: functional.crossEntropy(student.output, labels) }),
   }
-  return fit(method, trainLoader, valLoader, options)
+  const plan = planOf(model, options)
+  const train = (method: Parameters<typeof fit>[0]) => fit(method, trainLoader, valLoader, options, plan)
+  return observing(model, {}, minimised, plan, train, 'the model')
 }
+
+/** One teacher, or several by name. */
+export type Teachers = Classifier | Readonly<Record<string, Classifier>>
+
+export interface ObjectiveOptions extends FitOptions {
+  /** What is minimised: an {@link Objective}, or the list of its terms. */
+  objective: Objective | readonly (Term | ObjectiveTerm)[]
+  /**
+   * Converts a batch's images for a teacher that needs others than the student, see {@link ModelInput}: for all
+   * teachers, or by their names. Default: the same images.
+   */
+  teacherInput?: ModelInput | Readonly<Record<string, ModelInput>>
+}
+
+/** What {@link trainWithObjective} returns. */
+export interface ObjectiveResult extends TrainingResult {
+  /** With the parts of its terms, which were trained: connectors, memory banks. */
+  objective: Objective
+}
+
+const objectiveOptions: Kinds<ObjectiveOptions> = {
+  ...fitOptions,
+  objective: anything, // Objective looks at it
+  teacherInput: anything,
+}
+
+/**
+ * Trains `student` on a weighted sum of terms. Each model runs once per step, whatever the number of terms; a teacher
+ * that no term needs in an epoch does not run. `parts` of the progress are the values of the terms, not weighted.
+ *
+ * @param teachers one model, or several by name: a term sees the one that it names, or the mean of all; null where no
+ *   term needs one
+ * @param valLoader data on which the student is evaluated after each epoch; null for no evaluation
+ * @throws AlambicError `ERR_UNKNOWN_LAYER`, `ERR_NAN_LOSS`, and the errors of the terms
+ * @example
+ * await trainWithObjective(teacher, student, train, val, {
+ *   objective: [
+ *     { term: new methods.CrossEntropy(), weight: 0.1 },
+ *     { term: new methods.KD(), weight: 0.9 },
+ *     { term: new methods.Attention({ layers: ['layer1', 'layer2'], variant: 'code' }), weight: 1000 },
+ *   ],
+ * })
+ */
+export async function trainWithObjective(
+  teachers: Teachers | null,
+  student: Classifier,
+  trainLoader: Batches,
+  valLoader: Batches | null,
+  options: ObjectiveOptions,
+): Promise<ObjectiveResult> {
+  const who = 'trainWithObjective'
+  const { objective: given, teacherInput, epochs } = readOptions(who, options, objectiveOptions)
+  const models = teachersByName(who, teachers)
+  const objective = given instanceof Objective ? given : new Objective(given)
+  for (const [name, model] of Object.entries(models))
+    checkArguments(who, { [teacherLabel(models, name)]: model, student }, trainLoader, valLoader, epochs)
+  checkArguments(who, { student }, trainLoader, valLoader, epochs)
+  const inputs = inputsByTeacher(teacherInput, Object.keys(models))
+  const observed = Object.fromEntries(
+    Object.entries(models).map(([name, model]) => [name, { model, toInput: inputs(name) }]),
+  )
+  const plan = planOf(student, options)
+  const loss = objective.toLoss(Object.keys(models))
+  const parameter = student.parameters()[0]
+  if (parameter !== undefined) objective.to(parameter.device)
+  const result = await observing(student, observed, loss, plan, method =>
+    fit(method, trainLoader, valLoader, options, plan),
+  )
+  return { ...result, objective }
+}
+
+/** `teacher` is the name of a single one. */
+function teachersByName(who: string, teachers: Teachers | null): Record<string, Classifier> {
+  if (teachers === null) return {}
+  if (isPlainObject(teachers)) return { ...(teachers as Record<string, Classifier>) }
+  checkModel(`${who}: teachers`, teachers)
+  return { teacher: teachers as Classifier }
+}
+
+function teacherLabel(models: Record<string, unknown>, name: string): string {
+  return Object.keys(models).length === 1 ? 'teacher' : `teachers: ${name}`
+}
+
+function inputsByTeacher(
+  given: ObjectiveOptions['teacherInput'],
+  names: readonly string[],
+): (name: string) => (images: Tensor) => Tensor {
+  const isByName = isPlainObject(given) && !('from' in given && 'to' in given)
+  if (!isByName) {
+    const all = toInputFunction('teacherInput', given as ModelInput | undefined)
+    return () => all
+  }
+  const unknown = Object.keys(given).find(name => !names.includes(name))
+  if (unknown !== undefined) throw unknownOption('teacherInput', unknown, names)
+  return name => toInputFunction(`teacherInput: ${name}`, (given as Record<string, ModelInput>)[name])
+}
+
+const outputOnly = { logits: true, layers: [], embedding: false } as const
 
 /** What is wrong with the arguments is said before anything is changed. */
 function checkArguments(
@@ -264,8 +317,8 @@ function checkArguments(
   epochs?: number,
 ): void {
   for (const [name, model] of Object.entries(models)) checkModel(`${who}: ${name}`, model)
-  const { teacher, student } = models
-  if (teacher !== undefined && teacher === student)
+  const { student, ...teachers } = models
+  if (student !== undefined && Object.values(teachers).includes(student))
     throw new AlambicError(
       'ERR_ARGUMENT',
       `${who}: student: expected another module than the teacher, got the same one, whose weights the training ` +
@@ -273,68 +326,4 @@ function checkArguments(
     )
   checkLoader(`${who}: trainLoader`, trainLoader, { epochs })
   if (valLoader !== null && valLoader !== undefined) checkLoader(`${who}: valLoader`, valLoader, { epochs })
-}
-
-function defaultAdaptation(loss: FeatureCriterion): 'teacher' | 'none' {
-  return loss instanceof AttentionTransfer ? 'none' : 'teacher' // attention maps have one channel
-}
-
-const pairOptions: Kinds<{ student: string; teacher: string }> = { student: text, teacher: text }
-
-function toPairs(layers: readonly FeatureLayer[] | undefined): { student: string; teacher: string }[] {
-  if (!Array.isArray(layers) || layers.length === 0)
-    throw argumentError('featureLayers', 'at least one layer path, or { student, teacher }', layers)
-  return (layers as FeatureLayer[]).map(layer => {
-    if (typeof layer === 'string') return { student: layer, teacher: layer }
-    if (typeof layer?.student === 'string' && typeof layer.teacher === 'string')
-      return readOptions('featureLayers', layer, pairOptions)
-    throw argumentError('featureLayers', 'layer paths, or { student, teacher } with one each', layers)
-  })
-}
-
-/** Hooks both models while `body` runs; the teacher in eval mode. */
-async function withProbes<T>(
-  teacher: Classifier,
-  student: Classifier,
-  layers: { student: string; teacher: string }[],
-  body: (teacher: FeatureProbe<Tensor>, student: FeatureProbe<Tensor>) => Promise<T>,
-): Promise<T> {
-  const teacherProbe = attachFeatures(
-    teacher,
-    layers.map(layer => layer.teacher),
-  )
-  try {
-    const studentProbe = attachFeatures(
-      student,
-      layers.map(layer => layer.student),
-    )
-    try {
-      teacher.eval()
-      return await body(teacherProbe, studentProbe)
-    } finally {
-      studentProbe.detach()
-    }
-  } finally {
-    teacherProbe.detach()
-  }
-}
-
-function makeAdaptation(
-  from: Tensor,
-  to: Tensor,
-  kernelSize: number,
-  layer: { student: string; teacher: string },
-): AdaptationLayer {
-  const [fromChannels, toChannels] = [from.shape[1], to.shape[1]]
-  if (fromChannels === undefined || toChannels === undefined)
-    throw new AlambicError(
-      'ERR_SHAPE_MISMATCH',
-      `featureLayers: expected features (N, C, …) at ${layer.student} and ${layer.teacher}, ` +
-        `got (${to.shape.join(', ')}) and (${from.shape.join(', ')})`,
-    )
-  return new AdaptationLayer(fromChannels, toChannels, kernelSize).to({ device: to.device, dtype: to.dtype })
-}
-
-function adaptAll(adaptation: ModuleList<AdaptationLayer>, features: Tensor[]): Tensor[] {
-  return features.map((feature, i) => adaptation.at(i).forward(feature))
 }

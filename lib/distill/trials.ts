@@ -37,7 +37,7 @@ export interface Subject extends StepContext {
   /** Whose memory format is tried. */
   student: Module
   modules: { trained: readonly Module[]; used: readonly Module[] }
-  teacher: { adopt(): void; settle(): void } | undefined
+  teachers: readonly { adopt(): void; settle(): void }[]
   /** On the device, and in nobody else's hands while the trials last. */
   batch: Batch
   signal: AbortSignal | undefined
@@ -57,11 +57,11 @@ export interface Findings {
  * Chooses what is open in the plan, by what is remembered or by trials, and puts it in force.
  */
 export async function chooseByTrial(plan: Plan, subject: Subject): Promise<void> {
-  const { student, teacher } = subject
+  const { student, teachers } = subject
   if (plan.open.size === 0) return
   const adopt = (way: Way) => {
     putInForce(plan, student, way)
-    teacher?.adopt()
+    for (const teacher of teachers) teacher.adopt()
   }
   const key = keyOf(plan, subject)
   const remembered = recall(key)
@@ -77,7 +77,7 @@ export async function chooseByTrial(plan: Plan, subject: Subject): Promise<void>
     plan.trials = `tried in ${seconds.toFixed(1)} s${findings.isSure ? '' : ', again another day'}`
     if (isComplete) rememberTrials(key, findings)
   }
-  teacher?.settle()
+  for (const teacher of teachers) teacher.settle()
 }
 
 /** Milliseconds of the fastest step, which other work on the machine disturbed least; or why there is none. */
@@ -109,7 +109,7 @@ class Trials {
   async run(): Promise<{ findings: Findings; seconds: number; isComplete: boolean }> {
     try {
       await this.chooseArithmetic()
-      if (this.isOpen('prepareTeacher') && this.subject.teacher) await this.chooseTeacher()
+      if (this.isOpen('prepareTeacher') && this.subject.teachers.length > 0) await this.chooseTeacher()
       if (this.isOpen('threads')) await this.chooseThreads()
       if (this.isOpen('compile')) await this.chooseCompile()
     } finally {

@@ -185,7 +185,8 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
     this.detach()
   }
 
-  private collecting(run: () => Output): Captured<Output, Options> {
+  /** Runs a forward of the model's and collects what the layers show meanwhile. @internal */
+  collecting(run: () => Output): Captured<Output, Options> {
     const calls = new Map<string, Tensor[]>()
     this.calls = calls
     this.scope = currentScope()

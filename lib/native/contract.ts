@@ -541,6 +541,20 @@ export interface NativeAddon extends NativeLayers {
     pool: boolean,
     weights: readonly number[] | undefined,
   ): LossParts
+  /** The distillation parts alone. */
+  featureDistance(
+    studentFeatures: Handle[],
+    teacherFeatures: Handle[],
+    criterion: 'mse' | 'cosine',
+    weights: readonly number[] | undefined,
+  ): Handle
+  attentionDistance(
+    studentFeatures: Handle[],
+    teacherFeatures: Handle[],
+    pool: boolean,
+    weights: readonly number[] | undefined,
+  ): Handle
+  softenedDivergence(studentLogits: Handle, teacherLogits: Handle, temperature: number): Handle
   attentionMap(features: Handle): Handle
   logitsDistillation(
     teacherLogits: Handle,

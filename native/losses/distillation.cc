@@ -268,10 +268,13 @@ std::pair<FeatureInputs, std::vector<Tensor>> to_feature_inputs(const Napi::Call
   return {inputs, list};
 }
 
+Criterion to_criterion(const Napi::Value& value) {
+  return to_text(value, "criterion") == "cosine" ? Criterion::Cosine : Criterion::MeanSquaredError;
+}
+
 // (student features, teacher features, logits, labels, alpha, criterion, weights | undefined)
 Napi::Value feature_distillation_binding(const Napi::CallbackInfo& info) {
-  auto criterion =
-      to_text(info[5], "criterion") == "cosine" ? Criterion::Cosine : Criterion::MeanSquaredError;
+  auto criterion = to_criterion(info[5]);
   auto weights = to_weights(info[6]);
   auto [inputs, tensors] = to_feature_inputs(info);
   return to_parts(info.Env(), "FeatureDistillationLoss", tensors,
@@ -303,6 +306,57 @@ Napi::Value logits_distillation_binding(const Napi::CallbackInfo& info) {
                   });
 }
 
+// The distillation part alone.
+template <typename Compute>
+Napi::Value to_part(Napi::Env env, const char* name, std::vector<Tensor> inputs, Compute compute) {
+  auto closure = [compute](const std::vector<Tensor>& tensors) {
+    return std::vector<Tensor>{compute(tensors)};
+  };
+  return from_tensor(env,
+                     trace::record_closure(name, std::move(inputs), closure, /*has_operators=*/true).front());
+}
+
+// From the first arguments: (student features, teacher features).
+std::pair<FeatureInputs, std::vector<Tensor>> to_features(const Napi::CallbackInfo& info) {
+  auto list = to_tensors(info[0], "student.features"), teacher = to_tensors(info[1], "teacher.features");
+  FeatureInputs inputs{list.size(), teacher.size(), 1};
+  list.insert(list.end(), teacher.begin(), teacher.end());
+  return {inputs, list};
+}
+
+// (student features, teacher features, criterion, weights | undefined)
+Napi::Value feature_distance_binding(const Napi::CallbackInfo& info) {
+  auto criterion = to_criterion(info[2]);
+  auto weights = to_weights(info[3]);
+  auto [inputs, tensors] = to_features(info);
+  return to_part(info.Env(), "Features", tensors,
+                 [inputs = inputs, criterion, weights](const std::vector<Tensor>& list) {
+                   return feature_distance("Features", inputs.student(list), inputs.teacher(list), criterion,
+                                           weights);
+                 });
+}
+
+// (student features, teacher features, pool, weights | undefined)
+Napi::Value attention_distance_binding(const Napi::CallbackInfo& info) {
+  auto pool = to_bool(info[2], "pool");
+  auto weights = to_weights(info[3]);
+  auto [inputs, tensors] = to_features(info);
+  return to_part(info.Env(), "Attention", tensors,
+                 [inputs = inputs, pool, weights](const std::vector<Tensor>& list) {
+                   return attention_distances("Attention", inputs.student(list), inputs.teacher(list), pool,
+                                              weights);
+                 });
+}
+
+// (student logits, teacher logits, temperature)
+Napi::Value softened_divergence_binding(const Napi::CallbackInfo& info) {
+  auto temperature = to_double(info[2], "temperature");
+  return to_part(info.Env(), "KD", {to_tensor(info[0]), to_tensor(info[1])},
+                 [temperature](const std::vector<Tensor>& list) {
+                   return softened_divergence("KD", list[0], list[1], temperature);
+                 });
+}
+
 Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
   auto features = to_tensor(info[0]);
   if (features.dim() < 2 || !at::isFloatingType(features.scalar_type()))
@@ -316,10 +370,9 @@ Napi::Value attention_map_binding(const Napi::CallbackInfo& info) {
 
 }  // namespace
 
-DistillationLoss feature_distillation(const std::vector<Tensor>& student, const std::vector<Tensor>& teacher,
-                                      Criterion criterion, const std::vector<double>& weights,
-                                      const Classification& classification) {
-  constexpr auto name = "FeatureDistillationLoss";
+Tensor feature_distance(const char* name, const std::vector<Tensor>& student,
+                        const std::vector<Tensor>& teacher, Criterion criterion,
+                        const std::vector<double>& weights) {
   check_lists(name, student, teacher, weights);
   std::vector<std::pair<Tensor, Tensor>> pairs;
   for (size_t i = 0; i < student.size(); i++) pairs.push_back(align({name, i}, student[i], teacher[i]));
@@ -328,34 +381,57 @@ DistillationLoss feature_distillation(const std::vector<Tensor>& student, const 
     if (criterion != Criterion::Cosine) return mse_feature_loss(s, t);
     return cosine_feature_loss(s, t, student[i].scalar_type(), teacher[i].scalar_type());
   };
-  return combine(name, average(pairs.size(), weights, of_level), classification);
+  return average(pairs.size(), weights, of_level);
+}
+
+Tensor attention_distances(const char* name, const std::vector<Tensor>& student,
+                           const std::vector<Tensor>& teacher, bool pool,
+                           const std::vector<double>& weights) {
+  check_lists(name, student, teacher, weights);
+  for (size_t i = 0; i < student.size(); i++) check_attention_pair({name, i}, student[i], teacher[i]);
+  auto of_level = [&](size_t i) { return attention_distance(student[i], teacher[i], pool); };
+  return average(student.size(), weights, of_level);
+}
+
+Tensor softened_divergence(const char* name, const Tensor& student_logits, const Tensor& teacher_logits,
+                           double temperature) {
+  if (student_logits.dim() < 2)
+    fail("ERR_SHAPE_MISMATCH", name, ": expected logits (N, classes), got ", describe(student_logits));
+  if (teacher_logits.sizes() != student_logits.sizes())
+    fail("ERR_SHAPE_MISMATCH", name, ": expected the teacher's logits in the student's shape ",
+         describe(student_logits), ", got ", describe(teacher_logits));
+  auto dtype = at::promote_types(loss_dtype(student_logits), loss_dtype(teacher_logits));
+  auto loss = divergence(student_logits.to(dtype) / temperature, teacher_logits.to(dtype) / temperature);
+  return loss * (temperature * temperature);
+}
+
+DistillationLoss feature_distillation(const std::vector<Tensor>& student, const std::vector<Tensor>& teacher,
+                                      Criterion criterion, const std::vector<double>& weights,
+                                      const Classification& classification) {
+  constexpr auto name = "FeatureDistillationLoss";
+  return combine(name, feature_distance(name, student, teacher, criterion, weights), classification);
 }
 
 DistillationLoss attention_transfer(const std::vector<Tensor>& student, const std::vector<Tensor>& teacher,
                                     bool pool, const std::vector<double>& weights,
                                     const Classification& classification) {
   constexpr auto name = "AttentionTransfer";
-  check_lists(name, student, teacher, weights);
-  for (size_t i = 0; i < student.size(); i++) check_attention_pair({name, i}, student[i], teacher[i]);
-  auto of_level = [&](size_t i) { return attention_distance(student[i], teacher[i], pool); };
-  return combine(name, average(student.size(), weights, of_level), classification);
+  return combine(name, attention_distances(name, student, teacher, pool, weights), classification);
 }
 
 DistillationLoss logits_distillation(const Tensor& teacher_logits, double temperature,
                                      const Classification& classification) {
   constexpr auto name = "LogitsDistillationLoss";
-  const auto& student_logits = classification.logits;
-  if (teacher_logits.sizes() != student_logits.sizes())
-    fail("ERR_SHAPE_MISMATCH", name, ": expected the teacher's logits in the student's shape ",
-         describe(student_logits), ", got ", describe(teacher_logits));
-  auto dtype = at::promote_types(loss_dtype(student_logits), loss_dtype(teacher_logits));
-  auto loss = divergence(student_logits.to(dtype) / temperature, teacher_logits.to(dtype) / temperature);
-  return combine(name, loss * (temperature * temperature), classification);
+  auto distillation = softened_divergence(name, classification.logits, teacher_logits, temperature);
+  return combine(name, distillation, classification);
 }
 
 void export_losses(Napi::Env env, Napi::Object exports) {
   exports.Set("featureDistillation", Napi::Function::New<guarded<feature_distillation_binding>>(env));
   exports.Set("attentionTransfer", Napi::Function::New<guarded<attention_transfer_binding>>(env));
+  exports.Set("featureDistance", Napi::Function::New<guarded<feature_distance_binding>>(env));
+  exports.Set("attentionDistance", Napi::Function::New<guarded<attention_distance_binding>>(env));
+  exports.Set("softenedDivergence", Napi::Function::New<guarded<softened_divergence_binding>>(env));
   exports.Set("attentionMap", Napi::Function::New<guarded<attention_map_binding>>(env));
   exports.Set("logitsDistillation", Napi::Function::New<guarded<logits_distillation_binding>>(env));
 }

@@ -23,24 +23,37 @@ struct Classification {
 
 enum class Criterion { MeanSquaredError, Cosine };
 
-// `weights` is empty or has one per level. Throws ERR_LENGTH_MISMATCH, ERR_CHANNEL_MISMATCH,
-// ERR_SHAPE_MISMATCH, ERR_DTYPE, ERR_DEVICE, ERR_LABEL_RANGE.
+// The distillation parts alone: means over levels. `weights` is empty or has one per level. `name` begins
+// messages. Throw ERR_LENGTH_MISMATCH, ERR_CHANNEL_MISMATCH, ERR_SHAPE_MISMATCH, ERR_DTYPE, ERR_DEVICE.
+at::Tensor feature_distance(const char* name, const std::vector<at::Tensor>& student,
+                            const std::vector<at::Tensor>& teacher, Criterion criterion,
+                            const std::vector<double>& weights);
+
+// `pool` brings the larger feature to the smaller one's size before the map is made, as RepDistiller does.
+at::Tensor attention_distances(const char* name, const std::vector<at::Tensor>& student,
+                               const std::vector<at::Tensor>& teacher, bool pool,
+                               const std::vector<double>& weights);
+
+// temperature² · KL(softmax(teacher / temperature) ‖ softmax(student / temperature)), mean over samples.
+// Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
+at::Tensor softened_divergence(const char* name, const at::Tensor& student_logits,
+                               const at::Tensor& teacher_logits, double temperature);
+
+// The same with classification. Throw ERR_LABEL_RANGE besides.
 DistillationLoss feature_distillation(const std::vector<at::Tensor>& student,
                                       const std::vector<at::Tensor>& teacher, Criterion criterion,
                                       const std::vector<double>& weights,
                                       const Classification& classification);
 
-// `pool` brings the larger feature to the smaller one's size before the map is made, as RepDistiller does.
 DistillationLoss attention_transfer(const std::vector<at::Tensor>& student,
                                     const std::vector<at::Tensor>& teacher, bool pool,
                                     const std::vector<double>& weights, const Classification& classification);
 
-// temperature² · KL(softmax(teacher / temperature) ‖ softmax(student / temperature)), mean over samples.
-// Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015.
 DistillationLoss logits_distillation(const at::Tensor& teacher_logits, double temperature,
                                      const Classification& classification);
 
-// featureDistillation, attentionTransfer, attentionMap, logitsDistillation.
+// featureDistillation, attentionTransfer, logitsDistillation, featureDistance, attentionDistance,
+// softenedDivergence, attentionMap.
 void export_losses(Napi::Env env, Napi::Object exports);
 
 }  // namespace alambic

@@ -1,0 +1,32 @@
+import { between, readOptions, type Kinds } from '../checks/options.js'
+import { observed, Term } from '../distill/term.js'
+import { functional } from '../nn/index.js'
+import type { Tensor } from '../tensors/tensor.js'
+
+export interface CrossEntropyOptions {
+  /** Part of the target, 0 to 1, that is spread evenly over all classes. Default: 0. */
+  labelSmoothing?: number
+}
+
+const crossEntropyOptions: Kinds<CrossEntropyOptions> = { labelSmoothing: between(0, 1) }
+
+/** The classification: the cross-entropy of the student's logits with the labels, mean over samples. */
+export class CrossEntropy extends Term {
+  override readonly needsTeacher = false
+  readonly labelSmoothing: number
+
+  constructor(options: CrossEntropyOptions = {}) {
+    super()
+    this.labelSmoothing = readOptions('CrossEntropy', options, crossEntropyOptions).labelSmoothing ?? 0
+  }
+
+  /**
+   * @param observation `student.logits` (N, classes) and `labels` (N), int64
+   * @throws AlambicError `ERR_LABEL_RANGE`, `ERR_DTYPE`, `ERR_SHAPE_MISMATCH`
+   */
+  override forward({ student, labels }: { student: { logits: Tensor }; labels: Tensor }): Tensor {
+    const logits = observed('CrossEntropy', 'student.logits', student.logits)
+    const { labelSmoothing } = this
+    return functional.crossEntropy(logits, observed('CrossEntropy', 'labels', labels), { labelSmoothing })
+  }
+}
