@@ -11,7 +11,7 @@ export class AlambicError extends Error {
     message: string,
     options?: ErrorOptions,
   ) {
-    super(message, options)
+    super(typeof message === 'string' ? message : show(message), isObject(options) ? options : undefined)
   }
 
   /** Also of another copy of this package, as test runners load one per file. */
@@ -21,6 +21,10 @@ export class AlambicError extends Error {
     const { name, code } = value as Partial<AlambicError>
     return name === 'AlambicError' && typeof code === 'string' && code.startsWith('ERR_')
   }
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }
 
 /** What each code means is in `docs/errors.md`. */

@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "calls/call_buffer.h"
-#include "tensors/handle_table.h"
-#include "threads/jobs.h"
 #include "calls/number_tensors.h"
 #include "calls/operators.h"
-#include "random/random.h"
 #include "memory/scope_flag.h"
+#include "random/random.h"
+#include "tensors/handle_table.h"
+#include "threads/jobs.h"
 
 namespace alambic {
 

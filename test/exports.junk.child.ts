@@ -3,9 +3,11 @@
  * `exports.junk.child.ts <seed> <calls per function>`. Prints what was strange, a line each, and at the end the number
  * of calls. Run in a folder of its own: some functions write files.
  */
-import { writeSync } from 'node:fs'
+import { readdirSync, readFileSync, writeSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import * as alambic from '../lib/index.js'
 import { AlambicError, models, nn, optim, scope, tensor, zeros, type Tensor } from '../lib/index.js'
+import { operatorNames } from '../lib/calls/call.js'
 
 const [seed = '1', perFunction = '150'] = process.argv.slice(2)
 
@@ -71,14 +73,14 @@ const junk: readonly (() => unknown)[] = [
   // eslint-disable-next-line no-sparse-arrays
   () => [, 1],
   () => [1n, 'a', {}],
-  () => new Array<number>(2 ** 32 - 1),
+  () => new Array<number>(1e6),
   () => ({}),
   () => ({ a: 1 }),
   () => ({ length: 3 }),
   () => Object.create(null) as unknown,
   () => ({ toString: null, valueOf: null }),
   () => () => 1,
-  () => async () => 1,
+  () => () => Promise.resolve(1),
   () => class {},
   () => new Map([[1, 2]]),
   () => new Set([1]),
@@ -117,13 +119,21 @@ function report(where: string, args: readonly unknown[], error: unknown): void {
       print(`${where}: ${error.message.slice(0, 200)}`)
     return
   }
-  if (error instanceof Own) return
+  if (error instanceof Own || isTheCallersOwn(error)) return
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error)
   const key = `${where} ${text.replaceAll(/\d+/g, '0')}`
   if (seen.has(key)) return
   seen.add(key)
-  const place = error instanceof Error ? (/\((\S+:\d+:\d+)\)|at (\S+:\d+:\d+)/.exec(error.stack ?? '')?.[0] ?? '') : ''
+  const place =
+    error instanceof Error ? (/\((\S+:\d+:\d+)\)|at (\S+:\d+:\d+)/.exec(error.stack ?? '')?.[0] ?? '') : ''
   print(`${where}(${args.map(describe).join(', ')}): ${text.slice(0, 200)} ${place}`)
+}
+
+/** What a value of the caller's throws by itself: a proxy that was revoked, a class that is called. */
+function isTheCallersOwn(error: unknown): boolean {
+  return (
+    error instanceof TypeError && /on a proxy that has been revoked|Class constructor/.test(error.message)
+  )
 }
 
 function print(line: string): void {
@@ -134,27 +144,37 @@ function print(line: string): void {
 function describe(value: unknown): string {
   try {
     if (typeof value === 'object' && value !== null) return Object.prototype.toString.call(value)
-    return typeof value === 'symbol' ? 'a symbol' : JSON.stringify(value) ?? String(value)
+    return typeof value === 'symbol' ? 'a symbol' : (JSON.stringify(value) ?? String(value))
   } catch {
     return 'a value that cannot be read'
   }
 }
 
 /** Of every number of arguments, each value in each place in turn, and beyond that at random. */
-async function attack(where: string, run: (args: unknown[]) => unknown): Promise<void> {
-  for (let call = 0; call < Number(perFunction); call++) {
-    const count = call < junk.length ? 1 : 1 + random(4)
-    const made = await scope(async () => {
-      const args = Array.from({ length: count }, (_, i) => junk[i === 0 && call < 2 * junk.length ? call % junk.length : random(junk.length)]!())
-      calls++
-      try {
-        const result = run(args)
-        if (result instanceof Promise) await Promise.race([result, new Promise(done => setTimeout(done, 2000))])
-      } catch (error) {
-        report(where, args, error)
-      }
-    })
-    void made
+async function attack(
+  where: string,
+  run: (args: unknown[]) => unknown,
+  count = Number(perFunction),
+): Promise<void> {
+  for (let call = 0; call < count; call++) {
+    const places = call < junk.length ? 1 : 1 + random(4)
+    const start = performance.now()
+    let args: unknown[] = []
+    let result: unknown
+    try {
+      scope(() => {
+        args = Array.from({ length: places }, (_, i) =>
+          junk[i === 0 && call < 2 * junk.length ? call % junk.length : random(junk.length)]!(),
+        )
+        calls++
+        result = run(args)
+      })
+      if (result instanceof Promise) await Promise.race([result, new Promise(done => setTimeout(done, 2000))])
+    } catch (error) {
+      report(where, args, error)
+    }
+    const seconds = Math.round((performance.now() - start) / 1000)
+    if (seconds > 20) print(`${where}(${args.map(describe).join(', ')}): ${seconds} s`)
   }
 }
 
@@ -178,7 +198,8 @@ async function walk(object: Record<string, unknown>, path: string, depth = 0): P
           await attack(`${where}.${member}`, args =>
             (make as unknown as Record<string, (...args: unknown[]) => unknown>)[member]!(...args),
           )
-    } else if (typeof value === 'object' && value !== null) await walk(value as Record<string, unknown>, where, depth + 1)
+    } else if (typeof value === 'object' && value !== null)
+      await walk(value as Record<string, unknown>, where, depth + 1)
   }
 }
 
@@ -191,8 +212,6 @@ class Net extends nn.Module<[Tensor], Tensor> {
 
 const instances: Record<string, () => object> = {
   tensor: () => tensor([1, 2, 3]),
-  image: () => zeros([2, 3, 4, 4]),
-  integers: () => tensor([1n, 2n]),
   net: () => new Net(),
   conv: () => new nn.Conv2d(3, 4, 3),
   batchNorm: () => new nn.BatchNorm2d(3),
@@ -201,26 +220,53 @@ const instances: Record<string, () => object> = {
   resnet: () => models.resnet20({ classes: 2 }),
   sgd: () => new optim.SGD([zeros([2], { requiresGrad: true })], { lr: 0.1 }),
   adam: () => new optim.Adam([zeros([2], { requiresGrad: true })], { lr: 0.1 }),
-  step: () => new optim.StepLR(new optim.SGD([zeros([2], { requiresGrad: true })], { lr: 0.1 }), { stepSize: 1 }),
+  step: () =>
+    new optim.lrScheduler.StepLR(new optim.SGD([zeros([2], { requiresGrad: true })], { lr: 0.1 }), 1),
   plateau: () =>
-    new optim.ReduceLROnPlateau(new optim.SGD([zeros([2], { requiresGrad: true })], { lr: 0.1 })),
-  generator: () => new alambic.Generator(),
+    new optim.lrScheduler.ReduceLROnPlateau(new optim.SGD([zeros([2], { requiresGrad: true })], { lr: 0.1 })),
+  generator: () => new alambic.Generator(1),
   features: () => new alambic.FeatureDistillationLoss(),
   attention: () => new alambic.AttentionTransfer(),
   logits: () => new alambic.LogitsDistillationLoss(),
   probe: () => alambic.attachFeatures(new Net(), ['fc']),
-  procedural: () => alambic.data.proceduralImages({ count: 8 }).train,
-  loader: () => new alambic.data.DataLoader(alambic.data.proceduralImages({ count: 8 }).train, { batchSize: 2 }),
+  procedural: () => alambic.data.proceduralImages({ count: 8, size: 8 }),
+  loader: () =>
+    new alambic.data.DataLoader(alambic.data.proceduralImages({ count: 8, size: 8 }), { batchSize: 2 }),
+}
+
+/** Members that are not for users, and operators, which `operators.fuzz.ts` calls. */
+const others = new Set(operatorNames('aten').map(({ jsName }) => jsName))
+const lib = fileURLToPath(new URL('../lib/', import.meta.url))
+for (const name of readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter(each =>
+  each.endsWith('.ts'),
+)) {
+  const text = readFileSync(`${lib}${name}`, 'utf8')
+  const notPublic =
+    /(?:\b(?:private|protected)\s+|@internal\s*\*\/\s+)(?:(?:abstract|override|readonly|static|get|set)\s+|\*)*(\w+)/g
+  for (const match of text.matchAll(notPublic)) others.add(match[1]!)
+}
+
+/** What may be called or set: other members are only read. */
+function isUsable(object: object, member: string): boolean {
+  for (let at: object | null = object; at; at = Object.getPrototypeOf(at) as object | null) {
+    const found = Object.getOwnPropertyDescriptor(at, member)
+    if (found !== undefined) return typeof found.value === 'function' || found.set !== undefined
+  }
+  return false
 }
 
 function membersOf(object: object): string[] {
   const names = new Set<string>()
-  for (let at: object | null = object; at && at !== Object.prototype; at = Object.getPrototypeOf(at) as object | null)
+  for (
+    let at: object | null = object;
+    at && at !== Object.prototype;
+    at = Object.getPrototypeOf(at) as object | null
+  )
     for (const name of Object.getOwnPropertyNames(at)) if (name !== 'constructor') names.add(name)
   return [...names].sort()
 }
 
-await walk(alambic as unknown as Record<string, unknown>, '')
+await walk(alambic, '')
 for (const [kind, make] of Object.entries(instances)) {
   let members: string[]
   try {
@@ -230,14 +276,18 @@ for (const [kind, make] of Object.entries(instances)) {
     continue
   }
   for (const member of members) {
-    if (member.startsWith('_') || member.startsWith('#')) continue
-    await attack(`${kind}.${member}`, args => {
-      const object = make() as Record<string, unknown>
-      const value = object[member]
-      if (typeof value === 'function') return (value as (...args: unknown[]) => unknown).apply(object, args)
-      object[member] = args[0]
-      return object[member]
-    })
+    if (member.startsWith('_') || others.has(member) || !isUsable(make(), member)) continue
+    await attack(
+      `${kind}.${member}`,
+      args => {
+        const object = make() as Record<string, unknown>
+        const value = object[member]
+        if (typeof value === 'function') return (value as (...args: unknown[]) => unknown).apply(object, args)
+        object[member] = args[0]
+        return object[member]
+      },
+      kind === 'tensor' ? junk.length : undefined,
+    )
   }
 }
 writeSync(1, `${calls} calls, ${strange} strange\n`)

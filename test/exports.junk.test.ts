@@ -1,4 +1,4 @@
-/** Everything that the package exports, called with values that it does not take. `npm run fuzz exports` calls more. */
+/** Everything that the package exports, called with values that it does not take. */
 import { execFile } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,7 @@ it('exports given junk: a result or an AlambicError with a code', { timeout: 600
   const folder = mkdtempSync(join(tmpdir(), 'alambic-junk-'))
   try {
     const tsx = fileURLToPath(import.meta.resolve('tsx'))
-    const { stdout } = await promisify(execFile)(process.execPath, ['--import', tsx, child, '1', '150'], {
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', tsx, child, '1', '70'], {
       cwd: folder,
       maxBuffer: 2 ** 26,
     })

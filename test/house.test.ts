@@ -8,7 +8,9 @@ import { describe, expect, it } from 'vitest'
 const root = fileURLToPath(new URL('..', import.meta.url))
 
 function filesBelow(folder: string): string[] {
-  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map(name => join(folder, name))
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map(name =>
+    join(folder, name),
+  )
 }
 
 /** The files that a file imports for more than their types. */
@@ -25,14 +27,18 @@ function isForValues(
 ): statement is (ts.ImportDeclaration | ts.ExportDeclaration) & ts.Statement {
   if (ts.isExportDeclaration(statement)) {
     const { exportClause: names, isTypeOnly } = statement
-    return !isTypeOnly && !(names && ts.isNamedExports(names) && names.elements.every(each => each.isTypeOnly))
+    return (
+      !isTypeOnly && !(names && ts.isNamedExports(names) && names.elements.every(each => each.isTypeOnly))
+    )
   }
   if (!ts.isImportDeclaration(statement)) return false
   const clause = statement.importClause
   if (clause === undefined) return true
   const names = clause.namedBindings
   const onlyTypes = names && ts.isNamedImports(names) && names.elements.every(each => each.isTypeOnly)
-  return clause.phaseModifier !== ts.SyntaxKind.TypeKeyword && !(onlyTypes === true && clause.name === undefined)
+  return (
+    clause.phaseModifier !== ts.SyntaxKind.TypeKeyword && !(onlyTypes === true && clause.name === undefined)
+  )
 }
 
 /** `lib/nn/conv.ts` is in `nn`; what lies beside the rooms is in none. */
@@ -72,7 +78,9 @@ describe('the rooms', () => {
 
   it('hold all files but the few that every room needs', () => {
     const beside = (folder: string) =>
-      readdirSync(join(root, folder), { withFileTypes: true }).filter(entry => entry.isFile()).map(({ name }) => name)
+      readdirSync(join(root, folder), { withFileTypes: true })
+        .filter(entry => entry.isFile())
+        .map(({ name }) => name)
     expect(beside('lib').sort()).toEqual(['errors.ts', 'index.ts'])
     expect(beside('native').sort()).toEqual([
       'addon.cc',

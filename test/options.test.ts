@@ -62,13 +62,11 @@ const takers: Record<string, [Call, known: string]> = {
     o => alambic.trainWithFeatureDistillation(new Net(), new Net(), batches, null, o),
     'featureLayers',
   ],
-  trainWithObjective: [
-    o => alambic.trainWithObjective(new Net(), new Net(), batches, null, o as alambic.ObjectiveOptions),
-    'objective',
-  ],
+  trainWithObjective: [o => alambic.trainWithObjective(new Net(), new Net(), batches, null, o), 'objective'],
   'methods.Attention': [o => new alambic.methods.Attention(o), 'variant'],
   'methods.CrossEntropy': [o => new alambic.methods.CrossEntropy(o), 'labelSmoothing'],
   'methods.Features': [o => new alambic.methods.Features(o), 'adapt'],
+  'methods.create': [o => alambic.methods.create('kd', o), 'temperature'],
   'methods.KD': [o => new alambic.methods.KD(o), 'temperature'],
   'Tensor.to': [o => zeros([1]).to(o), 'dtype'],
   'Tensor.backward': [o => zeros([1], { requiresGrad: true }).backward(o), 'retainGraph'],
@@ -174,7 +172,7 @@ const others = new Set(
     'optim.lrScheduler.LRScheduler optim.lrScheduler.SequentialLR nn.Module nn.AdaptiveAvgPool2d nn.AdaptiveMaxPool2d ' +
     'nn.Sigmoid nn.Tanh nn.Softmax nn.Identity nn.ModuleDict nn.ModuleList nn.Sequential nn.init.calculateGain ' +
     'nn.init.constant_ nn.init.zeros_ nn.init.ones_ getFloat32MatmulPrecision setFloat32MatmulPrecision ' +
-    'isWarnAlwaysEnabled setWarnAlways models.preprocessingOf'
+    'isWarnAlwaysEnabled setWarnAlways models.preprocessingOf Objective Term methods.names methods.register'
   ).split(' '),
 )
 

@@ -3,7 +3,6 @@
  */
 import { AlambicError, show } from '../errors.js'
 import { native } from '../native/loader.js'
-import '../tensors/tensor.js' // the class that results are made of
 import { Operator, operatorNames, toFunction } from './call.js'
 import type { Operators } from './operators.generated.js'
 import { packageExports } from './package-exports.js'

@@ -29,7 +29,7 @@ export function readOptions<Options extends object>(
   kinds: Kinds<Options>,
 ): Options {
   if (given === undefined) return {} as Options
-  if (tensor.fits(given))
+  if (isOf(tensor, given))
     throw argumentError(`${who}: options`, `an object such as { ${Object.keys(kinds)[0] ?? ''} }`, given)
   if (!isOf(options, given)) throw argumentError(`${who}: options`, options.expected, given)
   for (const name of Object.keys(given)) {

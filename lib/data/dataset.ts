@@ -1,5 +1,13 @@
 import { AlambicError, argumentError, show } from '../errors.js'
-import { integer, listOf, number, readOptions, requireKind, type Kind, type Kinds } from '../checks/options.js'
+import {
+  integer,
+  listOf,
+  number,
+  readOptions,
+  requireKind,
+  type Kind,
+  type Kinds,
+} from '../checks/options.js'
 import { isList, requireMemory, typedArrayName } from '../checks/realms.js'
 import type { Tensor } from '../tensors/tensor.js'
 import { permutation, type Random } from './random.js'

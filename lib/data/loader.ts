@@ -2,7 +2,15 @@ import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { AlambicError, show } from '../errors.js'
 import { DividedScope, scope } from '../memory/memory.js'
-import { boolean, callback, device, integer, readOptions, requireKind, type Kinds } from '../checks/options.js'
+import {
+  boolean,
+  callback,
+  device,
+  integer,
+  readOptions,
+  requireKind,
+  type Kinds,
+} from '../checks/options.js'
 import { isPromise } from '../checks/realms.js'
 import { fromTypedArray, Tensor } from '../tensors/tensor.js'
 import type { Device } from '../tensors/types.js'

@@ -1,6 +1,9 @@
 import { argumentError } from '../errors.js'
-import { requireKind, type Kind } from '../checks/options.js'
+import { integer, requireKind, type Kind } from '../checks/options.js'
 import { isList } from '../checks/realms.js'
+
+/** A word of 32 bits, with or without sign. */
+const word32 = integer(-(2 ** 31), 2 ** 32 - 1)
 
 const shufflable: Kind = {
   expected: 'an array',
@@ -38,6 +41,7 @@ export class Random {
 
   /** A generator in this state, whose words must not all be 0. For tests against reference values. */
   static fromState(s0: number, s1: number, s2: number, s3: number): Random {
+    for (const word of [s0, s1, s2, s3]) requireKind('Random.fromState: word of the state', word32, word)
     const random = new Random(0)
     random.#s0 = s0 | 0
     random.#s1 = s1 | 0

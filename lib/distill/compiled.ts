@@ -148,12 +148,19 @@ export class CompiledSteps {
   /** What a recording holds for good. */
   private keyOf(batch: Batch): string {
     const modes = this.modules.map(({ training }) => (training ? 't' : 'e')).join('')
-    return inputsOf(batch).map(({ shape, dtype }) => `${dtype}(${shape.join()})`).join() + modes
+    return (
+      inputsOf(batch)
+        .map(({ shape, dtype }) => `${dtype}(${shape.join()})`)
+        .join() + modes
+    )
   }
 
   private async run({ recording, names }: State, batch: Batch, where: string): Promise<LossValues> {
     this.context.optimizer.prepareStep()
-    const numbers = await this.native!.run(recording, inputsOf(batch).map(({ handle }) => handle))
+    const numbers = await this.native!.run(
+      recording,
+      inputsOf(batch).map(({ handle }) => handle),
+    )
     if (this.hasGraphs) this.reportGraph()
     const values = Object.fromEntries(names.map((name, i) => [name, numbers[i]!]))
     refuseNonFinite(values, where, this.context.optimizer)

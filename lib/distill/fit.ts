@@ -232,8 +232,15 @@ async function run(
       clipGradNorm,
     }
     await chooseByTrial(plan, { ...made, student, modules, teachers, batch, signal, key })
-    if (plan.isChosen) log(describePlan(plan, teachers.map(({ description }) => description)))
-    if (plan.way.compile) compiled = new CompiledSteps({ ...made, ...modules, variant, againstRecording, log })
+    if (plan.isChosen)
+      log(
+        describePlan(
+          plan,
+          teachers.map(({ description }) => description),
+        ),
+      )
+    if (plan.way.compile)
+      compiled = new CompiledSteps({ ...made, ...modules, variant, againstRecording, log })
     return made
   }
   let stepsDone = 0

@@ -238,7 +238,10 @@ function toTensors([total, distillation, classification]: LossParts): [Tensor, T
 }
 
 /** @throws AlambicError `ERR_ARGUMENT` for negative weights, and for those without a sum above 0 */
-export function checkWeights(name: string, weights: readonly number[] | undefined): readonly number[] | undefined {
+export function checkWeights(
+  name: string,
+  weights: readonly number[] | undefined,
+): readonly number[] | undefined {
   if (weights === undefined) return undefined
   const sum = weights.reduce((total, weight) => total + weight, 0)
   if (!weights.every(weight => weight >= 0) || !(sum > 0 && Number.isFinite(sum)))

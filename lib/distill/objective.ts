@@ -79,12 +79,16 @@ export class Objective extends Module<[seen: Seen], LossParts> {
     const who = `Objective: terms[${position}]`
     const { term, weight = 1, name, teacher } = toObjectiveTerm(who, given)
     if (this.terms.values().includes(term))
-      throw new AlambicError('ERR_ARGUMENT', `${who}: the same term is in the list twice; make another, or one weight`)
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        `${who}: the same term is in the list twice; make another, or one weight`,
+      )
     const entry = {
       name: this.freeName(who, name, term),
       term,
       teacher,
-      layers: term.layers === undefined ? [] : toPairs(`${term.constructor.name}: layers`, term.layers),
+      layers:
+        (term.layers?.length ?? 0) === 0 ? [] : toPairs(`${term.constructor.name}: layers`, term.layers),
       weightAt: weightByEpoch(`${who}: weight`, weight),
       weightField: typeof weight === 'number' ? undefined : `weight${position}`,
     }
@@ -123,14 +127,29 @@ export class Objective extends Module<[seen: Seen], LossParts> {
     const student = emptyNeeds()
     const byTeacher: Record<string, MutableNeeds> = {}
     for (const { term, layers, name, teacher } of this.entries) {
-      addNeeds(student, layers.map(each => each.student), term)
+      addNeeds(
+        student,
+        layers.map(each => each.student),
+        term,
+      )
       if (!term.needsTeacher) continue
       if (teachers.length === 0)
-        throw new AlambicError('ERR_ARGUMENT', `objective: the term ${name} needs a teacher, and there is none`)
+        throw new AlambicError(
+          'ERR_ARGUMENT',
+          `objective: the term ${name} needs a teacher, and there is none`,
+        )
       if (teacher !== undefined && !teachers.includes(teacher))
-        throw argumentError(`objective: the teacher of ${name}`, teachers.map(each => show(each)).join(' or '), teacher)
+        throw argumentError(
+          `objective: the teacher of ${name}`,
+          teachers.map(each => show(each)).join(' or '),
+          teacher,
+        )
       for (const each of teacher === undefined ? teachers : [teacher])
-        addNeeds((byTeacher[each] ??= emptyNeeds()), layers.map(pair => pair.teacher), term)
+        addNeeds(
+          (byTeacher[each] ??= emptyNeeds()),
+          layers.map(pair => pair.teacher),
+          term,
+        )
     }
     return { student, teachers: byTeacher }
   }
@@ -145,13 +164,20 @@ export class Objective extends Module<[seen: Seen], LossParts> {
     return {
       ...this.needs(teachers),
       modules: { trained: [this], used: [] },
-      key: JSON.stringify(this.entries.map(({ name, layers, term }) => [name, term.constructor.name, layers])),
-      prepare: seen => {
-        for (const entry of this.entries) entry.term.prepare(this.observationFor(entry, seen))
-      },
+      key: JSON.stringify(
+        this.entries.map(({ name, layers, term }) => [name, term.constructor.name, layers]),
+      ),
+      ...(this.entries.some(({ term }) => preparesItself(term)) && {
+        prepare: (seen: Seen) => {
+          for (const entry of this.entries)
+            if (preparesItself(entry.term)) entry.term.prepare(this.observationFor(entry, seen))
+        },
+      }),
       begin: (epoch, step) => {
         this.begin(epoch, step)
-        const seen = this.active.filter(({ entry }) => entry.term.needsTeacher).map(({ entry }) => entry.teacher)
+        const seen = this.active
+          .filter(({ entry }) => entry.term.needsTeacher)
+          .map(({ entry }) => entry.teacher)
         return seen.includes(undefined) ? teachers : teachers.filter(name => seen.includes(name))
       },
       variant: () => this.variant(),
@@ -168,7 +194,10 @@ export class Objective extends Module<[seen: Seen], LossParts> {
     const weighted = this.entries.map(entry => ({ entry, weight: entry.weightAt(epoch) }))
     this.active = weighted.filter(({ weight }) => weight > 0)
     if (this.active.length === 0)
-      throw new AlambicError('ERR_ARGUMENT', `objective: expected a weight above 0, all are 0 in epoch ${epoch}`)
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        `objective: expected a weight above 0, all are 0 in epoch ${epoch}`,
+      )
     noGrad(() => {
       for (const { entry, weight } of this.active)
         if (entry.weightField !== undefined) this.weightTensor(entry.weightField).fill_(weight)
@@ -217,13 +246,21 @@ export class Objective extends Module<[seen: Seen], LossParts> {
           'them with indices: true',
       )
     const own = teacher === undefined ? Object.values(teachers) : [teachers[teacher]!]
-    const views = own.map(each => viewOf(each, layers.map(pair => pair.teacher)))
+    const views = own.map(each =>
+      viewOf(
+        each,
+        layers.map(pair => pair.teacher),
+      ),
+    )
     const ask = (what: 'epoch' | 'step') => {
       this.asked.add(what)
       return this[what]
     }
     return {
-      student: viewOf(student, layers.map(pair => pair.student)),
+      student: viewOf(
+        student,
+        layers.map(pair => pair.student),
+      ),
       get teacher(): View {
         return meanOf(views)
       },
@@ -237,6 +274,11 @@ export class Objective extends Module<[seen: Seen], LossParts> {
       },
     }
   }
+}
+
+/** Otherwise nothing has to be shown to it. */
+function preparesItself(term: Term): boolean {
+  return term.prepare !== Term.prototype.prepare
 }
 
 type MutableNeeds = ModelNeeds & { layers: string[] }
@@ -268,7 +310,8 @@ export function termName(term: Term): string {
 
 function checkValue(name: string, value: unknown): Tensor {
   refuseAsync(`the term ${name}`, value)
-  if (!(value instanceof Tensor)) throw argumentError(`the term ${name}: forward`, 'a tensor with one element', value)
+  if (!(value instanceof Tensor))
+    throw argumentError(`the term ${name}: forward`, 'a tensor with one element', value)
   if (value.numel() !== 1)
     throw new AlambicError(
       'ERR_SHAPE_MISMATCH',
@@ -285,10 +328,16 @@ function viewOf({ output, features, embedding }: Observed, layers: readonly stri
 /** Of several teachers: of logits, features and embeddings apart. */
 function meanOf(views: readonly View[]): View {
   const [first, ...others] = views
-  if (first === undefined) throw new AlambicError('ERR_ARGUMENT', 'objective: a term asks for a teacher, and there is none')
+  if (first === undefined)
+    throw new AlambicError('ERR_ARGUMENT', 'objective: a term asks for a teacher, and there is none')
   if (others.length === 0) return first
   const mean = (pick: (view: View) => Tensor) =>
-    noGrad(() => views.map(pick).reduce((sum, each) => sum.add(each)).div(views.length))
+    noGrad(() =>
+      views
+        .map(pick)
+        .reduce((sum, each) => sum.add(each))
+        .div(views.length),
+    )
   return {
     logits: mean(view => view.logits),
     features: first.features.map((_, i) => mean(view => view.features[i]!)),

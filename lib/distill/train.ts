@@ -1,4 +1,12 @@
-import { anything, integer, module, oneOf, readOptions, unknownOption, type Kinds } from '../checks/options.js'
+import {
+  anything,
+  integer,
+  module,
+  oneOf,
+  readOptions,
+  unknownOption,
+  type Kinds,
+} from '../checks/options.js'
 import { isPlainObject } from '../checks/realms.js'
 import { AlambicError } from '../errors.js'
 import { functional, ModuleList } from '../nn/index.js'
@@ -285,7 +293,7 @@ function teachersByName(who: string, teachers: Teachers | null): Record<string, 
   if (teachers === null) return {}
   if (isPlainObject(teachers)) return { ...(teachers as Record<string, Classifier>) }
   checkModel(`${who}: teachers`, teachers)
-  return { teacher: teachers as Classifier }
+  return { teacher: teachers }
 }
 
 function teacherLabel(models: Record<string, unknown>, name: string): string {

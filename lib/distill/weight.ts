@@ -1,6 +1,14 @@
 /** Weights of terms: numbers, or numbers that follow the epochs. */
 import { argumentError } from '../errors.js'
-import { finite, listOf, notNegative, integer, readOptions, type Kind, type Kinds } from '../checks/options.js'
+import {
+  finite,
+  listOf,
+  notNegative,
+  integer,
+  readOptions,
+  type Kind,
+  type Kinds,
+} from '../checks/options.js'
 
 /** A weight that follows the epochs of its stage, which count from 1. Several rules multiply. */
 export interface WeightSchedule {
@@ -26,7 +34,10 @@ const scheduleOptions: Kinds<WeightSchedule> = {
   warmUp: integer(1),
   cosine: {
     expected: '[first, last]: two epochs, the first before the last',
-    fits: value => epochs.fits(value) && (value as number[]).length === 2 && (value as number[])[0]! < (value as number[])[1]!,
+    fits: value =>
+      epochs.fits(value) &&
+      (value as number[]).length === 2 &&
+      (value as number[])[0]! < (value as number[])[1]!,
   },
   from: integer(1),
   to: integer(1),

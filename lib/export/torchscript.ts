@@ -11,7 +11,16 @@ import type { Handle, ModuleDescription, NativeTracedModule, TensorStructure } f
 import { native } from '../native/loader.js'
 import { inMode } from '../nn/modes.js'
 import { checkFields, type Module } from '../nn/module.js'
-import { boolean, callback, orNull, readOptions, type Kinds } from '../checks/options.js'
+import {
+  boolean,
+  callback,
+  listOf,
+  orNull,
+  readOptions,
+  requireKind,
+  tensor,
+  type Kinds,
+} from '../checks/options.js'
 import { getRngState, setRngState } from '../random/index.js'
 import { isError, isPlainObject } from '../checks/realms.js'
 import { Tensor } from '../tensors/tensor.js'
@@ -108,8 +117,8 @@ export async function exportTorchScript(
 }
 
 function checkInputs(inputs: readonly Tensor[]): void {
-  if (!Array.isArray(inputs) || inputs.length === 0 || !inputs.every(each => each instanceof Tensor))
-    throw argumentError('exampleInputs', 'an array of tensors', inputs)
+  requireKind('exampleInputs', listOf(tensor, 'an array of tensors'), inputs)
+  if (inputs.length === 0) throw argumentError('exampleInputs', 'an array of tensors', inputs)
 }
 
 /** What can be said without the module. @internal */

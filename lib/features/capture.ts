@@ -258,10 +258,13 @@ export class FeatureProbe<Output, Options extends CaptureOptions = CaptureOption
   }
 }
 
+/** More than a JavaScript function can be given would overflow its stack. */
+const mostInputs = 1000
+
 /** @throws AlambicError `ERR_ARGUMENT` for what is neither, before the model runs */
 function inputList(input: Tensor | readonly unknown[]): readonly unknown[] {
   if (input instanceof Tensor) return [input]
-  if (Array.isArray(input)) return input as readonly unknown[]
+  if (Array.isArray(input) && input.length <= mostInputs) return input as readonly unknown[]
   throw argumentError('captureFeatures: input', "a tensor, or an array of the model's inputs", input)
 }
 

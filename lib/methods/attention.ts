@@ -35,7 +35,7 @@ const attentionOptions: Kinds<AttentionOptions> = {
  * Zagoruyko & Komodakis, "Paying More Attention to Attention", 2017.
  */
 export class Attention extends Term {
-  override readonly layers?: readonly FeatureLayer[]
+  declare readonly layers?: readonly FeatureLayer[]
   readonly variant: 'seed' | 'code' | 'paper'
   readonly weights: readonly number[] | undefined
 

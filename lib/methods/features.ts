@@ -1,7 +1,14 @@
 import { anything, integer, listOf, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
 import { AdaptationLayer, adaptAll, appendAdaptation } from '../distill/adaptation.js'
 import { checkWeights } from '../distill/losses.js'
-import { observedFeatures, Term, toPairs, type FeatureLayer, type LayerPair, type View } from '../distill/term.js'
+import {
+  observedFeatures,
+  Term,
+  toPairs,
+  type FeatureLayer,
+  type LayerPair,
+  type View,
+} from '../distill/term.js'
 import { native } from '../native/loader.js'
 import { ModuleList } from '../nn/index.js'
 import { Tensor } from '../tensors/tensor.js'
@@ -37,7 +44,7 @@ const featuresOptions: Kinds<FeaturesOptions> = {
  * Romero et al., "FitNets: Hints for Thin Deep Nets", 2015; here with one distance per level and their mean.
  */
 export class Features extends Term {
-  override readonly layers?: readonly FeatureLayer[]
+  declare readonly layers?: readonly FeatureLayer[]
   readonly criterion: 'mse' | 'cosine'
   readonly weights: readonly number[] | undefined
   readonly adapt: 'teacher' | 'student' | 'none'
@@ -47,7 +54,11 @@ export class Features extends Term {
 
   constructor(options: FeaturesOptions = {}) {
     super()
-    const { layers, criterion, weights, adapt, adaptKernelSize } = readOptions('Features', options, featuresOptions)
+    const { layers, criterion, weights, adapt, adaptKernelSize } = readOptions(
+      'Features',
+      options,
+      featuresOptions,
+    )
     if (layers !== undefined) this.layers = toPairs('Features: layers', layers)
     this.criterion = criterion ?? 'mse'
     this.weights = checkWeights('Features', weights)

@@ -40,7 +40,11 @@ export function create(name: string, options: Record<string, unknown> = {}): Ter
   if (factory === undefined) throw unknownMethod(name)
   const term: unknown = factory(options)
   if (term instanceof Term) return term
-  throw argumentError(`methods.create: what was registered as ${show(name)}`, 'a function that returns a term', term)
+  throw argumentError(
+    `methods.create: what was registered as ${show(name)}`,
+    'a function that returns a term',
+    term,
+  )
 }
 
 function unknownMethod(name: unknown): AlambicError {

@@ -1,9 +1,8 @@
-import { AlambicError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import { integer, readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
-import { conv3x3, normalized, resetConvolutions } from './parts.js'
+import { blocksPerStage, conv3x3, normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, residualStage } from './residual-blocks.js'
 
 export interface CifarResNetBOptions {
@@ -52,12 +51,7 @@ export class CifarResNetB extends Module<[Tensor], Tensor> {
       inChannels = 3,
       widths = [16, 16, 32, 64],
     } = readOptions('CifarResNetB', options, resnetOptions)
-    const blocks = (depth - 2) / 6
-    if (!Number.isInteger(blocks) || blocks < 1)
-      throw new AlambicError(
-        'ERR_ARGUMENT',
-        `CifarResNetB: depth: expected 6n + 2 layers (8, 14, 20, 32, 44, 56, 110 …), got ${depth}`,
-      )
+    const blocks = blocksPerStage('CifarResNetB', depth, 2, '8, 14, 20, 32, 44, 56, 110')
     const [stem, first, second, third] = widths
     this.conv1 = conv3x3(inChannels, stem)
     this.bn1 = new BatchNorm2d(stem)

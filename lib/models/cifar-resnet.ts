@@ -1,4 +1,3 @@
-import { AlambicError } from '../errors.js'
 import { BatchNorm2d } from '../nn/normalization.js'
 import { Conv2d } from '../nn/conv.js'
 import { Sequential } from '../nn/containers.js'
@@ -8,7 +7,7 @@ import { Module } from '../nn/module.js'
 import { integer, readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
 import { torch } from '../calls/index.js'
-import { globalAverage, normalized } from './parts.js'
+import { blocksPerStage, globalAverage, normalized } from './parts.js'
 
 export interface CifarResNetOptions {
   /** Default: 10. */
@@ -82,12 +81,7 @@ export class CifarResNet extends Module<[Tensor], Tensor> {
   constructor(depth: number, options: CifarResNetOptions = {}) {
     super()
     const { classes = 10, inChannels = 3, width = 16 } = readOptions('CifarResNet', options, resnetOptions)
-    const blocks = (depth - 2) / 6
-    if (!Number.isInteger(blocks) || blocks < 1)
-      throw new AlambicError(
-        'ERR_ARGUMENT',
-        `CifarResNet: depth: expected 6n + 2 layers (8, 14, 20, 32, 44, 56, 110 …), got ${depth}`,
-      )
+    const blocks = blocksPerStage('CifarResNet', depth, 2, '8, 14, 20, 32, 44, 56, 110')
     this.conv1 = new Conv2d(inChannels, width, 3, { padding: 1, bias: false })
     this.bn1 = new BatchNorm2d(width)
     this.layer1 = stage(blocks, width, width, 1)

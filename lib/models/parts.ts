@@ -1,10 +1,26 @@
 /** What the networks share. */
+import { argumentError } from '../errors.js'
 import { isObserved } from '../features/capture.js'
 import { Activation } from '../native/contract.js'
 import { BatchNorm2d, Conv2d, init, ReLU, ReLU6, Sequential } from '../nn/index.js'
 import { hasOwnForward } from '../nn/around-forward.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensors/tensor.js'
+
+/** More layers than anybody has trained; each block is an object of its own. */
+const mostLayers = 10_000
+
+/**
+ * The blocks in each of the three stages of a network with `6n + extra` layers.
+ *
+ * @param examples depths that there are, for the message
+ * @throws AlambicError `ERR_ARGUMENT`
+ */
+export function blocksPerStage(who: string, depth: number, extra: number, examples: string): number {
+  const blocks = typeof depth === 'number' && depth <= mostLayers ? (depth - extra) / 6 : NaN
+  if (Number.isInteger(blocks) && blocks >= 1) return blocks
+  throw argumentError(`${who}: depth`, `6n + ${extra} layers (${examples} …)`, depth)
+}
 
 /**
  * What `layer` makes of `x`, to be overwritten by what follows: a copy where it was captured. Batch norm and residual

@@ -43,7 +43,8 @@ export class ResNet extends Module<[Tensor], Tensor> {
   constructor(depth: 18 | 34 | 50, options: ResNetOptions = {}) {
     super()
     const { classes = 1000, inChannels = 3 } = readOptions('ResNet', options, resnetOptions)
-    if (!Object.hasOwn(architectures, depth)) throw argumentError('ResNet: depth', '18, 34 or 50', depth)
+    if (typeof depth !== 'number' || !Object.hasOwn(architectures, depth))
+      throw argumentError('ResNet: depth', '18, 34 or 50', depth)
     const { Block, blocks } = architectures[depth]
     this.conv1 = new Conv2d(inChannels, 64, 7, { stride: 2, padding: 3, bias: false })
     this.bn1 = new BatchNorm2d(64)

@@ -1,9 +1,16 @@
-import { AlambicError } from '../errors.js'
 import { BatchNorm2d, Conv2d, functional, init, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
 import { between, integer, readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
-import { conv1x1, conv3x3, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
+import {
+  blocksPerStage,
+  conv1x1,
+  conv3x3,
+  globalAverage,
+  normalized,
+  overwritable,
+  resetConvolutions,
+} from './parts.js'
 
 export interface WideResNetOptions {
   /** Default: 10. */
@@ -100,12 +107,7 @@ export class WideResNet extends Module<[Tensor], Tensor> {
       inChannels = 3,
       dropout = 0,
     } = readOptions('WideResNet', options, wideResNetOptions)
-    const blocks = (depth - 4) / 6
-    if (!Number.isInteger(blocks) || blocks < 1)
-      throw new AlambicError(
-        'ERR_ARGUMENT',
-        `WideResNet: depth: expected 6n + 4 layers (10, 16, 22, 28, 40 …), got ${depth}`,
-      )
+    const blocks = blocksPerStage('WideResNet', depth, 4, '10, 16, 22, 28, 40')
     const [first, second, third] = [16 * widenFactor, 32 * widenFactor, 64 * widenFactor]
     this.conv1 = conv3x3(inChannels, 16)
     this.block1 = new Stage(blocks, 16, first, 1, dropout)

@@ -346,7 +346,7 @@ const antialiased: Partial<Record<InterpolationMode, Resize>> = {
  * @throws AlambicError `ERR_ARGUMENT` unless exactly one of `size` and `scaleFactor` is given and the mode suits the
  *   other options; `ERR_SHAPE_MISMATCH` where it does not suit the input's rank
  */
-export function interpolate(x: Tensor, options: InterpolateOptions): Tensor {
+export function interpolate(x: Tensor, options: InterpolateOptions = {}): Tensor {
   const {
     size = null,
     scaleFactor = null,

@@ -65,7 +65,7 @@ export function calculateGain(nonlinearity: Nonlinearity, negativeSlope = 0.01):
   if (!number.fits(negativeSlope))
     throw argumentError('calculateGain: negativeSlope', number.expected, negativeSlope)
   if (nonlinearity === 'leakyRelu') return Math.sqrt(2 / (1 + negativeSlope ** 2))
-  if (!Object.hasOwn(gains, nonlinearity))
+  if (typeof nonlinearity !== 'string' || !Object.hasOwn(gains, nonlinearity))
     throw argumentError('nonlinearity', `one of ${Object.keys(gains).join(', ')}, leakyRelu`, nonlinearity)
   return gains[nonlinearity]
 }

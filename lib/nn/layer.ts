@@ -1,7 +1,16 @@
 /** What the layers share: sizes per dimension, options, and how they are printed. */
 import { empty } from '../tensors/factories.js'
 import type { Handle } from '../native/contract.js'
-import { device, dtype, listOf, number, orNull, requireKind, type Kind, type Kinds } from '../checks/options.js'
+import {
+  device,
+  dtype,
+  listOf,
+  number,
+  orNull,
+  requireKind,
+  type Kind,
+  type Kinds,
+} from '../checks/options.js'
 import { typedArrayName } from '../checks/realms.js'
 import { handleOf, Tensor } from '../tensors/tensor.js'
 import type { TensorOptions } from '../tensors/types.js'

@@ -3,7 +3,15 @@ import { AlambicError, argumentError, show } from '../errors.js'
 import { keep, refusePromise, scope } from '../memory/memory.js'
 import { nearest } from '../checks/names.js'
 import { native } from '../native/loader.js'
-import { boolean, callback, readOptions, requireKind, text, type Kind, type Kinds } from '../checks/options.js'
+import {
+  boolean,
+  callback,
+  readOptions,
+  requireKind,
+  text,
+  type Kind,
+  type Kinds,
+} from '../checks/options.js'
 import { fromTypedArray, Tensor, toOptionKinds, type ToOptions } from '../tensors/tensor.js'
 import { isMap } from '../checks/realms.js'
 import type { Device, DType } from '../tensors/types.js'

@@ -8,7 +8,7 @@ import { anything, boolean, readOptions } from '../checks/options.js'
 import { Tensor, tensor } from '../tensors/tensor.js'
 import { refuseAsync } from './callbacks.js'
 import { fromJson, tensorFromJson, withJson } from './json.js'
-import { handlesOf, toList } from './params.js'
+import { handlesOf, refuseHoles, toList } from './params.js'
 import { roundingOf } from './rounding.js'
 import { stateError } from './stateError.js'
 
@@ -97,6 +97,11 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     defaults: Complete<Options>,
     options: Options,
   ) {
+    if (new.target === Optimizer)
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        'Optimizer: expected one of its classes, such as optim.SGD, got it itself',
+      )
     refuseUnknownOptions(this, options, defaults)
     this.defaults = { ...defaults, ...defined(options) }
     if (isIterable(params)) params = Array.from<unknown>(params) as unknown as Params<Options>
@@ -104,6 +109,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
       throw argumentError('params', 'an array of tensors or of groups { params, lr, … }', params)
     if (params.length === 0)
       throw new AlambicError('ERR_ARGUMENT', 'params: expected at least one parameter, got []')
+    refuseHoles('params', params)
     const list = params as readonly (Tensor | ParamGroupInit<Options>)[]
     if (list.some(each => each instanceof Tensor))
       this.addParamGroup({ params: list } as unknown as ParamGroupInit<Options>)

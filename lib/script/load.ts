@@ -42,7 +42,8 @@ export async function loadTorchScript<Inputs extends any[] = any[], Output = any
 async function readSource(source: string | Uint8Array): Promise<Uint8Array> {
   // The slice of a Buffer would be a view of it.
   if (isUint8Array(source)) return Uint8Array.prototype.slice.call(bytesOf(source))
-  if (typeof source !== 'string') throw argumentError('source', "a file's path or its bytes", source)
+  if (typeof source !== 'string' || source.includes('\0'))
+    throw argumentError('source', "a file's path or its bytes", source)
   try {
     return await readFile(source)
   } catch (error) {

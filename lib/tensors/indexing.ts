@@ -110,7 +110,7 @@ function broadcastable(value: Tensor, view: Tensor): Tensor {
 function resolve(what: string, source: Tensor, indices: readonly Index[]): Resolved {
   const steps = expandEllipsis(
     what,
-    indices.map(index => toStep(what, index, source)),
+    Array.from(indices, index => toStep(what, index, source)), // a hole is as undefined
     source.ndim,
   )
   const picks: (Tensor | null)[] = []

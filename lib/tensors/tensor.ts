@@ -12,7 +12,7 @@ import {
   type Source,
   type TypedArray,
 } from './elements.js'
-import { AlambicError, argumentError } from '../errors.js'
+import { AlambicError, argumentError, show } from '../errors.js'
 import { formatTensor } from './format.js'
 import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from '../memory/memory.js'
@@ -22,9 +22,11 @@ import {
   boolean,
   device,
   dtype,
+  integer,
   oneOf,
   orNull,
   readOptions,
+  requireKind,
   tensor as tensorKind,
   tensorOptions,
   type Kinds,
@@ -72,6 +74,8 @@ export const toOptionKinds: Kinds<ToOptions> = {
   nonBlocking: boolean,
   copy: boolean,
 }
+
+const requiresGradOptions: Kinds<{ requiresGrad?: boolean }> = { requiresGrad: boolean }
 
 const backwardOptions: Kinds<BackwardOptions> = {
   gradient: tensorKind,
@@ -412,6 +416,7 @@ export class Tensor {
 
   /** This tensor on the current GPU, or on the one given. */
   cuda(index?: number): Tensor {
+    if (index !== undefined) requireKind('cuda: index', integer(0), index)
     return this.to(index === undefined ? 'cuda' : `cuda:${index}`)
   }
 
@@ -496,7 +501,11 @@ export class Tensor {
 
   /** Sets {@link requiresGrad}, and returns this tensor. */
   requiresGrad_(value: boolean | { requiresGrad?: boolean } = true): this {
-    this.requiresGrad = typeof value === 'boolean' ? value : (value.requiresGrad ?? true)
+    const { requiresGrad = true } =
+      typeof value === 'boolean'
+        ? { requiresGrad: value }
+        : readOptions('requiresGrad_', value, requiresGradOptions)
+    this.requiresGrad = requiresGrad
     return this
   }
 
@@ -613,7 +622,7 @@ function dimensionOf(what: string, dim: number, dimensions: number): number {
   if (!Number.isInteger(dim) || dim < -dimensions || dim >= dimensions)
     throw new AlambicError(
       'ERR_INDEX',
-      `${what}: expected a dimension from ${-dimensions} to ${dimensions - 1}, got ${dim}`,
+      `${what}: expected a dimension from ${-dimensions} to ${dimensions - 1}, got ${show(dim)}`,
     )
   return dim < 0 ? dim + dimensions : dim
 }

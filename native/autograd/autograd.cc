@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "autograd/tensor_hooks.h"
 #include "environment.h"
 #include "errors.h"
-#include "autograd/tensor_hooks.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 

@@ -10,8 +10,8 @@
 
 #include "environment.h"
 #include "errors.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 

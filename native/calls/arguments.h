@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "environment.h"
 #include "calls/operators.h"
+#include "environment.h"
 
 namespace alambic {
 

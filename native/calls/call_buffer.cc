@@ -1,8 +1,8 @@
 #include "calls/call_buffer.h"
 
-#include "tensors/array_buffers.h"
 #include "environment.h"
 #include "errors.h"
+#include "tensors/array_buffers.h"
 #include "tensors/values.h"
 
 namespace alambic {

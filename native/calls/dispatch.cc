@@ -6,14 +6,14 @@
 #include <set>
 #include <sstream>
 
-#include "calls/arguments.h"
 #include "autograd/autograd.h"
+#include "calls/arguments.h"
+#include "calls/given.h"
 #include "environment.h"
 #include "errors.h"
-#include "calls/given.h"
 #include "tensors/scalars.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <tuple>
 
-#include "errors.h"
 #include "calls/number_tensors.h"
+#include "errors.h"
 #include "text.h"
 
 namespace alambic {

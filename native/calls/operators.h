@@ -10,9 +10,9 @@
 #include <unordered_map>
 #include <vector>
 
-#include "compat.h"
 #include "calls/refusals.h"
 #include "calls/unboxed.h"
+#include "compat.h"
 
 namespace alambic {
 

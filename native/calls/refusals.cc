@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "errors.h"
 #include "calls/given.h"
 #include "calls/value_refusals.h"
+#include "errors.h"
 #include "tensors/values.h"
 
 namespace alambic {

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <limits>
 
-#include "errors.h"
 #include "calls/given.h"
-#include "trace/recorder.h"
+#include "errors.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 
@@ -105,8 +105,7 @@ void check_embedding_bag_backward(const Given& given) {
 }
 
 void check_per_sample_weights_backward(const Given& given) {
-  if (auto weight = given.tensor("weight"); weight.dim() > 0)
-    check_indices(given, "indices", weight.size(0));
+  if (auto weight = given.tensor("weight"); weight.dim() > 0) check_indices(given, "indices", weight.size(0));
   check_bags(given);
 }
 

@@ -4,8 +4,8 @@
 
 #include "layers/batch_norm.h"
 #include "layers/checks.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 

@@ -7,12 +7,12 @@
 #include <sstream>
 
 #include "errors.h"
-#include "losses/labels.h"
 #include "losses/feature_losses.h"
 #include "losses/fused.h"
+#include "losses/labels.h"
+#include "tensors/values.h"
 #include "threads/thread_team.h"
 #include "trace/recorder.h"
-#include "tensors/values.h"
 
 namespace alambic {
 
@@ -341,11 +341,10 @@ Napi::Value attention_distance_binding(const Napi::CallbackInfo& info) {
   auto pool = to_bool(info[2], "pool");
   auto weights = to_weights(info[3]);
   auto [inputs, tensors] = to_features(info);
-  return to_part(info.Env(), "Attention", tensors,
-                 [inputs = inputs, pool, weights](const std::vector<Tensor>& list) {
-                   return attention_distances("Attention", inputs.student(list), inputs.teacher(list), pool,
-                                              weights);
-                 });
+  return to_part(
+      info.Env(), "Attention", tensors, [inputs = inputs, pool, weights](const std::vector<Tensor>& list) {
+        return attention_distances("Attention", inputs.student(list), inputs.teacher(list), pool, weights);
+      });
 }
 
 // (student logits, teacher logits, temperature)

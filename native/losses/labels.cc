@@ -5,8 +5,8 @@
 
 #include "errors.h"
 #include "tensors/readable.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 

@@ -7,13 +7,13 @@
 #include "compat.h"
 #include "environment.h"
 #include "errors.h"
-#include "script/job.h"
 #include "script/ivalues.h"
+#include "script/job.h"
 #include "script/script_module.h"
 #include "script/tap_arguments.h"
 #include "script/taps.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic::script {
 

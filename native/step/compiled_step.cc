@@ -8,11 +8,11 @@
 #include "cuda/find_library.h"
 #include "environment.h"
 #include "errors.h"
-#include "threads/jobs.h"
 #include "step/training_step.h"
+#include "tensors/values.h"
+#include "threads/jobs.h"
 #include "threads/thread_team.h"
 #include "trace/recording.h"
-#include "tensors/values.h"
 
 namespace alambic {
 

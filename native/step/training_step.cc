@@ -7,8 +7,8 @@
 #include "autograd/autograd.h"
 #include "losses/labels.h"
 #include "optim/clip.h"
-#include "trace/side_part.h"
 #include "tensors/values.h"
+#include "trace/side_part.h"
 
 namespace alambic::step {
 

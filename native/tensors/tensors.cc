@@ -5,13 +5,13 @@
 #include <cstring>
 #include <string_view>
 
-#include "tensors/array_buffers.h"
 #include "environment.h"
 #include "errors.h"
 #include "memory/large_blocks.h"
+#include "tensors/array_buffers.h"
 #include "tensors/scalars.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 

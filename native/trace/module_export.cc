@@ -5,8 +5,8 @@
 
 #include "environment.h"
 #include "errors.h"
-#include "trace/recorder.h"
 #include "tensors/values.h"
+#include "trace/recorder.h"
 
 namespace alambic {
 

@@ -34,9 +34,12 @@ export abstract class LRScheduler {
 
   constructor(
     readonly optimizer: Optimizer,
-    { lastEpoch = -1 }: SchedulerOptions = {},
+    options: SchedulerOptions = {},
   ) {
     checkOptimizer(optimizer)
+    if (typeof options !== 'object' || options === null)
+      throw argumentError('LRScheduler: options', 'an object', options)
+    const { lastEpoch = -1 } = options
     checkEpoch('lastEpoch', lastEpoch)
     this.lastEpoch = lastEpoch
     this.baseLrs = this.groups.map((group, i) => initialLr(group, i, lastEpoch))
