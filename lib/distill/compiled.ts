@@ -54,6 +54,8 @@ export interface CompiledContext extends StepContext {
   used: readonly Module[]
   /** What a step depends on besides its batch and the modules; when it changes, steps are recorded anew. */
   variant?: (() => string) | undefined
+  /** Why no step can be compiled. */
+  againstCompiling?: string | undefined
   /** Why a step that was recorded must not be used again. */
   againstRecording?: (() => string | undefined) | undefined
   log: ((line: string) => void) | null
@@ -87,11 +89,11 @@ export class CompiledSteps {
   private readonly hasGraphs: boolean
 
   constructor(private readonly context: CompiledContext) {
-    const { trained, used, parameters, optimizer, clipGradNorm, runner = 'auto' } = context
+    const { trained, used, parameters, optimizer, clipGradNorm, againstCompiling, runner = 'auto' } = context
     this.modules = [...trained, ...used].flatMap(module => module.modules())
     const changing = tensorsOf(trained)
     this.captured = handlesOf(new Set([...changing, ...parameters, ...tensorsOf(used)]))
-    const reason = reasonAgainst(optimizer)
+    const reason = againstCompiling ?? reasonAgainst(optimizer)
     if (reason !== undefined) this.giveUp(reason)
     else
       this.native = new native.CompiledStep(
@@ -194,7 +196,7 @@ export class CompiledSteps {
       const isConfirmed = Array.from(this.states.values()).some(each => each.isConfirmed)
       this.states.set(key, { recording: made.recording, names: made.names, isConfirmed })
     }
-    return learnFrom(context, made.parts, where)
+    return learnFrom(context, made.parts, where, batch.labels.size(0))
   }
 
   private recordLoss(batch: Batch): Recorded {

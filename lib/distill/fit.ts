@@ -2,7 +2,7 @@
 import type { Batch } from '../data/dataset.js'
 import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory/memory.js'
-import type { Module } from '../nn/module.js'
+import type { Module, StateDict } from '../nn/module.js'
 import { Adam, type Optimizer } from '../optim/index.js'
 import {
   anything,
@@ -10,25 +10,36 @@ import {
   callback,
   device,
   integer,
+  listOf,
   notNegative,
   oneOf,
   orNull,
   requireKind,
   signal,
+  text,
   type Kind,
   type Kinds,
 } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
 import type { Device } from '../tensors/types.js'
+import { Accumulation } from './accumulation.js'
 import { batchesOf, prefetch, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
 import type { TeacherInTraining } from './teacher.js'
 import { ScheduleOfTraining, type Schedule } from './schedule.js'
 import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
-import { completed, trainInParts, type DividedContext, type InParts, type LossValues } from './step.js'
+import {
+  completed,
+  trainInParts,
+  update,
+  type DividedContext,
+  type InParts,
+  type LossValues,
+} from './step.js'
 import { chooseByTrial } from './trials.js'
 import { Turns } from './turns.js'
+import { WeightAverage } from './weight-average.js'
 
 /** The loss to minimise under `total`, and its parts for the log. All scalars. */
 export interface LossParts {
@@ -61,6 +72,8 @@ export interface EpochReport {
   parts: Record<string, number>
   /** Of the student on the validation data, in percent; undefined without such data. */
   accuracy: number | undefined
+  /** The same of the moving average of the weights; only with the option `ema`. */
+  emaAccuracy?: number | undefined
   /** Time of training, evaluation not included. */
   seconds: number
   images: number
@@ -91,6 +104,21 @@ export interface FitOptions {
    * also with `Infinity`, which clips nothing. Default: no clipping, and the gradients are not checked.
    */
   clipGradNorm?: number
+  /**
+   * Parts of the student that stay as they are, by dotted path: their parameters are not trained, and they are in eval
+   * mode, so that the statistics of batch norms do not change. Default: none.
+   */
+  frozen?: readonly string[]
+  /**
+   * How many batches make one step: their gradients are added up, and count by their samples, for one update. The
+   * numbers of steps, the schedule's and those of `onStep`, are of updates. Such steps are not compiled. Default: 1.
+   */
+  accumulate?: number
+  /**
+   * Keeps a moving average of the weights beside them, with this decay, above 0 and below 1: 0.999 for example. It is
+   * evaluated after each epoch too (`emaAccuracy`), and the result has it as `ema`. Default: none.
+   */
+  ema?: number
   /** Where batches are moved. Default: the student's device. */
   device?: Device
   /** Called with each log line. Default: `console.log`; null for no log. */
@@ -131,6 +159,12 @@ export const fitOptions: Kinds<FitOptions> = {
     expected: 'a number of at least 0',
     fits: value => (value as number) >= 0 && typeof value === 'number',
   },
+  frozen: listOf(text, 'an array of paths of parts'),
+  accumulate: integer(1),
+  ema: {
+    expected: 'a number above 0 and below 1',
+    fits: value => typeof value === 'number' && value > 0 && value < 1,
+  },
   device,
   log: orNull(callback),
   logEvery: integer(1),
@@ -148,6 +182,8 @@ export interface TrainingResult {
   stopped: boolean
   /** Only if steps were to be compiled. */
   compilation?: CompilationReport
+  /** The student's state dict with the average of the weights; only with the option `ema`. */
+  ema?: StateDict
 }
 
 /** What a method adds to the loop. */
@@ -183,7 +219,9 @@ export async function fit(
   options: FitOptions,
   plan: Plan = planOf(method.student, options),
 ): Promise<TrainingResult> {
-  return withPlan(plan, method.student, () => run(method, trainLoader, valLoader, options, plan))
+  return withPlan(plan, method.student, () =>
+    new Training(method, trainLoader, valLoader, options, plan).run(),
+  )
 }
 
 /** How the training of a model is made fast, by the option `speed`. */
@@ -194,36 +232,162 @@ export function planOf(
   return chooseSpeed(speed, model, device ?? 'cpu', compile)
 }
 
-async function run(
-  { student, prepare, begin: beginStep, loss, modules, teachers, key, variant, againstRecording }: Method,
-  trainLoader: Batches,
-  valLoader: Batches | null,
-  options: FitOptions,
-  plan: Plan,
-): Promise<TrainingResult> {
-  const { epochs = 50, lr = 1e-3, clipGradNorm } = options
-  const { signal, onStep, onEpoch, logEvery = 10 } = options
-  const lines = new Lines(options.log === undefined ? console.log : options.log)
-  const log = (line: string) => lines.add(line)
-  const turns = new Turns()
-  const device = options.device ?? student.parameters()[0]?.device
-  const makeOptimizer = options.optimizer ?? (parameters => new Adam(parameters, { lr }))
+/** A training under way. */
+class Training {
+  private readonly lines: Lines
+  private readonly turns = new Turns()
+  private readonly device: Device | undefined
+  private readonly history: EpochReport[] = []
+  private context: DividedContext | undefined
+  private schedule: ScheduleOfTraining | undefined
+  private compiled: CompiledSteps | undefined
+  private average: WeightAverage | undefined
+  private accumulation: Accumulation | undefined
+  /** Updates of all epochs. */
+  private updates = 0
+  /** Resolves when the first step begins: until then no second batch is asked for. */
+  private readonly begun: Promise<void>
+  private begin!: () => void
 
-  let context: DividedContext | undefined
-  let begin!: () => void
-  const begun = new Promise<void>(resolve => (begin = resolve))
-  let schedule: ScheduleOfTraining | undefined
-  let compiled: CompiledSteps | undefined
-  const history: EpochReport[] = []
-  const result = (stopped: boolean, reports = history): TrainingResult =>
-    compiled === undefined
-      ? { history: reports, stopped }
-      : { history: reports, stopped, compilation: compiled.report }
+  constructor(
+    private readonly method: Method,
+    private readonly trainLoader: Batches,
+    private readonly valLoader: Batches | null,
+    private readonly options: FitOptions,
+    private readonly plan: Plan,
+  ) {
+    this.lines = new Lines(options.log === undefined ? console.log : options.log)
+    this.device = options.device ?? method.student.parameters()[0]?.device
+    this.begun = new Promise(resolve => (this.begin = resolve))
+  }
 
-  const prepareSteps = async (batch: Batch): Promise<DividedContext> => {
-    const parameters = scope(() => prepare(batch))
+  async run(): Promise<TrainingResult> {
+    const { student } = this.method
+    const { epochs = 50, frozen = [], signal } = this.options
+    const thaw = freeze(student, frozen)
+    student.train()
+    for (const path of frozen) student.getSubmodule(path).eval()
+    try {
+      for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++)
+        if (!(await this.runEpoch(epoch, epochs))) break
+      return this.result(signal?.aborted ?? false)
+    } finally {
+      thaw()
+      this.compiled?.release()
+      this.accumulation?.clear()
+      this.average?.dispose()
+    }
+  }
+
+  private result(stopped: boolean): TrainingResult {
+    return {
+      history: this.history,
+      stopped,
+      ...(this.compiled !== undefined && { compilation: this.compiled.report }),
+      ...(this.average !== undefined && { ema: this.average.stateDict() }),
+    }
+  }
+
+  /** Returns whether the training goes on. */
+  private async runEpoch(epoch: number, epochs: number): Promise<boolean> {
+    const { plan, turns, trainLoader, method, options } = this
+    const { signal, onEpoch, accumulate = 1, logEvery = 10 } = options
+    if (plan.open.has('compile')) this.compiled?.recheck()
+    const sums = new Means()
+    const steps = trainLoader.length === undefined ? undefined : Math.ceil(trainLoader.length / accumulate)
+    let step = 0
+    let images = 0
+    /** Of the step that is under way. */
+    let pending = 0
+    let busy = 0
+    let last = performance.now()
+    const finishStep = async (values: LossValues): Promise<void> => {
+      step++
+      sums.add(values)
+      const { total, ...parts } = values as { total: number }
+      const size = pending
+      pending = 0
+      await this.lines.write()
+      await options.onStep?.({ epoch, epochs, step, steps, images: size, loss: total, parts })
+    }
+    const { trained, used } = method.modules
+    turns.guard([...trained, ...used].flatMap(module => module.modules()))
+    turns.leave()
+    const batches = batchesOf('trainLoader', trainLoader)
+    for await (const batch of plan.way.compile || plan.prefetch ? prefetch(batches, this.begun) : batches) {
+      turns.comeBack()
+      const size = batch.labels.size(0)
+      images += size
+      pending += size
+      const values = await this.takeBatch(batch, epoch, `epoch ${epoch}, step ${step + 1}`)
+      batch.data.dispose()
+      batch.labels.dispose()
+      batch.indices?.dispose()
+      if (values !== undefined) await finishStep(values)
+      await turns.give()
+      turns.leave()
+      busy += performance.now() - last
+      last = performance.now()
+      if (signal?.aborted) break
+    }
+    turns.comeBack()
+    if (pending > 0) await finishStep(this.finishUpdate(`epoch ${epoch}, step ${step + 1}`))
+    if (step === 0) throw noBatches(epoch)
+
+    const report = await this.evaluate(epoch, sums.means() as { total: number }, busy / 1000, images)
+    if (signal?.aborted) {
+      if (report.accuracy !== undefined) this.history.push(report)
+      return false
+    }
+    this.history.push(report)
+    await this.schedule?.afterEpoch(report)
+    await onEpoch?.(report)
+    if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted)
+      this.lines.add(formatEpoch(report))
+    await this.lines.write()
+    return true
+  }
+
+  private async evaluate(
+    epoch: number,
+    means: { total: number },
+    seconds: number,
+    images: number,
+  ): Promise<EpochReport> {
+    const { device, average, valLoader, method } = this
+    const { signal } = this.options
+    const measure = async () =>
+      valLoader && !signal?.aborted ? evaluate(method.student, valLoader, { device, signal }) : undefined
+    const accuracy = await measure()
+    const emaAccuracy = average && valLoader ? await average.inForce(measure) : undefined
+    const { total: loss, ...parts } = means
+    return {
+      epoch,
+      loss,
+      parts,
+      accuracy,
+      ...(average !== undefined && { emaAccuracy }),
+      seconds,
+      images,
+    }
+  }
+
+  // ---- Steps -----------------------------------------------------------------------------------------------------------
+
+  /** With the first batch, before its step. */
+  private async prepare(batch: Batch): Promise<DividedContext> {
+    const { method, options, plan, valLoader } = this
+    const { student, loss, modules, teachers, key, variant, againstRecording } = method
+    const { lr = 1e-3, clipGradNorm, accumulate = 1, ema, signal } = options
+    const makeOptimizer = options.optimizer ?? (all => new Adam(all, { lr }))
+    const parameters = scope(() => method.prepare(batch)).filter(each => !isFrozen(student, options, each))
+    if (parameters.length === 0)
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        'frozen: expected parts that leave a parameter to be trained, got all',
+      )
     const optimizer = checkOptimizer(await makeOptimizer(parameters), parameters)
-    schedule = new ScheduleOfTraining(await options.scheduler?.(optimizer), options, valLoader !== null)
+    this.schedule = new ScheduleOfTraining(await options.scheduler?.(optimizer), options, valLoader !== null)
     const made = {
       loss: (each: Batch) => inPrecision(plan, () => completed(loss(each))),
       lossInParts: (each: Batch) => partsInPrecision(plan, loss(each)),
@@ -231,89 +395,73 @@ async function run(
       optimizer,
       clipGradNorm,
     }
-    await chooseByTrial(plan, { ...made, student, modules, teachers, batch, signal, key })
-    if (plan.isChosen)
-      log(
-        describePlan(
-          plan,
-          teachers.map(({ description }) => description),
-        ),
-      )
+    const againstCompiling = accumulate > 1 ? 'gradients of several batches are added up' : undefined
+    const log = (line: string) => this.lines.add(line)
+    await chooseByTrial(plan, { ...made, student, modules, teachers, batch, signal, key, againstCompiling })
+    const descriptions = teachers.map(({ description }) => description)
+    if (plan.isChosen) log(describePlan(plan, descriptions))
     if (plan.way.compile)
-      compiled = new CompiledSteps({ ...made, ...modules, variant, againstRecording, log })
-    return made
+      this.compiled = new CompiledSteps({
+        ...made,
+        ...modules,
+        variant,
+        againstRecording,
+        againstCompiling,
+        log,
+      })
+    if (ema !== undefined) this.average = new WeightAverage(student, ema)
+    if (accumulate === 1) return made
+    this.accumulation = new Accumulation(parameters, accumulate)
+    return { ...made, accumulation: this.accumulation }
   }
-  let stepsDone = 0
-  const step = async (batch: Batch, epoch: number, where: string): Promise<LossValues> => {
-    beginStep?.(epoch, ++stepsDone)
-    const ready = (context ??= await withMoved(batch, device, prepareSteps))
-    begin()
-    const isCompiled = compiled?.takes(batch)
-    const { values } = isCompiled
-      ? scope(() => ({ values: compiled!.start(moveBatch(batch, device), where) }))
+
+  /** Returns what the step gave; undefined where more batches belong to it. */
+  private async takeBatch(batch: Batch, epoch: number, where: string): Promise<LossValues | undefined> {
+    const { device, turns } = this
+    this.method.begin?.(epoch, this.updates + 1)
+    const ready = (this.context ??= await withMoved(batch, device, each => this.prepare(each)))
+    this.begin()
+    const { compiled } = this
+    const { values } = compiled?.takes(batch)
+      ? scope(() => ({ values: compiled.start(moveBatch(batch, device), where) }))
       : { values: trainInParts(ready, () => moveBatch(batch, device), where, turns) }
     const done = await values
-    schedule?.afterStep()
+    if (this.accumulation !== undefined && !this.accumulation.isEmpty) {
+      if (!this.accumulation.isFull) return undefined
+      return this.finishUpdate(where)
+    }
+    this.afterUpdate()
     return done
   }
 
-  student.train()
-  try {
-    for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++) {
-      if (plan.open.has('compile')) compiled?.recheck()
-      const sums = new Means()
-      let steps = 0
-      let images = 0
-      let busy = 0
-      let last = performance.now()
-      turns.guard([...modules.trained, ...modules.used].flatMap(module => module.modules()))
-      turns.leave()
-      const batches = batchesOf('trainLoader', trainLoader)
-      for await (const batch of plan.way.compile || plan.prefetch ? prefetch(batches, begun) : batches) {
-        turns.comeBack()
-        const size = batch.labels.size(0)
-        const values = await step(batch, epoch, `epoch ${epoch}, step ${steps + 1}`)
-        batch.data.dispose()
-        batch.labels.dispose()
-        batch.indices?.dispose()
-        steps++
-        images += size
-        sums.add(values)
-        const { total, ...parts } = values as { total: number }
-        await lines.write()
-        await onStep?.({
-          epoch,
-          epochs,
-          step: steps,
-          steps: trainLoader.length,
-          images: size,
-          loss: total,
-          parts,
-        })
-        await turns.give()
-        turns.leave()
-        busy += performance.now() - last
-        last = performance.now()
-        if (signal?.aborted) break
-      }
-      turns.comeBack()
-      if (steps === 0) throw noBatches(epoch)
-
-      const accuracy =
-        valLoader && !signal?.aborted ? await evaluate(student, valLoader, { device, signal }) : undefined
-      const { total: meanLoss, ...parts } = sums.means() as { total: number }
-      const report = { epoch, loss: meanLoss, parts, accuracy, seconds: busy / 1000, images }
-      if (signal?.aborted) return result(true, accuracy === undefined ? history : [...history, report])
-      history.push(report)
-      await schedule?.afterEpoch(report)
-      await onEpoch?.(report)
-      if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted) log(formatEpoch(report))
-      await lines.write()
-    }
-    return result(signal?.aborted ?? false)
-  } finally {
-    compiled?.release()
+  /** The update by the gradients that were added up. */
+  private finishUpdate(where: string): LossValues {
+    const values = this.accumulation!.finish()
+    update(this.context!, values, where)
+    this.afterUpdate()
+    return values
   }
+
+  private afterUpdate(): void {
+    this.updates++
+    this.average?.update()
+    this.schedule?.afterStep()
+  }
+}
+
+/** Frozen parts compute no gradients while the training lasts. Returns what undoes it. */
+function freeze(student: Module, frozen: readonly string[]): () => void {
+  const parameters = frozen
+    .flatMap(path => student.getSubmodule(path).parameters())
+    .filter(({ requiresGrad }) => requiresGrad)
+  for (const each of parameters) each.requiresGrad = false
+  return () => {
+    for (const each of parameters) each.requiresGrad = true
+  }
+}
+
+function isFrozen(student: Module, { frozen = [] }: FitOptions, parameter: Tensor): boolean {
+  return frozen.some(path => (student.getSubmodule(path).parameters() as Tensor[]).includes(parameter))
 }
 
 const epochReport: Kind = {

@@ -114,6 +114,22 @@ export class Objective extends Module<[seen: Seen], LossParts> {
     return Object.fromEntries(this.entries.map(({ name, weightAt }) => [name, weightAt(epoch)]))
   }
 
+  /**
+   * For a training that adds up the gradients of parts of a batch.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for a term that such a training would change
+   * @internal
+   */
+  refuseParts(): void {
+    const entry = this.entries.find(({ term }) => term.relational)
+    if (entry === undefined) return
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `accumulate: the term ${entry.name} depends on which samples share a batch: computed on parts of it, it would be ` +
+        'another; expected 1 with this term, and a larger batchSize',
+    )
+  }
+
   // ---- What the loop asks of it ------------------------------------------------------------------------------------------
 
   /**

@@ -4,6 +4,7 @@ import { AlambicError } from '../errors.js'
 import { DividedScope, scope } from '../memory/memory.js'
 import { clipGradNorm_, type Optimizer } from '../optim/index.js'
 import type { Tensor } from '../tensors/tensor.js'
+import type { Accumulation } from './accumulation.js'
 import type { LossParts } from './fit.js'
 import type { Turns } from './turns.js'
 
@@ -14,6 +15,8 @@ export interface StepContext {
   parameters: Tensor[]
   optimizer: Optimizer
   clipGradNorm: number | undefined
+  /** Where several batches make a step. */
+  accumulation?: Accumulation
 }
 
 /** What is computed in several parts, one after the other. */
@@ -41,7 +44,7 @@ export function trainStep(context: StepContext, batch: Batch, where: string): Lo
   context.optimizer.zeroGrad()
   // The backward frees what it no longer needs, which a scope around it would hold.
   const parts = scope(() => context.loss(batch))
-  return learnFrom(context, parts, where)
+  return learnFrom(context, parts, where, batch.labels.size(0))
 }
 
 /**
@@ -64,7 +67,7 @@ export async function trainInParts(
     context.optimizer.zeroGrad()
     const [parts, isAlone] = await computeInParts(context.lossInParts(batch), whole, turns)
     if (!isAlone) context.optimizer.zeroGrad()
-    return whole.run(() => learnFrom(context, parts, where))
+    return whole.run(() => learnFrom(context, parts, where, batch.labels.size(0)))
   } finally {
     whole.close()
   }
@@ -97,18 +100,32 @@ async function computeInParts<T>(
   return [result, isAlone]
 }
 
-/** Gradients and update of a loss that was computed. */
-export function learnFrom(context: StepContext, parts: LossParts, where: string): LossValues {
-  const { parameters, optimizer, clipGradNorm } = context
+/** Gradients and update of a loss that was computed; with accumulation the update comes when a step is complete. */
+export function learnFrom(
+  context: StepContext,
+  parts: LossParts,
+  where: string,
+  samples: number,
+): LossValues {
   const values = readParts(parts)
-  refuseNonFinite(values, where, optimizer)
+  refuseNonFinite(values, where, context.optimizer)
   parts.total.backward()
+  if (context.accumulation === undefined) update(context, values, where)
+  else context.accumulation.add(samples, values)
+  return values
+}
+
+/** @throws AlambicError `ERR_NAN_LOSS` for a norm that is clipped, before any weight has changed */
+export function update(
+  { parameters, optimizer, clipGradNorm }: StepContext,
+  values: LossValues,
+  where: string,
+): void {
   if (clipGradNorm !== undefined) {
     const norm = clipGradNorm_(parameters, clipGradNorm)
     refuseNonFiniteNorm(norm.item(), values, where, optimizer)
   }
   optimizer.step()
-  return values
 }
 
 /** @throws AlambicError `ERR_NAN_LOSS` */

@@ -268,9 +268,15 @@ export async function trainWithObjective(
   options: ObjectiveOptions,
 ): Promise<ObjectiveResult> {
   const who = 'trainWithObjective'
-  const { objective: given, teacherInput, epochs } = readOptions(who, options, objectiveOptions)
+  const {
+    objective: given,
+    teacherInput,
+    epochs,
+    accumulate = 1,
+  } = readOptions(who, options, objectiveOptions)
   const models = teachersByName(who, teachers)
   const objective = given instanceof Objective ? given : new Objective(given)
+  if (accumulate > 1) objective.refuseParts()
   for (const [name, model] of Object.entries(models))
     checkArguments(who, { [teacherLabel(models, name)]: model, student }, trainLoader, valLoader, epochs)
   checkArguments(who, { student }, trainLoader, valLoader, epochs)

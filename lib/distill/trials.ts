@@ -43,6 +43,8 @@ export interface Subject extends StepContext {
   signal: AbortSignal | undefined
   /** What else the time of a step depends on, such as the layers of features. */
   key: string
+  /** Why no step can be compiled. */
+  againstCompiling?: string | undefined
 }
 
 /** What trials found. */
@@ -196,7 +198,8 @@ class Trials {
   }
 
   private async chooseCompile(): Promise<void> {
-    const reason = reasonAgainst(this.subject.optimizer) ?? (await this.compareCompiled())
+    const { againstCompiling, optimizer } = this.subject
+    const reason = againstCompiling ?? reasonAgainst(optimizer) ?? (await this.compareCompiled())
     if (typeof reason === 'string') this.choices.compile = { what: 'not compiled', why: reason }
   }
 
