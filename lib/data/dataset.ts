@@ -20,6 +20,8 @@ export interface Batch {
   labels: Tensor
   /** `(N)`, int64: positions in the dataset, if they are known. For losses that remember each sample. */
   indices?: Tensor | undefined
+  /** `(N, classes)`, floating point: soft labels of mixed pictures, see {@link mixUp}. Each row has the sum 1. */
+  targets?: Tensor | undefined
 }
 
 /** Samples by number. Any object with these members is a dataset; it does not have to extend a class of Alambic. */

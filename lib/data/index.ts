@@ -13,6 +13,7 @@ export {
   type MnistOptions,
   type SplitOptions,
 } from './mnist.js'
+export { cutMix, mixUp, type BatchTransform, type MixOptions } from './mixing.js'
 export type { Augmentation, ImageShape } from './pixels.js'
 export { proceduralImages, type ProceduralOptions } from './procedural.js'
 export { Random } from './random.js'

@@ -31,11 +31,12 @@ export interface DataLoaderOptions {
   /** Where batches go. Default: where the dataset makes them. */
   device?: Device
   /**
-   * Changes each batch, as the last step, on its device. Tensors that it makes and does not return are released, and so
+   * Changes each batch, as the last step, on its device; {@link mixUp} is one. It is given random numbers that depend on
+   * the seed, the epoch and the batch. Tensors that it makes and does not return are released, and so
    * are the batch's tensors that it does not return. With `for await`, and so in training, it may be asynchronous: then
    * it has to release tensors that it makes after its first `await`.
    */
-  transform?: (batch: Batch) => Batch | Promise<Batch>
+  transform?: (batch: Batch, random: Random) => Batch | Promise<Batch>
 }
 
 const loaderOptions: Kinds<DataLoaderOptions> = {
@@ -129,7 +130,11 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     for (let number = 0; number < length; number++) {
       const made = this.#make(order, epoch, number)
       refuseLater(made, 'batch() of the data set')
-      yield this.#withIndices(this.#finishNow(checkBatch('batch() of the data set', made)), order, number)
+      yield this.#withIndices(
+        this.#finishNow(checkBatch('batch() of the data set', made), this.#randomOf(epoch, number)),
+        order,
+        number,
+      )
     }
   }
 
@@ -140,7 +145,11 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     for (let number = 0; number < length; number++) {
       await setImmediate()
       const made: unknown = await this.#make(order, epoch, number)
-      yield this.#withIndices(await this.#finish(checkBatch('batch() of the data set', made)), order, number)
+      yield this.#withIndices(
+        await this.#finish(checkBatch('batch() of the data set', made), this.#randomOf(epoch, number)),
+        order,
+        number,
+      )
     }
   }
 
@@ -160,6 +169,11 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     return this.dataset.batch(this.#indicesOf(order, number), new Random(this.seed, epoch, number))
   }
 
+  /** For the transform: other numbers than the augmentation's. */
+  #randomOf(epoch: number, number: number): Random {
+    return new Random(this.seed, epoch, number, 1)
+  }
+
   #indicesOf(order: Int32Array, number: number): Int32Array {
     const start = number * this.batchSize
     return order.subarray(start, start + this.batchSize)
@@ -172,12 +186,12 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 
   /** What has been made goes to its device and through the transform, which may take its time. */
-  async #finish(made: Batch): Promise<Batch> {
+  async #finish(made: Batch, random: Random): Promise<Batch> {
     if (this.device === undefined && this.#transform === undefined) return made
     const whole = new DividedScope()
     let finished: Batch | undefined
     try {
-      const { changed } = whole.run(() => ({ changed: this.#change(made) }))
+      const { changed } = whole.run(() => ({ changed: this.#change(made, random) }))
       finished = checkBatch('transform', await changed)
       return finished
     } finally {
@@ -186,12 +200,12 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     }
   }
 
-  #finishNow(made: Batch): Batch {
+  #finishNow(made: Batch, random: Random): Batch {
     if (this.device === undefined && this.#transform === undefined) return made
     let finished: Batch | undefined
     try {
       finished = scope(() => {
-        const changed: unknown = this.#change(made)
+        const changed: unknown = this.#change(made, random)
         refuseLater(changed, 'transform')
         return checkBatch('transform', changed)
       })
@@ -201,11 +215,11 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     }
   }
 
-  #change(made: Batch): Batch | Promise<Batch> {
+  #change(made: Batch, random: Random): Batch | Promise<Batch> {
     const { device } = this
     const placed =
       device === undefined ? made : { data: made.data.to(device), labels: made.labels.to(device) }
-    return this.#transform === undefined ? placed : this.#transform(placed)
+    return this.#transform === undefined ? placed : this.#transform(placed, random)
   }
 }
 

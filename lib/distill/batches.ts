@@ -59,11 +59,11 @@ export async function* batchesOf(name: string, loader: Batches): AsyncGenerator<
 }
 
 function isBatch(value: unknown): value is Batch {
-  const { data, labels, indices } = (value ?? {}) as Partial<Record<string, unknown>>
+  const { data, labels, indices, targets } = (value ?? {}) as Partial<Record<string, unknown>>
   return (
     data instanceof Tensor &&
     labels instanceof Tensor &&
-    (indices === undefined || indices === null || indices instanceof Tensor)
+    [indices, targets].every(each => each === undefined || each instanceof Tensor)
   )
 }
 
@@ -111,6 +111,7 @@ async function dropAhead(next: Promise<IteratorResult<Batch, unknown>>): Promise
   result.value.data.dispose()
   result.value.labels.dispose()
   result.value.indices?.dispose()
+  result.value.targets?.dispose()
 }
 
 /** Lets timers, input and finalizers run. */

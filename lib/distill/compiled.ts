@@ -234,8 +234,8 @@ export class CompiledSteps {
   }
 }
 
-function inputsOf({ data, labels, indices }: Batch): Tensor[] {
-  return indices === undefined ? [data, labels] : [data, labels, indices]
+function inputsOf({ data, labels, indices, targets }: Batch): Tensor[] {
+  return [data, labels, indices, targets].filter(each => each !== undefined)
 }
 
 interface Recorded {

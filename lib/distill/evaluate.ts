@@ -70,7 +70,7 @@ export async function evaluate(
 
 function countCorrect(
   model: Module<[Tensor], Tensor>,
-  { data, labels, indices }: Batch,
+  { data, labels, indices, targets }: Batch,
   toModel: (images: Tensor) => Tensor,
   device?: Device,
 ): number {
@@ -89,5 +89,6 @@ function countCorrect(
     data.dispose()
     labels.dispose()
     indices?.dispose()
+    targets?.dispose()
   }
 }

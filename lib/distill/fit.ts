@@ -323,6 +323,7 @@ class Training {
       batch.data.dispose()
       batch.labels.dispose()
       batch.indices?.dispose()
+      batch.targets?.dispose()
       if (values !== undefined) await finishStep(values)
       await turns.give()
       turns.leave()
@@ -480,9 +481,14 @@ export function formatEpoch(report: EpochReport): string {
   return `Epoch ${epoch}: Loss=${loss.toFixed(4)}${measured}`
 }
 
-function moveBatch({ data, labels, indices }: Batch, device: Device | undefined): Batch {
-  if (device === undefined) return { data, labels, indices }
-  return { data: data.to(device), labels: labels.to(device), indices: indices?.to(device) }
+function moveBatch({ data, labels, indices, targets }: Batch, device: Device | undefined): Batch {
+  if (device === undefined) return { data, labels, indices, targets }
+  return {
+    data: data.to(device),
+    labels: labels.to(device),
+    indices: indices?.to(device),
+    targets: targets?.to(device),
+  }
 }
 
 /** Runs `body` with a batch on the device, whose copy is released when that is over. */
@@ -498,6 +504,7 @@ async function withMoved<T>(
     if (moved.data !== batch.data) moved.data.dispose()
     if (moved.labels !== batch.labels) moved.labels.dispose()
     if (moved.indices !== batch.indices) moved.indices?.dispose()
+    if (moved.targets !== batch.targets) moved.targets?.dispose()
   }
 }
 

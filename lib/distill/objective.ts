@@ -179,6 +179,7 @@ export class Objective extends Module<[seen: Seen], LossParts> {
   toLoss(teachers: readonly string[]): Loss {
     return {
       ...this.needs(teachers),
+      takesTargets: true,
       modules: { trained: [this], used: [] },
       key: JSON.stringify(
         this.entries.map(({ name, layers, term }) => [name, term.constructor.name, layers]),
@@ -253,7 +254,7 @@ export class Objective extends Module<[seen: Seen], LossParts> {
 
   private observationFor(
     { name, term, layers, teacher }: Entry,
-    { student, teachers, labels, indices }: Seen,
+    { student, teachers, labels, indices, targets }: Seen,
   ): Observation {
     if (term.needsIndices && indices === undefined)
       throw new AlambicError(
@@ -282,6 +283,7 @@ export class Objective extends Module<[seen: Seen], LossParts> {
       },
       labels,
       indices,
+      targets,
       get epoch() {
         return ask('epoch')
       },

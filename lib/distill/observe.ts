@@ -1,5 +1,6 @@
 /** What a step observes: each model runs once, and one probe per model collects all that is taken from it. */
 import type { Batch } from '../data/dataset.js'
+import { AlambicError } from '../errors.js'
 import { ModelProbe, type Observed } from '../features/model-probe.js'
 import { scope } from '../memory/memory.js'
 import type { Module } from '../nn/module.js'
@@ -31,6 +32,8 @@ export interface Seen {
   teachers: Readonly<Record<string, Observed>>
   labels: Tensor
   indices: Tensor | undefined
+  /** Soft labels, where pictures were mixed. */
+  targets: Tensor | undefined
 }
 
 /** What the loop minimises. */
@@ -42,6 +45,8 @@ export interface Loss {
   readonly modules: { trained: readonly Module[]; used: readonly Module[] }
   /** What besides the modules says what a step computes. */
   readonly key: string
+  /** Whether it takes soft labels. */
+  readonly takesTargets?: boolean
   /** Called once with what the first batch shows, in eval mode and without gradients. */
   prepare?: (seen: Seen) => void
   /** Called before each step. Returns the names of the teachers that the step needs; without it all are needed. */
@@ -129,26 +134,35 @@ function toMethod(
     begin(epoch, step) {
       if (loss.begin !== undefined) needed = loss.begin(epoch, step)
     },
-    prepare({ data, labels, indices }: Batch): Tensor[] {
+    prepare({ data, labels, indices, targets }: Batch): Tensor[] {
       for (const observer of observers.values()) observer.prepare(data)
       if (loss.prepare !== undefined)
         inMode(student, false, () =>
           noGrad(() => {
             const teachers = teachAll(data)
-            loss.prepare!({ student: observe(data), teachers, labels, indices })
+            loss.prepare!({ student: observe(data), teachers, labels, indices, targets })
           }),
         )
       return [...student.parameters(), ...loss.modules.trained.flatMap(module => module.parameters())]
     },
-    *loss({ data, labels, indices }: Batch): InParts<LossParts> {
+    *loss({ data, labels, indices, targets }: Batch): InParts<LossParts> {
+      if (targets !== undefined && loss.takesTargets !== true) throw refuseTargets()
       const teachers: Record<string, Observed> = {}
       for (const name of needed) {
         teachers[name] = observers.get(name)!.teach(data)
         yield
       }
-      return checkParts(loss.forward({ student: observe(data), teachers, labels, indices }))
+      return checkParts(loss.forward({ student: observe(data), teachers, labels, indices, targets }))
     },
   }
+}
+
+function refuseTargets(): AlambicError {
+  return new AlambicError(
+    'ERR_ARGUMENT',
+    'the loss: expected batches with the labels of whole pictures, got mixed ones with soft labels (targets); ' +
+      'trainClassifier and trainWithObjective take them',
+  )
 }
 
 /** A teacher with its probe, and made fast. */

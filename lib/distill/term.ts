@@ -26,6 +26,8 @@ export interface Observation {
   labels: Tensor
   /** `(N)`, int64: positions in the data set. Undefined where the batches do not say them. */
   indices?: Tensor | undefined
+  /** `(N, classes)`: soft labels, where pictures were mixed, instead of `labels`. */
+  targets?: Tensor | undefined
   /** Of the stage, from 1. */
   epoch: number
   /** Of the stage, from 1. */

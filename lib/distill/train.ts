@@ -9,10 +9,11 @@ import {
 } from '../checks/options.js'
 import { isPlainObject } from '../checks/realms.js'
 import { AlambicError } from '../errors.js'
-import { functional, ModuleList } from '../nn/index.js'
+import { ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensors/tensor.js'
 import { AdaptationLayer, adaptAll, appendAdaptation } from './adaptation.js'
+import { classification } from './classification.js'
 import { checkLoader, checkModel, type Batches } from './batches.js'
 import { fit, fitOptions, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
@@ -211,7 +212,10 @@ export async function trainClassifier(
     teachers: {},
     modules: { trained: [], used: [] },
     key: 'labels',
-    forward: ({ student, labels }) => ({ total: functional.crossEntropy(student.output, labels) }),
+    takesTargets: true,
+    forward: ({ student, labels, targets }) => ({
+      total: classification(student.output, labels, targets),
+    }),
   }
   const plan = planOf(model, options)
   const train = (method: Parameters<typeof fit>[0]) => fit(method, trainLoader, valLoader, options, plan)

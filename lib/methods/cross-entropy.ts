@@ -1,6 +1,6 @@
 import { between, readOptions, type Kinds } from '../checks/options.js'
+import { classification } from '../distill/classification.js'
 import { observed, Term } from '../distill/term.js'
-import { functional } from '../nn/index.js'
 import type { Tensor } from '../tensors/tensor.js'
 
 export interface CrossEntropyOptions {
@@ -21,12 +21,20 @@ export class CrossEntropy extends Term {
   }
 
   /**
-   * @param observation `student.logits` (N, classes) and `labels` (N), int64
+   * @param observation `student.logits` (N, classes) and `labels` (N), int64; or `targets` (N, classes), soft labels
    * @throws AlambicError `ERR_LABEL_RANGE`, `ERR_DTYPE`, `ERR_SHAPE_MISMATCH`
    */
-  override forward({ student, labels }: { student: { logits: Tensor }; labels: Tensor }): Tensor {
+  override forward({
+    student,
+    labels,
+    targets,
+  }: {
+    student: { logits: Tensor }
+    labels: Tensor
+    targets?: Tensor | undefined
+  }): Tensor {
     const logits = observed('CrossEntropy', 'student.logits', student.logits)
-    const { labelSmoothing } = this
-    return functional.crossEntropy(logits, observed('CrossEntropy', 'labels', labels), { labelSmoothing })
+    if (targets === undefined) observed('CrossEntropy', 'labels', labels)
+    return classification(logits, labels, targets, this.labelSmoothing)
   }
 }
