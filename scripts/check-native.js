@@ -29,6 +29,7 @@ const NATIVE_TESTS = [
   'autocast',
   'autograd',
   'distill.compiled',
+  'distill.objective',
   'export',
   'io.load',
   'io.save',

@@ -1,4 +1,5 @@
 import { createGunzip } from 'node:zlib'
+import { readGzip } from '../io/inflate.js'
 import { formatError } from './files.js'
 
 /** Enough of the content to read any announcement of its size from. */
@@ -27,8 +28,24 @@ export async function gunzip(
   name: string,
   announcedBytes: (head: Buffer) => number,
 ): Promise<Buffer> {
-  const unpacked = createGunzip({ chunkSize: HEAD_BYTES })
-  unpacked.end(compressed)
+  const zlib = () => {
+    const unpacked = createGunzip({ chunkSize: HEAD_BYTES })
+    unpacked.end(compressed)
+    return unpacked as AsyncIterable<Uint8Array>
+  }
+  try {
+    return await readGzip(compressed, pieces => collect(pieces, compressed, name, announcedBytes), zlib)
+  } catch (error) {
+    throw damaged(error, compressed, name)
+  }
+}
+
+async function collect(
+  pieces: AsyncIterable<Uint8Array>,
+  compressed: Uint8Array,
+  name: string,
+  announcedBytes: (head: Buffer) => number,
+): Promise<Buffer> {
   let head: Buffer = Buffer.alloc(0)
   let content: Buffer | undefined
   let length = 0
@@ -40,19 +57,17 @@ export async function gunzip(
     length = head.copy(content)
   }
 
-  try {
-    for await (const chunk of unpacked as AsyncIterable<Buffer>) {
-      if (content !== undefined) length += chunk.copy(content, length)
-      else {
-        head = Buffer.concat([head, chunk])
-        if (head.length >= HEAD_BYTES) begin()
-      }
-      if (content !== undefined && length === content.length) break
+  // A stream that is left before its end is destroyed.
+  for await (const piece of pieces) {
+    if (content === undefined) {
+      head = Buffer.concat([head, piece])
+      if (head.length >= HEAD_BYTES) begin()
+    } else {
+      const taken = piece.subarray(0, content.length - length)
+      content.set(taken, length)
+      length += taken.length
     }
-  } catch (error) {
-    throw damaged(error, compressed, name)
-  } finally {
-    unpacked.destroy()
+    if (content !== undefined && length === content.length) break
   }
   if (content === undefined) begin()
   return content!.subarray(0, length)

@@ -9,6 +9,7 @@ import { inflateRaw } from 'node:zlib'
 import { promisify } from 'node:util'
 import { crc32 } from './crc32.js'
 import { fileError } from './file-error.js'
+import { inflateInWorker } from './inflate.js'
 import type { ByteSource } from './source.js'
 
 export interface ZipEntry {
@@ -152,7 +153,9 @@ export class ZipArchive {
     const where = `${entry.size} bytes of ${JSON.stringify(entry.name)} once unpacked`
     let content: Buffer
     try {
-      content = await inflate(packed, { maxOutputLength: Math.max(entry.size, 1) })
+      content =
+        (await inflateInWorker(packed, entry.size)) ??
+        (await inflate(packed, { maxOutputLength: Math.max(entry.size, 1) }))
     } catch (error) {
       const found = `damaged data (${(error as Error).message})`
       throw fileError(this.source.name, { offset: entry.offset, expected: where, found }, { cause: error })
