@@ -1,6 +1,13 @@
 import { join } from 'node:path'
 import { CIFAR100_COARSE_CLASSES, CIFAR100_FINE_CLASSES, CIFAR10_CLASSES } from './class-names.js'
-import { DEFAULT_MAX_BYTES, findFiles, formatError, namedFiles, readBytes, requireFolder } from './files.js'
+import {
+  DEFAULT_MAX_BYTES,
+  findFiles,
+  formatError,
+  namedFiles,
+  readBytes,
+  requireFolder,
+} from '../io/files.js'
 import { isGzip } from './gunzip.js'
 import { ImageDataset } from './image-dataset.js'
 import { checkLabels } from './labels.js'

@@ -1,6 +1,6 @@
 import { createGunzip } from 'node:zlib'
 import { readGzip } from '../io/inflate.js'
-import { formatError } from './files.js'
+import { formatError } from '../io/files.js'
 
 /** Enough of the content to read any announcement of its size from. */
 const HEAD_BYTES = 1 << 16

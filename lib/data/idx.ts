@@ -1,6 +1,6 @@
 import { notNegative, readOptions, type Kinds } from '../checks/options.js'
 import { endianness } from 'node:os'
-import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes, requirePath } from './files.js'
+import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes, requirePath } from '../io/files.js'
 import { bytesOf, isUint8Array } from '../checks/realms.js'
 import { gunzip, isGzip } from './gunzip.js'
 

@@ -1,5 +1,5 @@
 import type { AlambicError } from '../errors.js'
-import { formatError } from '../data/files.js'
+import { formatError } from './files.js'
 
 export interface FileProblem {
   offset: number

@@ -1,5 +1,5 @@
 import { open, type FileHandle } from 'node:fs/promises'
-import { displayName } from '../data/files.js'
+import { displayName } from './files.js'
 import { AlambicError } from '../errors.js'
 import { bytesOf, isUint8Array } from '../checks/realms.js'
 import { fileError } from './file-error.js'
