@@ -1,6 +1,7 @@
 /** What layers refuse: each with its own message and code. */
 import { describe, expect, test } from 'vitest'
 import { memory, nn, randn, tensor, zeros, type Tensor } from '../lib/index.js'
+import { codeOf } from './codes.js'
 import { errorOf, int64 } from './nn.fixtures.js'
 
 type Refusal = [what: string, body: () => unknown, code: string, message: string]
@@ -375,4 +376,11 @@ describe('messages that name what came:', () => {
       message: 'calculateGain: negativeSlope: expected a number, got "x"',
     })
   })
+})
+
+test.each<[string, () => unknown]>([
+  ['ModuleDict', () => new nn.ModuleDict().set('__proto__', new nn.Linear(1, 1))],
+  ['Sequential', () => new nn.Sequential({ ['__proto__']: new nn.Linear(1, 1) })],
+])('%s refuses the name __proto__, which would replace its class', (_, make) => {
+  expect(codeOf(make)).toBe('ERR_ARGUMENT')
 })

@@ -2,6 +2,7 @@ import { noGrad } from '../tensors/grad-mode.js'
 import type { Batch } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
 import { scope } from '../memory/memory.js'
+import { native } from '../native/loader.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensors/tensor.js'
 import { torch } from '../calls/index.js'
@@ -32,7 +33,8 @@ const evaluateOptions: Kinds<EvaluateOptions> = { device, signal, input: anythin
  * The share of samples whose largest logit is the label's, in percent (0 to 100). The model computes each batch in eval
  * mode; between the batches, when the event loop runs, it has its own mode.
  *
- * @throws AlambicError `ERR_ARGUMENT` when the loader yields nothing, or something else than batches
+ * @throws AlambicError `ERR_ARGUMENT` when the loader yields nothing, or something else than batches;
+ *   `ERR_SHAPE_MISMATCH`, `ERR_DTYPE`, `ERR_LABEL_RANGE` for labels that are no classes of the logits
  */
 export async function evaluate(
   model: Module<[Tensor], Tensor>,
@@ -68,6 +70,9 @@ export async function evaluate(
   return (100 * correct) / total
 }
 
+/** As in the losses: such a sample counts as one that is not recognised. */
+const ignoredLabel = -100
+
 function countCorrect(
   model: Module<[Tensor], Tensor>,
   { data, labels, indices, targets }: Batch,
@@ -81,8 +86,9 @@ function countCorrect(
         const logits = releasingEarly('evaluate: model', model, () =>
           requireLogits('evaluate: model', model.forward(images)),
         )
-        const predicted = torch.argmax(logits, { dim: 1 })
-        return predicted.eq(labels.to(predicted.device)).sum().item()
+        const expected = labels.to(logits.device)
+        native.checkLabels('evaluate', logits.handle, expected.handle, ignoredLabel)
+        return torch.argmax(logits, { dim: 1 }).eq(expected).sum().item()
       }),
     )
   } finally {

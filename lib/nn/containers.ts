@@ -18,7 +18,8 @@ function adopt(container: Module, name: unknown, module: unknown): void {
       'a name that is not empty and has no dot (paths are joined by dots)',
       name,
     )
-  if (name in container && !(fieldsOf(container)[name] instanceof Module))
+  // `__proto__` is an object of the class, a module.
+  if (name === '__proto__' || (name in container && !(fieldsOf(container)[name] instanceof Module)))
     throw argumentError(`${what}: name`, `a name that ${what} does not use itself`, name)
   fieldsOf(container)[name] = module
 }
