@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { Subset, type Batch, type Dataset } from '../lib/data/dataset.js'
+import { releaseBatch, Subset, type Batch, type Dataset } from '../lib/data/dataset.js'
 import { ImageDataset } from '../lib/data/image-dataset.js'
 import { DataLoader, type DataLoaderOptions } from '../lib/data/loader.js'
 import { manualSeed, memory, rand, scope, tensor } from '../lib/index.js'
@@ -19,14 +19,9 @@ function loaderOf(length: number, options: DataLoaderOptions = {}): DataLoader<I
   return new DataLoader(numbered(length), options)
 }
 
-function release({ data, labels }: Batch): void {
-  data.dispose()
-  labels.dispose()
-}
-
 function labelsOf(batch: Batch): number[] {
   const labels = batch.labels.tolist() as number[]
-  release(batch)
+  releaseBatch(batch)
   return labels
 }
 
@@ -83,7 +78,7 @@ describe('DataLoader', () => {
     const timer = setInterval(() => ticks++, 0)
     const end = Date.now() + 50
     try {
-      while (Date.now() < end) for await (const batch of loaderOf(4)) release(batch)
+      while (Date.now() < end) for await (const batch of loaderOf(4)) releaseBatch(batch)
     } finally {
       clearInterval(timer)
     }
@@ -132,7 +127,7 @@ describe('shuffling', () => {
   it('goes on to the next epoch after a loop that ended early', () => {
     const loader = loaderOf(50, options)
     for (const batch of loader) {
-      release(batch)
+      releaseBatch(batch)
       break
     }
     expect(epochOf(loader).flat()).toEqual([...loader.order(1)])
@@ -166,23 +161,23 @@ describe('lifetime of batches', () => {
     const before = memory().tensors
     for (const batch of loaderOf(8, { batchSize: 2 })) {
       expect(memory().tensors).toBe(before + 2)
-      release(batch)
+      releaseBatch(batch)
     }
     for await (const batch of loaderOf(8, { batchSize: 2 })) {
       expect(memory().tensors).toBe(before + 2)
-      release(batch)
+      releaseBatch(batch)
     }
   })
 
   it('leaves nothing behind when a loop breaks or throws', async () => {
     const before = memory().tensors
     for (const batch of loaderOf(8)) {
-      release(batch)
+      releaseBatch(batch)
       break
     }
     const failing = async () => {
       for await (const batch of loaderOf(8)) {
-        release(batch)
+        releaseBatch(batch)
         throw new Error('stop')
       }
     }
@@ -206,7 +201,7 @@ describe('device and transform', () => {
     for (const batch of loaderOf(2, { batchSize: 2, device: 'meta' })) {
       expect([batch.data.device, batch.labels.device]).toEqual(['meta', 'meta'])
       expect(batch.data.shape).toEqual([2, 1, 1, 1])
-      release(batch)
+      releaseBatch(batch)
     }
   })
 
@@ -217,7 +212,7 @@ describe('device and transform', () => {
       expect(memory().tensors).toBe(before + 2)
       const labels = batch.labels.tolist() as number[]
       expect(batch.data.tolist()).toEqual(labels.map(label => label + 1))
-      release(batch)
+      releaseBatch(batch)
     }
   })
 
@@ -259,7 +254,7 @@ describe("a user's own dataset", () => {
     const rows: unknown[] = []
     for (const batch of new DataLoader(squares, { batchSize: 2 })) {
       rows.push(...(batch.data.tolist() as unknown[]))
-      release(batch)
+      releaseBatch(batch)
     }
     expect(rows).toEqual([[0, 0], [1, 1], [2, 4], [3, 9], [4, 16]]) // prettier-ignore
   })
@@ -309,7 +304,7 @@ describe('DataLoader refuses', () => {
     const later = () => Promise.resolve({ data: whole.data(), labels: whole.labels() })
     const dataset = { length: 1, batch: later as unknown as Dataset['batch'] }
     expect((await failure(() => [...new DataLoader(dataset)])).code).toBe('ERR_ASYNC_CALLBACK')
-    for await (const batch of new DataLoader(dataset)) release(batch)
+    for await (const batch of new DataLoader(dataset)) releaseBatch(batch)
     await dropUnowned()
   })
 
@@ -330,4 +325,27 @@ describe('DataLoader refuses', () => {
     expect(error.message).toContain('DataLoader: epoch: expected an integer from 0 to 2^53 − 1, got')
     expect(loader.epoch).toBe(0)
   })
+})
+
+it('what a data set gives beside pictures and labels goes to the device with them', () => {
+  const dataset = {
+    length: 2,
+    batch: () => ({
+      data: rand([2]),
+      labels: tensor([0n, 1n]),
+      indices: tensor([5n, 7n]),
+      targets: rand([2, 2]),
+    }),
+  }
+  const [batch] = [...new DataLoader(dataset, { batchSize: 2, device: 'cpu' })]
+  expect(batch!.indices!.tolist()).toEqual([5, 7])
+  expect(batch!.targets!.shape).toEqual([2, 2])
+  releaseBatch(batch!)
+})
+
+it('what is no tensor in the place of one is refused', async () => {
+  const batch = () => ({ data: rand([1]), labels: tensor([0n]), indices: [5] })
+  const loader = new DataLoader({ length: 1, batch: batch as unknown as Dataset['batch'] })
+  expect((await failure(() => [...loader])).message).toMatch(/got \{ data: .*, labels: .*, indices: \[5\] \}/)
+  await dropUnowned()
 })

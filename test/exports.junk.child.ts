@@ -11,14 +11,9 @@ import { operatorNames } from '../lib/calls/call.js'
 
 const [seed = '1', perFunction = '150'] = process.argv.slice(2)
 
-/** mulberry32: the same calls for the same seed. */
-let state = Number(seed) >>> 0
-function random(below: number): number {
-  state = (state + 0x6d2b79f5) >>> 0
-  let t = Math.imul(state ^ (state >>> 15), 1 | state)
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-  return ((t ^ (t >>> 14)) >>> 0) % below
-}
+/** The same calls for the same seed. */
+const source = new alambic.data.Random(Number(seed))
+const random = (below: number) => source.below(below)
 
 class Own extends Error {}
 

@@ -4,14 +4,9 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
+import { filesIn } from '../scripts/setup/fingerprint.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-
-function filesBelow(folder: string): string[] {
-  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map(name =>
-    join(folder, name),
-  )
-}
 
 /** The files that a file imports for more than their types. */
 function importsOf(file: string): string[] {
@@ -50,7 +45,7 @@ function roomOf(file: string): string | null {
 describe('the rooms', () => {
   it('of lib/ import each other without circles, but for types', () => {
     const uses = new Map<string, Map<string, string>>()
-    for (const file of filesBelow('lib').filter(name => /\.(ts|js)$/.test(name) && !name.endsWith('.d.ts')))
+    for (const file of filesIn(root, 'lib', /(?<!\.d)\.(ts|js)$/))
       for (const target of importsOf(file)) {
         const [from, to] = [roomOf(file), roomOf(target)]
         if (from === null || to === null || from === to) continue

@@ -9,7 +9,8 @@ import {
   type Kinds,
 } from '../checks/options.js'
 import { isList, requireMemory, typedArrayName } from '../checks/realms.js'
-import type { Tensor } from '../tensors/tensor.js'
+import { Tensor } from '../tensors/tensor.js'
+import type { Device } from '../tensors/types.js'
 import { permutation, type Random } from './random.js'
 
 /** Samples as a network takes them. The code that asks for a batch has to dispose of its tensors. */
@@ -22,6 +23,37 @@ export interface Batch {
   indices?: Tensor | undefined
   /** `(N, classes)`, floating point: soft labels of mixed pictures, see {@link mixUp}. Each row has the sum 1. */
   targets?: Tensor | undefined
+}
+
+/** Whether it has all the tensors of a batch, and nothing else in the place of one. */
+export function isBatch(value: unknown): value is Batch {
+  const { data, labels, indices, targets } = (value ?? {}) as Partial<Record<keyof Batch, unknown>>
+  return (
+    data instanceof Tensor &&
+    labels instanceof Tensor &&
+    [indices, targets].every(each => each === undefined || each instanceof Tensor)
+  )
+}
+
+/** All tensors of a batch. */
+export function tensorsOfBatch({ data, labels, indices, targets }: Batch): Tensor[] {
+  return [data, labels, indices, targets].filter(each => each !== undefined)
+}
+
+/** A batch on a device; what is there already is not copied. */
+export function batchOn({ data, labels, indices, targets }: Batch, device: Device): Batch {
+  return {
+    data: data.to(device),
+    labels: labels.to(device),
+    indices: indices?.to(device),
+    targets: targets?.to(device),
+  }
+}
+
+/** Disposes of a batch, but for tensors that belong to another one too. */
+export function releaseBatch(batch: Batch, kept?: Batch): void {
+  const others = kept === undefined ? [] : tensorsOfBatch(kept)
+  for (const each of tensorsOfBatch(batch)) if (!others.includes(each)) each.dispose()
 }
 
 /** Samples by number. Any object with these members is a dataset; it does not have to extend a class of Alambic. */

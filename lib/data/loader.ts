@@ -12,9 +12,9 @@ import {
   type Kinds,
 } from '../checks/options.js'
 import { isPromise } from '../checks/realms.js'
-import { fromTypedArray, Tensor } from '../tensors/tensor.js'
+import { fromTypedArray } from '../tensors/tensor.js'
 import type { Device } from '../tensors/types.js'
-import { dataSet, type Batch, type Dataset } from './dataset.js'
+import { batchOn, dataSet, isBatch, releaseBatch, type Batch, type Dataset } from './dataset.js'
 import { permutation, Random } from './random.js'
 
 export interface DataLoaderOptions {
@@ -131,7 +131,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
       const made = this.#make(order, epoch, number)
       refuseLater(made, 'batch() of the data set')
       yield this.#withIndices(
-        this.#finishNow(checkBatch('batch() of the data set', made), this.#randomOf(epoch, number)),
+        this.#finishNow(checkBatch('batch() of the data set', made), epoch, number),
         order,
         number,
       )
@@ -146,7 +146,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
       await setImmediate()
       const made: unknown = await this.#make(order, epoch, number)
       yield this.#withIndices(
-        await this.#finish(checkBatch('batch() of the data set', made), this.#randomOf(epoch, number)),
+        await this.#finish(checkBatch('batch() of the data set', made), epoch, number),
         order,
         number,
       )
@@ -169,11 +169,6 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     return this.dataset.batch(this.#indicesOf(order, number), new Random(this.seed, epoch, number))
   }
 
-  /** For the transform: other numbers than the augmentation's. */
-  #randomOf(epoch: number, number: number): Random {
-    return new Random(this.seed, epoch, number, 1)
-  }
-
   #indicesOf(order: Int32Array, number: number): Int32Array {
     const start = number * this.batchSize
     return order.subarray(start, start + this.batchSize)
@@ -186,46 +181,41 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 
   /** What has been made goes to its device and through the transform, which may take its time. */
-  async #finish(made: Batch, random: Random): Promise<Batch> {
+  async #finish(made: Batch, epoch: number, number: number): Promise<Batch> {
     if (this.device === undefined && this.#transform === undefined) return made
     const whole = new DividedScope()
     let finished: Batch | undefined
     try {
-      const { changed } = whole.run(() => ({ changed: this.#change(made, random) }))
+      const { changed } = whole.run(() => ({ changed: this.#change(made, epoch, number) }))
       finished = checkBatch('transform', await changed)
       return finished
     } finally {
       whole.close(finished)
-      release(made, finished)
+      releaseBatch(made, finished)
     }
   }
 
-  #finishNow(made: Batch, random: Random): Batch {
+  #finishNow(made: Batch, epoch: number, number: number): Batch {
     if (this.device === undefined && this.#transform === undefined) return made
     let finished: Batch | undefined
     try {
       finished = scope(() => {
-        const changed: unknown = this.#change(made, random)
+        const changed: unknown = this.#change(made, epoch, number)
         refuseLater(changed, 'transform')
         return checkBatch('transform', changed)
       })
       return finished
     } finally {
-      release(made, finished)
+      releaseBatch(made, finished)
     }
   }
 
-  #change(made: Batch, random: Random): Batch | Promise<Batch> {
-    const { device } = this
-    const placed =
-      device === undefined ? made : { data: made.data.to(device), labels: made.labels.to(device) }
-    return this.#transform === undefined ? placed : this.#transform(placed, random)
+  #change(made: Batch, epoch: number, number: number): Batch | Promise<Batch> {
+    const placed = this.device === undefined ? made : batchOn(made, this.device)
+    if (this.#transform === undefined) return placed
+    // Other numbers than the augmentation's.
+    return this.#transform(placed, new Random(this.seed, epoch, number, 1))
   }
-}
-
-function release(made: Batch, finished: Batch | undefined): void {
-  if (finished?.data !== made.data) made.data.dispose()
-  if (finished?.labels !== made.labels) made.labels.dispose()
 }
 
 const epochNumber = integer(0, Number.MAX_SAFE_INTEGER)
@@ -240,10 +230,13 @@ function checkLength(length: unknown): number {
 
 /** What comes from functions of the user's. */
 function checkBatch(what: string, value: unknown): Batch {
-  const { data, labels } = (value ?? {}) as Partial<Record<keyof Batch, unknown>>
-  if (data instanceof Tensor && labels instanceof Tensor) return value as Batch
+  if (isBatch(value)) return value
   const isObject = typeof value === 'object' && value !== null && ('data' in value || 'labels' in value)
-  const got = isObject ? `{ data: ${show(data)}, labels: ${show(labels)} }` : show(value)
+  const parts = (value ?? {}) as Partial<Record<keyof Batch, unknown>>
+  const shown = (['data', 'labels', 'indices', 'targets'] as const)
+    .filter((name, i) => i < 2 || parts[name] !== undefined)
+    .map(name => `${name}: ${show(parts[name])}`)
+  const got = isObject ? `{ ${shown.join(', ')} }` : show(value)
   throw new AlambicError(
     'ERR_ARGUMENT',
     `DataLoader: expected ${what} to return a batch { data, labels } of two tensors, got ${got}`,

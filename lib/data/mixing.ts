@@ -78,7 +78,7 @@ function span(size: number, side: number, random: Random): [from: number, to: nu
 
 function orderOf(labels: Tensor, random: Random): Tensor {
   const order = random.shuffle(Int32Array.from({ length: labels.size(0) }, (_, i) => i))
-  return fromTypedArray(BigInt64Array.from(order, BigInt), [order.length], { device: labels.device })
+  return fromTypedArray(order, [order.length], { device: labels.device })
 }
 
 /** `(N, classes)`, in the pictures' dtype. */

@@ -25,10 +25,6 @@ export class Accumulation {
     return this.batches === this.size
   }
 
-  get isEmpty(): boolean {
-    return this.batches === 0
-  }
-
   /** Takes the gradients of a batch of so many samples away from the parameters. */
   add(samples: number, values: LossValues): void {
     noGrad(() =>

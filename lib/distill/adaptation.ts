@@ -36,18 +36,22 @@ export class AdaptationLayer extends Module<[Tensor], Tensor> {
   }
 }
 
+/** Which side's features are brought to the other's channels. */
+export type AdaptedSide = 'teacher' | 'student' | 'none'
+
 /**
- * Appends a layer for each level that brings `from` to the channels of `to`.
+ * Appends a layer for each level that brings one side's features to the other's channels.
  *
  * @throws AlambicError `ERR_SHAPE_MISMATCH` for features without channels
  */
 export function appendAdaptation(
   adaptation: ModuleList<AdaptationLayer>,
-  from: readonly Tensor[],
-  to: readonly Tensor[],
+  side: AdaptedSide,
+  [student, teacher]: readonly [student: readonly Tensor[], teacher: readonly Tensor[]],
   kernelSize: number,
   layers: readonly LayerPair[],
 ): void {
+  const [from, to] = side === 'teacher' ? [teacher, student] : [student, teacher]
   from.forEach((feature, i) => {
     adaptation.append(adaptationBetween(feature, to[i]!, kernelSize, layers[i]!))
   })
@@ -64,7 +68,13 @@ function adaptationBetween(from: Tensor, to: Tensor, kernelSize: number, layer: 
   return new AdaptationLayer(fromChannels, toChannels, kernelSize).to({ device: to.device, dtype: to.dtype })
 }
 
-/** Each level through its layer. */
-export function adaptAll(adaptation: ModuleList<AdaptationLayer>, features: readonly Tensor[]): Tensor[] {
-  return features.map((feature, i) => adaptation.at(i).forward(feature))
+/** The features with those of one side through their layers. */
+export function adapted(
+  adaptation: ModuleList<AdaptationLayer>,
+  side: AdaptedSide,
+  [student, teacher]: readonly [student: Tensor[], teacher: Tensor[]],
+): [student: Tensor[], teacher: Tensor[]] {
+  const through = (features: Tensor[]) => features.map((each, i) => adaptation.at(i).forward(each))
+  if (side === 'student') return [through(student), teacher]
+  return [student, side === 'teacher' ? through(teacher) : teacher]
 }

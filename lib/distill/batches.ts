@@ -1,4 +1,4 @@
-import type { Batch } from '../data/dataset.js'
+import { isBatch, releaseBatch, type Batch } from '../data/dataset.js'
 import { AlambicError, argumentError, show } from '../errors.js'
 import { isPromise } from '../checks/realms.js'
 import { checkFields, Module } from '../nn/module.js'
@@ -58,15 +58,6 @@ export async function* batchesOf(name: string, loader: Batches): AsyncGenerator<
   }
 }
 
-function isBatch(value: unknown): value is Batch {
-  const { data, labels, indices, targets } = (value ?? {}) as Partial<Record<string, unknown>>
-  return (
-    data instanceof Tensor &&
-    labels instanceof Tensor &&
-    [indices, targets].every(each => each === undefined || each instanceof Tensor)
-  )
-}
-
 /**
  * Asks for each batch as soon as the one before is handed out, so that a loader which waits for files, for a worker, or
  * for its turn does so while a step runs elsewhere.
@@ -108,10 +99,7 @@ export function prefetch(loader: Batches, begun: Promise<void>): Batches {
 async function dropAhead(next: Promise<IteratorResult<Batch, unknown>>): Promise<void> {
   const result = await next
   if (result.done) return
-  result.value.data.dispose()
-  result.value.labels.dispose()
-  result.value.indices?.dispose()
-  result.value.targets?.dispose()
+  releaseBatch(result.value)
 }
 
 /** Lets timers, input and finalizers run. */

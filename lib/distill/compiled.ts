@@ -1,5 +1,5 @@
 /** The compiled step: what a step does is recorded, and then done again natively, off the main thread. */
-import type { Batch } from '../data/dataset.js'
+import { tensorsOfBatch, type Batch } from '../data/dataset.js'
 import { noGrad } from '../tensors/grad-mode.js'
 import type { Handle, NativeCompiledStep, NativeRecording, StepRunnerName } from '../native/contract.js'
 import { native } from '../native/loader.js'
@@ -151,7 +151,7 @@ export class CompiledSteps {
   private keyOf(batch: Batch): string {
     const modes = this.modules.map(({ training }) => (training ? 't' : 'e')).join('')
     return (
-      inputsOf(batch)
+      tensorsOfBatch(batch)
         .map(({ shape, dtype }) => `${dtype}(${shape.join()})`)
         .join() + modes
     )
@@ -161,7 +161,7 @@ export class CompiledSteps {
     this.context.optimizer.prepareStep()
     const numbers = await this.native!.run(
       recording,
-      inputsOf(batch).map(({ handle }) => handle),
+      tensorsOfBatch(batch).map(({ handle }) => handle),
     )
     if (this.hasGraphs) this.reportGraph()
     const values = Object.fromEntries(names.map((name, i) => [name, numbers[i]!]))
@@ -208,7 +208,7 @@ export class CompiledSteps {
       parts = this.context.loss(batch)
       return Object.values(parts).map(part => (part as Tensor).handle)
     }
-    const handles = inputsOf(batch).map(({ handle }) => handle)
+    const handles = tensorsOfBatch(batch).map(({ handle }) => handle)
     const recording = withScopes(
       this.context.trained[0]!,
       listener,
@@ -232,10 +232,6 @@ export class CompiledSteps {
     this.states.clear()
     this.context.log?.(`compile: training goes on without, ${reason}`)
   }
-}
-
-function inputsOf({ data, labels, indices, targets }: Batch): Tensor[] {
-  return [data, labels, indices, targets].filter(each => each !== undefined)
 }
 
 interface Recorded {

@@ -1,5 +1,5 @@
 import { noGrad } from '../tensors/grad-mode.js'
-import type { Batch } from '../data/dataset.js'
+import { releaseBatch, type Batch } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
 import { scope } from '../memory/memory.js'
 import { native } from '../native/loader.js'
@@ -75,10 +75,11 @@ const ignoredLabel = -100
 
 function countCorrect(
   model: Module<[Tensor], Tensor>,
-  { data, labels, indices, targets }: Batch,
+  batch: Batch,
   toModel: (images: Tensor) => Tensor,
   device?: Device,
 ): number {
+  const { data, labels } = batch
   try {
     return noGrad(() =>
       scope(() => {
@@ -92,9 +93,6 @@ function countCorrect(
       }),
     )
   } finally {
-    data.dispose()
-    labels.dispose()
-    indices?.dispose()
-    targets?.dispose()
+    releaseBatch(batch)
   }
 }

@@ -1,5 +1,5 @@
 /** The training loop that every method shares: epochs, steps, progress, and stopping for the right reasons. */
-import type { Batch } from '../data/dataset.js'
+import { batchOn, releaseBatch, type Batch } from '../data/dataset.js'
 import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory/memory.js'
 import type { Module, StateDict } from '../nn/module.js'
@@ -243,6 +243,8 @@ class Training {
   private compiled: CompiledSteps | undefined
   private average: WeightAverage | undefined
   private accumulation: Accumulation | undefined
+  /** Parameters that are not trained. */
+  private frozen: ReadonlySet<Tensor> = new Set()
   /** Updates of all epochs. */
   private updates = 0
   /** Resolves when the first step begins: until then no second batch is asked for. */
@@ -264,9 +266,11 @@ class Training {
   async run(): Promise<TrainingResult> {
     const { student } = this.method
     const { epochs = 50, frozen = [], signal } = this.options
-    const thaw = freeze(student, frozen)
+    const parts = frozen.map(path => student.getSubmodule(path))
+    this.frozen = new Set(parts.flatMap(part => part.parameters()))
+    const thaw = freeze(this.frozen)
     student.train()
-    for (const path of frozen) student.getSubmodule(path).eval()
+    for (const part of parts) part.eval()
     try {
       for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++)
         if (!(await this.runEpoch(epoch, epochs))) break
@@ -320,10 +324,7 @@ class Training {
       images += size
       pending += size
       const values = await this.takeBatch(batch, epoch, `epoch ${epoch}, step ${step + 1}`)
-      batch.data.dispose()
-      batch.labels.dispose()
-      batch.indices?.dispose()
-      batch.targets?.dispose()
+      releaseBatch(batch)
       if (values !== undefined) await finishStep(values)
       await turns.give()
       turns.leave()
@@ -381,7 +382,7 @@ class Training {
     const { student, loss, modules, teachers, key, variant, againstRecording } = method
     const { lr = 1e-3, clipGradNorm, accumulate = 1, ema, signal } = options
     const makeOptimizer = options.optimizer ?? (all => new Adam(all, { lr }))
-    const parameters = scope(() => method.prepare(batch)).filter(each => !isFrozen(student, options, each))
+    const parameters = scope(() => method.prepare(batch)).filter(each => !this.frozen.has(each))
     if (parameters.length === 0)
       throw new AlambicError(
         'ERR_ARGUMENT',
@@ -427,10 +428,8 @@ class Training {
       ? scope(() => ({ values: compiled.start(moveBatch(batch, device), where) }))
       : { values: trainInParts(ready, () => moveBatch(batch, device), where, turns) }
     const done = await values
-    if (this.accumulation !== undefined && !this.accumulation.isEmpty) {
-      if (!this.accumulation.isFull) return undefined
-      return this.finishUpdate(where)
-    }
+    if (this.accumulation !== undefined)
+      return this.accumulation.isFull ? this.finishUpdate(where) : undefined
     this.afterUpdate()
     return done
   }
@@ -450,19 +449,13 @@ class Training {
   }
 }
 
-/** Frozen parts compute no gradients while the training lasts. Returns what undoes it. */
-function freeze(student: Module, frozen: readonly string[]): () => void {
-  const parameters = frozen
-    .flatMap(path => student.getSubmodule(path).parameters())
-    .filter(({ requiresGrad }) => requiresGrad)
-  for (const each of parameters) each.requiresGrad = false
+/** Frozen parameters get no gradients while the training lasts. Returns what undoes it. */
+function freeze(frozen: ReadonlySet<Tensor>): () => void {
+  const changed = [...frozen].filter(({ requiresGrad }) => requiresGrad)
+  for (const each of changed) each.requiresGrad = false
   return () => {
-    for (const each of parameters) each.requiresGrad = true
+    for (const each of changed) each.requiresGrad = true
   }
-}
-
-function isFrozen(student: Module, { frozen = [] }: FitOptions, parameter: Tensor): boolean {
-  return frozen.some(path => (student.getSubmodule(path).parameters() as Tensor[]).includes(parameter))
 }
 
 const epochReport: Kind = {
@@ -481,14 +474,8 @@ export function formatEpoch(report: EpochReport): string {
   return `Epoch ${epoch}: Loss=${loss.toFixed(4)}${measured}`
 }
 
-function moveBatch({ data, labels, indices, targets }: Batch, device: Device | undefined): Batch {
-  if (device === undefined) return { data, labels, indices, targets }
-  return {
-    data: data.to(device),
-    labels: labels.to(device),
-    indices: indices?.to(device),
-    targets: targets?.to(device),
-  }
+function moveBatch(batch: Batch, device: Device | undefined): Batch {
+  return device === undefined ? batch : batchOn(batch, device)
 }
 
 /** Runs `body` with a batch on the device, whose copy is released when that is over. */
@@ -501,10 +488,7 @@ async function withMoved<T>(
   try {
     return await body(moved)
   } finally {
-    if (moved.data !== batch.data) moved.data.dispose()
-    if (moved.labels !== batch.labels) moved.labels.dispose()
-    if (moved.indices !== batch.indices) moved.indices?.dispose()
-    if (moved.targets !== batch.targets) moved.targets?.dispose()
+    releaseBatch(moved, batch)
   }
 }
 

@@ -1,5 +1,5 @@
 /** Objectives: what a training minimises, a weighted sum of terms. */
-import { anything, readOptions, text, type Kind, type Kinds } from '../checks/options.js'
+import { anything, readOptions, requireKind, text, type Kind, type Kinds } from '../checks/options.js'
 import { AlambicError, argumentError, show } from '../errors.js'
 import type { Observed } from '../features/model-probe.js'
 import { ModuleDict } from '../nn/index.js'
@@ -315,7 +315,7 @@ function toObjectiveTerm(who: string, given: Term | ObjectiveTerm): ObjectiveTer
   if (typeof given !== 'object' || given === null || given instanceof Module)
     throw argumentError(who, `${aTerm.expected}, or { term, weight }`, given)
   const read = readOptions(who, given, termOptions)
-  if (!aTerm.fits(read.term)) throw argumentError(`${who}: term`, aTerm.expected, read.term)
+  requireKind(`${who}: term`, aTerm, read.term)
   return read
 }
 

@@ -76,8 +76,8 @@ export async function observing<T>(
   teachers: Readonly<Record<string, Teacher>>,
   loss: Loss,
   plan: Plan,
+  whose: string,
   body: (method: Method) => Promise<T>,
-  whose = 'the student',
 ): Promise<T> {
   const observers = new Map<string, TeacherObserver>()
   const undo: (() => void)[] = []

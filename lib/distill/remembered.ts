@@ -11,6 +11,7 @@ import { nvidiaGpus } from '../native/addon.js'
 import { cacheFolder, minorVersion } from '../native/libtorch.js'
 import { locateBinaries, native } from '../native/loader.js'
 import { fileIdentity } from '../native/state.js'
+import { tensorsOfBatch } from '../data/dataset.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensors/tensor.js'
 import type { Choice, Plan, Way } from './speed.js'
@@ -86,7 +87,7 @@ export function keyOf(plan: Plan, { modules, optimizer, batch, clipGradNorm, key
     start: [plan.way, [...plan.open].sort()],
     trained: modules.trained.map(signatureOf),
     used: modules.used.map(signatureOf),
-    batch: [batch.data, batch.labels].map(formOf),
+    batch: tensorsOfBatch(batch).map(formOf),
     method: [key, optimizer.constructor.name, clipGradNorm !== undefined],
   }
   return createHash('sha256').update(JSON.stringify(what)).digest('hex').slice(0, 32)

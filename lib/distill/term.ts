@@ -2,7 +2,7 @@
 import { AlambicError, argumentError } from '../errors.js'
 import { Module } from '../nn/module.js'
 import { readOptions, text, type Kinds } from '../checks/options.js'
-import { Tensor } from '../tensors/tensor.js'
+import { requireTensor, type Tensor } from '../tensors/tensor.js'
 
 /** A layer of both models by one dotted path, or one path for each. */
 export type FeatureLayer = string | { student: string; teacher: string }
@@ -95,20 +95,9 @@ export function toPairs(name: string, layers: readonly FeatureLayer[] | undefine
 }
 
 /**
- * A tensor that a term takes from an observation, which may have been made by hand.
+ * The features that a term takes from an observation, which may have been made by hand: one of each model per level.
  *
  * @param who the term
- * @param what its place: `student.logits`
- * @throws AlambicError `ERR_ARGUMENT` where it is missing
- */
-export function observed(who: string, what: string, value: unknown): Tensor {
-  if (value instanceof Tensor) return value
-  throw argumentError(`${who}: ${what}`, 'a tensor', value)
-}
-
-/**
- * The same for features, with one of each model per level.
- *
  * @throws AlambicError `ERR_ARGUMENT`, `ERR_LENGTH_MISMATCH`
  */
 export function observedFeatures(
@@ -119,7 +108,10 @@ export function observedFeatures(
     const { features } = (view ?? {}) as Partial<View>
     const name = `${['student', 'teacher'][side]!}.features`
     if (!Array.isArray(features)) throw argumentError(`${who}: ${name}`, 'an array of tensors', features)
-    return features.map((each, i) => observed(who, `${name}[${i}]`, each))
+    features.forEach((each, i) => {
+      requireTensor(`${who}: ${name}[${i}]`, each)
+    })
+    return features
   }) as [Tensor[], Tensor[]]
   if (ours.length !== theirs.length)
     throw new AlambicError(

@@ -12,14 +12,14 @@ import { AlambicError } from '../errors.js'
 import { ModuleList } from '../nn/index.js'
 import type { Module } from '../nn/module.js'
 import type { Tensor } from '../tensors/tensor.js'
-import { AdaptationLayer, adaptAll, appendAdaptation } from './adaptation.js'
+import { adapted, appendAdaptation, type AdaptationLayer, type AdaptedSide } from './adaptation.js'
 import { classification } from './classification.js'
 import { checkLoader, checkModel, type Batches } from './batches.js'
 import { fit, fitOptions, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
 import { toInputFunction, type ModelInput } from './model-input.js'
 import { Objective, type ObjectiveTerm } from './objective.js'
-import { observing, type Loss } from './observe.js'
+import { observing, type Loss, type Seen, type Teacher } from './observe.js'
 import { toPairs, type FeatureLayer, type LayerPair, type Term } from './term.js'
 
 /** A model from images to logits `(N, classes)`. */
@@ -40,7 +40,7 @@ export interface FeatureDistillationOptions extends FitOptions {
    * Which side's features an {@link AdaptationLayer} brings to the other's channels: `'teacher'`;
    * `'student'`, the regressors of FitNets; `'none'`. Default: `'teacher'`; `'none'` for {@link AttentionTransfer}.
    */
-  adapt?: 'teacher' | 'student' | 'none'
+  adapt?: AdaptedSide
   /** Kernel size of the adaptation layers. Default: 1. */
   adaptKernelSize?: number
   /**
@@ -94,46 +94,36 @@ export async function trainWithFeatureDistillation(
   const adaptation = new ModuleList<AdaptationLayer>()
   const minimised = featureLoss(loss, layers, adapt, adaptation, adaptKernelSize)
   const toInput = toInputFunction('teacherInput', teacherInput)
-  const plan = planOf(student, options)
-  const result = await observing(student, { teacher: { model: teacher, toInput } }, minimised, plan, method =>
-    fit(method, trainLoader, valLoader, options, plan),
-  )
-  return { ...result, adaptation }
+  const teachers = { teacher: { model: teacher, toInput } }
+  return { ...(await minimise(minimised, student, teachers, trainLoader, valLoader, options)), adaptation }
 }
 
 function featureLoss(
   loss: FeatureCriterion,
   layers: readonly LayerPair[],
-  adapt: 'teacher' | 'student' | 'none',
+  adapt: AdaptedSide,
   adaptation: ModuleList<AdaptationLayer>,
   kernelSize: number,
 ): Loss {
   // A loss of one's own may take what else a student gives.
   const logits = loss instanceof FeatureDistillationLoss || loss instanceof AttentionTransfer
-  const featuresOf = (side: keyof LayerPair, features: Record<string, Tensor>) =>
-    layers.map(layer => features[layer[side]]!)
+  const featuresOf = ({ student, teachers }: Seen): [student: Tensor[], teacher: Tensor[]] => [
+    layers.map(layer => student.features[layer.student]!),
+    layers.map(layer => teachers['teacher']!.features[layer.teacher]!),
+  ]
   return {
     student: { logits, layers: layers.map(({ student }) => student), embedding: false },
     teachers: { teacher: { logits: false, layers: layers.map(({ teacher }) => teacher), embedding: false } },
     modules: { trained: [adaptation], used: [loss] },
     key: JSON.stringify([layers, adapt]),
     ...(adapt !== 'none' && {
-      prepare({ student, teachers }) {
-        const ours = featuresOf('student', student.features)
-        const theirs = featuresOf('teacher', teachers['teacher']!.features)
-        const [from, to] = adapt === 'teacher' ? [theirs, ours] : [ours, theirs]
-        appendAdaptation(adaptation, from, to, kernelSize, layers)
+      prepare: seen => {
+        appendAdaptation(adaptation, adapt, featuresOf(seen), kernelSize, layers)
       },
     }),
-    forward({ student, teachers, labels }) {
-      const ours = featuresOf('student', student.features)
-      const theirs = featuresOf('teacher', teachers['teacher']!.features)
-      return loss.forward(
-        adapt === 'student' ? adaptAll(adaptation, ours) : ours,
-        adapt === 'teacher' ? adaptAll(adaptation, theirs) : theirs,
-        student.output,
-        labels,
-      )
+    forward(seen) {
+      const [student, teacher] = adapted(adaptation, adapt, featuresOf(seen))
+      return loss.forward(student, teacher, seen.student.output, seen.labels)
     },
   }
 }
@@ -187,10 +177,8 @@ export async function trainWithLogitsDistillation(
       loss.forward(student.output, teachers['teacher']!.output, labels),
   }
   const toInput = toInputFunction('teacherInput', teacherInput)
-  const plan = planOf(student, options)
-  return observing(student, { teacher: { model: teacher, toInput } }, minimised, plan, method =>
-    fit(method, trainLoader, valLoader, options, plan),
-  )
+  const teachers = { teacher: { model: teacher, toInput } }
+  return minimise(minimised, student, teachers, trainLoader, valLoader, options)
 }
 
 /**
@@ -217,9 +205,23 @@ export async function trainClassifier(
       total: classification(student.output, labels, targets),
     }),
   }
-  const plan = planOf(model, options)
-  const train = (method: Parameters<typeof fit>[0]) => fit(method, trainLoader, valLoader, options, plan)
-  return observing(model, {}, minimised, plan, train, 'the model')
+  return minimise(minimised, model, {}, trainLoader, valLoader, options, 'the model')
+}
+
+/** @param whose how messages call the student */
+function minimise(
+  loss: Loss,
+  student: Classifier,
+  teachers: Readonly<Record<string, Teacher>>,
+  trainLoader: Batches,
+  valLoader: Batches | null,
+  options: FitOptions,
+  whose = 'the student',
+): Promise<TrainingResult> {
+  const plan = planOf(student, options)
+  return observing(student, teachers, loss, plan, whose, method =>
+    fit(method, trainLoader, valLoader, options, plan),
+  )
 }
 
 /** One teacher, or several by name. */
@@ -281,21 +283,19 @@ export async function trainWithObjective(
   const models = teachersByName(who, teachers)
   const objective = given instanceof Objective ? given : new Objective(given)
   if (accumulate > 1) objective.refuseParts()
-  for (const [name, model] of Object.entries(models))
-    checkArguments(who, { [teacherLabel(models, name)]: model, student }, trainLoader, valLoader, epochs)
-  checkArguments(who, { student }, trainLoader, valLoader, epochs)
-  const inputs = inputsByTeacher(teacherInput, Object.keys(models))
+  const names = Object.keys(models)
+  const labelled: Record<string, unknown> = {}
+  for (const name of names) labelled[names.length === 1 ? 'teacher' : `teachers: ${name}`] = models[name]
+  labelled['student'] = student
+  checkArguments(who, labelled, trainLoader, valLoader, epochs)
+  const inputs = inputsByTeacher(teacherInput, names)
   const observed = Object.fromEntries(
     Object.entries(models).map(([name, model]) => [name, { model, toInput: inputs(name) }]),
   )
-  const plan = planOf(student, options)
-  const loss = objective.toLoss(Object.keys(models))
+  const loss = objective.toLoss(names)
   const parameter = student.parameters()[0]
   if (parameter !== undefined) objective.to(parameter.device)
-  const result = await observing(student, observed, loss, plan, method =>
-    fit(method, trainLoader, valLoader, options, plan),
-  )
-  return { ...result, objective }
+  return { ...(await minimise(loss, student, observed, trainLoader, valLoader, options)), objective }
 }
 
 /** `teacher` is the name of a single one. */
@@ -304,10 +304,6 @@ function teachersByName(who: string, teachers: Teachers | null): Record<string, 
   if (isPlainObject(teachers)) return { ...(teachers as Record<string, Classifier>) }
   checkModel(`${who}: teachers`, teachers)
   return { teacher: teachers }
-}
-
-function teacherLabel(models: Record<string, unknown>, name: string): string {
-  return Object.keys(models).length === 1 ? 'teacher' : `teachers: ${name}`
 }
 
 function inputsByTeacher(

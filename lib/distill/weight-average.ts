@@ -1,6 +1,6 @@
 /** The moving average of weights: often a better student than the weights of the last step. */
 import { torch } from '../calls/index.js'
-import { keep, scope } from '../memory/memory.js'
+import { scope, unscoped } from '../memory/memory.js'
 import type { Module, StateDict } from '../nn/module.js'
 import { noGrad } from '../tensors/grad-mode.js'
 import type { Tensor } from '../tensors/tensor.js'
@@ -20,13 +20,9 @@ export class WeightAverage {
     private readonly model: Module,
     private readonly decay: number,
   ) {
-    this.pairs = noGrad(() =>
-      model.parameters().map((own): Pair => {
-        const average = own.detach().clone()
-        keep(average)
-        return [own, average]
-      }),
-    )
+    const own = model.parameters()
+    const copies = copiesOf(own)
+    this.pairs = own.map((each, i) => [each, copies[i]!])
   }
 
   /** After a step. */
@@ -65,13 +61,7 @@ export class WeightAverage {
 
   /** Writes the averages into the model. Returns what writes its own weights there again. */
   private putIn(): () => void {
-    const own = noGrad(() =>
-      this.pairs.map(([tensor]) => {
-        const copy = tensor.detach().clone()
-        keep(copy)
-        return copy
-      }),
-    )
+    const own = copiesOf(this.pairs.map(([tensor]) => tensor))
     this.write(this.pairs.map(([, average]) => average))
     return () => {
       this.write(own)
@@ -90,4 +80,9 @@ export class WeightAverage {
   dispose(): void {
     for (const [, average] of this.pairs) average.dispose()
   }
+}
+
+/** That no scope releases. */
+function copiesOf(tensors: readonly Tensor[]): Tensor[] {
+  return unscoped(() => noGrad(() => tensors.map(each => each.detach().clone())))
 }

@@ -6,6 +6,7 @@ import {
   notNegative,
   integer,
   readOptions,
+  requireKind,
   type Kind,
   type Kinds,
 } from '../checks/options.js'
@@ -55,7 +56,7 @@ const weight: Kind = {
  * @throws AlambicError `ERR_ARGUMENT` for what is no weight
  */
 export function weightByEpoch(name: string, given: Weight): (epoch: number) => number {
-  if (!weight.fits(given)) throw argumentError(name, weight.expected, given)
+  requireKind(name, weight, given)
   if (typeof given === 'number') return () => given
   const { value = 1, warmUp, cosine, from = 1, to = Infinity } = readOptions(name, given, scheduleOptions)
   if (from > to) throw argumentError(`${name}: to`, `an epoch from ${from} on`, to)

@@ -1,7 +1,7 @@
 import { between, readOptions, type Kinds } from '../checks/options.js'
 import { classification } from '../distill/classification.js'
-import { observed, Term } from '../distill/term.js'
-import type { Tensor } from '../tensors/tensor.js'
+import { Term } from '../distill/term.js'
+import { requireTensor, type Tensor } from '../tensors/tensor.js'
 
 export interface CrossEntropyOptions {
   /** Part of the target, 0 to 1, that is spread evenly over all classes. Default: 0. */
@@ -33,8 +33,8 @@ export class CrossEntropy extends Term {
     labels: Tensor
     targets?: Tensor | undefined
   }): Tensor {
-    const logits = observed('CrossEntropy', 'student.logits', student.logits)
-    if (targets === undefined) observed('CrossEntropy', 'labels', labels)
-    return classification(logits, labels, targets, this.labelSmoothing)
+    requireTensor('CrossEntropy: student.logits', student.logits)
+    if (targets === undefined) requireTensor('CrossEntropy: labels', labels)
+    return classification(student.logits, labels, targets, this.labelSmoothing)
   }
 }

@@ -1,5 +1,5 @@
 import { anything, integer, listOf, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
-import { AdaptationLayer, adaptAll, appendAdaptation } from '../distill/adaptation.js'
+import { adapted, appendAdaptation, type AdaptationLayer, type AdaptedSide } from '../distill/adaptation.js'
 import { checkWeights } from '../distill/losses.js'
 import {
   observedFeatures,
@@ -24,7 +24,7 @@ export interface FeaturesOptions {
    * Which side's features an {@link AdaptationLayer} brings to the other's channels: `'teacher'`; `'student'`, as the
    * regressors of FitNets; `'none'`. Default: `'teacher'`.
    */
-  adapt?: 'teacher' | 'student' | 'none'
+  adapt?: AdaptedSide
   /** Kernel size of the adaptation layers. Default: 1. */
   adaptKernelSize?: number
 }
@@ -47,7 +47,7 @@ export class Features extends Term {
   declare readonly layers?: readonly FeatureLayer[]
   readonly criterion: 'mse' | 'cosine'
   readonly weights: readonly number[] | undefined
-  readonly adapt: 'teacher' | 'student' | 'none'
+  readonly adapt: AdaptedSide
   readonly adaptKernelSize: number
   /** One per level, made with the first batch; empty without adaptation. */
   readonly adaptation = new ModuleList<AdaptationLayer>()
@@ -68,9 +68,14 @@ export class Features extends Term {
 
   override prepare(observation: { student: Pick<View, 'features'>; teacher: Pick<View, 'features'> }): void {
     if (this.adapt === 'none' || this.adaptation.length > 0) return
-    const [ours, theirs] = observedFeatures('Features', observation)
-    const [from, to] = this.adapt === 'teacher' ? [theirs, ours] : [ours, theirs]
-    appendAdaptation(this.adaptation, from, to, this.adaptKernelSize, this.levels(from.length))
+    const features = observedFeatures('Features', observation)
+    appendAdaptation(
+      this.adaptation,
+      this.adapt,
+      features,
+      this.adaptKernelSize,
+      this.levels(features[0].length),
+    )
   }
 
   /**
@@ -82,13 +87,10 @@ export class Features extends Term {
     student: Pick<View, 'features'>
     teacher: Pick<View, 'features'>
   }): Tensor {
-    const [ours, theirs] = observedFeatures('Features', observation)
-    const [student, teacher] =
-      this.adaptation.length === 0
-        ? [ours, theirs]
-        : this.adapt === 'student'
-          ? [adaptAll(this.adaptation, ours), theirs]
-          : [ours, adaptAll(this.adaptation, theirs)]
+    const features = observedFeatures('Features', observation)
+    // By hand, a term that was not prepared computes without.
+    const side = this.adaptation.length === 0 ? 'none' : this.adapt
+    const [student, teacher] = adapted(this.adaptation, side, features)
     const handles = (features: readonly Tensor[]) => features.map(({ handle }) => handle)
     return new Tensor(
       native.featureDistance(handles(student), handles(teacher), this.criterion, this.weights),

@@ -1,8 +1,8 @@
 import { readOptions, type Kinds } from '../checks/options.js'
 import { temperature } from '../distill/losses.js'
-import { observed, Term } from '../distill/term.js'
+import { Term } from '../distill/term.js'
 import { native } from '../native/loader.js'
-import { Tensor } from '../tensors/tensor.js'
+import { handleOf, Tensor } from '../tensors/tensor.js'
 
 export interface KDOptions {
   /** Softens both outputs; from 1e-6 to 1e6. Default: 4. */
@@ -32,8 +32,8 @@ export class KD extends Term {
    * @throws AlambicError `ERR_SHAPE_MISMATCH`
    */
   override forward(observation: { student: { logits: Tensor }; teacher: { logits: Tensor } }): Tensor {
-    const student = observed('KD', 'student.logits', observation.student.logits)
-    const teacher = observed('KD', 'teacher.logits', observation.teacher.logits)
-    return new Tensor(native.softenedDivergence(student.handle, teacher.handle, this.temperature))
+    const student = handleOf('KD: student.logits', observation.student.logits)
+    const teacher = handleOf('KD: teacher.logits', observation.teacher.logits)
+    return new Tensor(native.softenedDivergence(student, teacher, this.temperature))
   }
 }

@@ -258,11 +258,18 @@ struct FeatureInputs {
   }
 };
 
-// From the first arguments: (student features, teacher features, logits, labels, alpha).
-std::pair<FeatureInputs, std::vector<Tensor>> to_feature_inputs(const Napi::CallbackInfo& info) {
+// From the first arguments: (student features, teacher features).
+std::pair<FeatureInputs, std::vector<Tensor>> to_features(const Napi::CallbackInfo& info) {
   auto list = to_tensors(info[0], "studentFeatures"), teacher = to_tensors(info[1], "teacherFeatures");
-  FeatureInputs inputs{list.size(), teacher.size(), to_double(info[4], "alpha")};
+  FeatureInputs inputs{list.size(), teacher.size(), 1};
   list.insert(list.end(), teacher.begin(), teacher.end());
+  return {inputs, list};
+}
+
+// The same, and (logits, labels, alpha) behind them.
+std::pair<FeatureInputs, std::vector<Tensor>> to_feature_inputs(const Napi::CallbackInfo& info) {
+  auto [inputs, list] = to_features(info);
+  inputs.alpha = to_double(info[4], "alpha");
   list.push_back(to_tensor(info[2]));
   list.push_back(to_tensor(info[3]));
   return {inputs, list};
@@ -314,14 +321,6 @@ Napi::Value to_part(Napi::Env env, const char* name, std::vector<Tensor> inputs,
   };
   return from_tensor(env,
                      trace::record_closure(name, std::move(inputs), closure, /*has_operators=*/true).front());
-}
-
-// From the first arguments: (student features, teacher features).
-std::pair<FeatureInputs, std::vector<Tensor>> to_features(const Napi::CallbackInfo& info) {
-  auto list = to_tensors(info[0], "student.features"), teacher = to_tensors(info[1], "teacher.features");
-  FeatureInputs inputs{list.size(), teacher.size(), 1};
-  list.insert(list.end(), teacher.begin(), teacher.end());
-  return {inputs, list};
 }
 
 // (student features, teacher features, criterion, weights | undefined)
