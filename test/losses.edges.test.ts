@@ -183,6 +183,45 @@ describe('logits', () => {
     expect(total.item()).toBe(Infinity)
   })
 
+  describe('logits that are masked by the smallest number of a dtype', () => {
+    const smallest = {
+      float64: -Number.MAX_VALUE,
+      float32: -3.4028234663852886e38,
+      bfloat16: -3.3895313892515355e38,
+      float16: -65504,
+    }
+    type Float = keyof typeof smallest
+    const value = (student: number[], teacher: number[], temperature: number, dtype: Float = 'float32') => {
+      const [s, t] = [student, teacher].map(row => leaf(tensor([row], { dtype }))) as [Tensor, Tensor]
+      const loss = new LogitsDistillationLoss({ temperature, alpha: 1 })
+      const { logits } = loss.forward(s, t, tensor([0n]))
+      logits.backward()
+      expect(isFinite(s.grad!)).toBe(true)
+      return logits.item()
+    }
+
+    const cases = (Object.keys(smallest) as Float[]).flatMap(dtype =>
+      [[1, 0.16147503], [2, 0.93014909], [4, 4.81401493]].map(pair => [dtype, ...pair] as const)) // prettier-ignore
+    test.each(cases)('the teacher’s, in %s, at T = %d', (dtype, temperature, expected) => {
+      const loss = value([1, 0, -1], [2, 0, smallest[dtype]], temperature!, dtype)
+      expectNear(loss, expected!, dtype === 'float64' ? 1e-7 : 1e-5)
+    })
+
+    test.each([[1, 0.06713075], [2, 0.10537834], [4, 0.11963629]])('the student’s, at T = %d', (temperature, expected) => {
+      for (const [mask, other] of [[smallest.float32, -1e4], [-1e37, -1e37], [smallest.float32, smallest.float32]] as const)
+        expectNear(value([1, 0, mask], [2, 0, other], temperature), expected, 2e-6)
+    }) // prettier-ignore
+
+    test('the teacher’s beside a student that rules the class out', () => {
+      expectNear(value([1, 0, -Infinity], [2, 0, smallest.float32], 1), 0.06713075, 2e-6)
+    })
+
+    test('is a loss by what the teacher holds possible', () => {
+      const loss = value([0, smallest.float32], [0, -80], 1)
+      expect(loss / (Math.exp(-80) * -smallest.float32)).toBeCloseTo(1, 4)
+    })
+  })
+
   test('a sample of which both rule out all classes counts nothing, and has no gradient', () => {
     const student = leaf(tensor([[-Infinity, -Infinity], [1, 0]])) // prettier-ignore
     const teacher = leaf(tensor([[-Infinity, -Infinity], [0, 2]])) // prettier-ignore

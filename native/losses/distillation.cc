@@ -199,25 +199,24 @@ DistillationLoss combine(const char* loss, const Tensor& distillation, const Cla
   return {total.over(1), distillation, classification};
 }
 
+// The logarithm of less than the smallest double: what has it is as good as ruled out by a logit of −∞.
+constexpr double log_of_nothing = -746;
+
 // KL(softmax(teacher) ‖ softmax(student)) of logits (N, classes), mean over samples. What the teacher rules
-// out by a logit of −∞ counts nothing, whatever the student says: p (log p - log q) goes to 0 with p. A
-// sample without any other class has no distribution, and counts nothing.
+// out counts nothing, whatever the student says: p (log p - log q) goes to 0 with p. What only the student
+// rules out is an infinite loss, however small p is. A sample of which all classes are ruled out has no
+// distribution, and counts nothing.
 Tensor divergence(Tensor student, Tensor teacher) {
   Serial serial(is_small(student));
-  auto excluded = teacher.isneginf();
-  // The softmax of such a sample is no number, and neither would its gradient be: the student's too, where it
-  // rules out as much.
-  if (at::GradMode::is_enabled() && (student.requires_grad() || teacher.requires_grad())) {
-    auto is_empty = excluded.all(1, /*keepdim=*/true);
-    student = student.masked_fill(is_empty, 0);
-    teacher = teacher.masked_fill(is_empty, 0);
-  }
-  auto log_q = at::log_softmax(student, 1).masked_fill(excluded, 0);
-  auto log_p = at::log_softmax(teacher, 1).masked_fill(excluded, 0);
-  // Where the student rules out what the teacher does not, the loss is infinite, however small p may be.
-  auto smallest = teacher.scalar_type() == at::kDouble ? std::numeric_limits<double>::min()
-                                                       : std::numeric_limits<float>::min();
-  auto p = log_p.exp().clamp_min(smallest);
+  // The softmax of such a sample is no number, and neither is its gradient.
+  auto is_empty = teacher.isneginf().all(1, /*keepdim=*/true);
+  student = student.masked_fill(is_empty, 0);
+  teacher = teacher.masked_fill(is_empty, 0);
+  auto log_q = at::log_softmax(student, 1), log_p = at::log_softmax(teacher, 1);
+  auto is_ruled_out = log_p.detach().lt(log_of_nothing);
+  log_q = log_q.masked_fill(is_ruled_out, 0);
+  log_p = log_p.masked_fill(is_ruled_out, 0);
+  auto p = log_p.exp().masked_fill(log_q.detach().isneginf(), 1);  // which may have been rounded to 0
   return (p * (log_p - log_q)).sum() / static_cast<double>(student.size(0));
 }
 
