@@ -231,3 +231,33 @@ describe('the average of the weights', () => {
     await expect(train).rejects.toThrow(/ema: expected a number above 0 and below 1/)
   })
 })
+
+describe('an array of batches', () => {
+  it.each([false, true])(
+    'is trained on in every epoch, and stays the caller’s (compile: %s)',
+    async compile => {
+      const train = async (batches: FirstArgument) => {
+        const model = made(() => new Plain())
+        const { history } = await trainClassifier(model, batches, batches, { ...quiet, compile })
+        return [history.map(({ loss, accuracy }) => [loss, accuracy]), numbersOf(model.stateDict())]
+      }
+      type FirstArgument = data.DataLoader | data.Batch[]
+      const list = [...loader(8)]
+      const ofArray = await train(list)
+      const ofLoader = await train(loader(8))
+      expect(ofArray).toEqual(ofLoader)
+      expect(
+        await evaluate(
+          made(() => new Plain()),
+          list,
+        ),
+      ).toBe(
+        await evaluate(
+          made(() => new Plain()),
+          loader(8),
+        ),
+      )
+      for (const { data, labels } of list) expect([data.shape[0], labels.shape[0]]).toEqual([8, 8])
+    },
+  )
+})

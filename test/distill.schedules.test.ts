@@ -235,3 +235,40 @@ describe('a gradient that is not finite, of a finite loss', () => {
       expect(await codeOfAsync(() => ratesOf({ clipGradNorm }))).toBe('ERR_ARGUMENT')
   })
 })
+
+describe('schedules that would do nothing are refused', () => {
+  const failure = async (options: FitOptions): Promise<AlambicError> => {
+    const error: unknown = await trainClassifier(new nn.Linear(2, 2), batches([1]), null, {
+      ...quiet,
+      ...options,
+    }).catch((thrown: unknown) => thrown)
+    expect(error).toBeInstanceOf(AlambicError)
+    return error as AlambicError
+  }
+  const other = new optim.SGD([new nn.Parameter(tensor([1]))], { lr: 0.1 })
+
+  it.each([
+    ['StepLR', () => new lrScheduler.StepLR(other, 1)],
+    ['ReduceLROnPlateau', () => new lrScheduler.ReduceLROnPlateau(other)],
+    ['SequentialLR', () => new lrScheduler.SequentialLR(other, [new lrScheduler.StepLR(other, 1)], [])],
+  ])('a %s of another optimizer', async (_, scheduler) => {
+    const { code, message } = await failure({ scheduler })
+    expect(code).toBe('ERR_ARGUMENT')
+    expect(message).toMatch(/^scheduler: expected a schedule of the optimizer that the function is given/)
+  })
+
+  it('a metric without a schedule, and beside one that counts', async () => {
+    const schedulerMetric = ({ loss }: EpochReport) => loss
+    expect((await failure({ schedulerMetric })).message).toMatch(/^schedulerMetric: expected a scheduler/)
+    const scheduler = (optimizer: optim.Optimizer) => new lrScheduler.StepLR(optimizer, 1)
+    expect((await failure({ schedulerMetric, scheduler })).message).toMatch(/got StepLR/)
+  })
+
+  it('a metric with a schedule of one’s own is given to it', async () => {
+    const metrics: number[] = []
+    const scheduler = () => ({ step: (metric: number) => metrics.push(metric) })
+    const schedulerMetric = ({ epoch }: EpochReport) => epoch
+    await trainClassifier(new nn.Linear(2, 2), batches([1]), null, { ...quiet, scheduler, schedulerMetric })
+    expect(metrics).toEqual([1, 2, 3, 4])
+  })
+})

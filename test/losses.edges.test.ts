@@ -200,11 +200,13 @@ describe('logits', () => {
       return logits.item()
     }
 
+    const values = [[1, 0.16147503], [2, 0.93014909], [4, 4.81401493]] as const // prettier-ignore
     const cases = (Object.keys(smallest) as Float[]).flatMap(dtype =>
-      [[1, 0.16147503], [2, 0.93014909], [4, 4.81401493]].map(pair => [dtype, ...pair] as const)) // prettier-ignore
+      values.map(([temperature, expected]) => [dtype, temperature, expected] as const),
+    )
     test.each(cases)('the teacher’s, in %s, at T = %d', (dtype, temperature, expected) => {
-      const loss = value([1, 0, -1], [2, 0, smallest[dtype]], temperature!, dtype)
-      expectNear(loss, expected!, dtype === 'float64' ? 1e-7 : 1e-5)
+      const loss = value([1, 0, -1], [2, 0, smallest[dtype]], temperature, dtype)
+      expectNear(loss, expected, dtype === 'float64' ? 1e-7 : 1e-5)
     })
 
     test.each([[1, 0.06713075], [2, 0.10537834], [4, 0.11963629]])('the student’s, at T = %d', (temperature, expected) => {

@@ -6,7 +6,8 @@ import { Tensor } from '../tensors/tensor.js'
 
 /**
  * What training and evaluation read: a `data.DataLoader`, or any iterable of batches that can be iterated several
- * times. They dispose of the batches.
+ * times. They dispose of the batches, except for those of an array: these belong to the caller, and come again in the
+ * next epoch.
  */
 export type Batches = (AsyncIterable<Batch> | Iterable<Batch>) & {
   /** Number of batches, if it is known: for progress. */
@@ -50,6 +51,11 @@ export function checkLoader(name: string, loader: unknown, { epochs = 1 } = {}):
     )
 }
 
+/** What is done with a batch of the loader when it was used. */
+export function releaserOf(loader: Batches): (batch: Batch) => void {
+  return Array.isArray(loader) ? () => undefined : releaseBatch
+}
+
 /** The batches of a loader, each looked at before it is used. */
 export async function* batchesOf(name: string, loader: Batches): AsyncGenerator<Batch, void, undefined> {
   for await (const batch of loader) {
@@ -63,9 +69,14 @@ export async function* batchesOf(name: string, loader: Batches): AsyncGenerator<
  * for its turn does so while a step runs elsewhere.
  *
  * @param begun when the second may be asked for: as it would be if the first step began at once
+ * @param release for a batch that nobody takes
  * @internal
  */
-export function prefetch(loader: Batches, begun: Promise<void>): Batches {
+export function prefetch(
+  loader: Batches,
+  begun: Promise<void>,
+  release: (batch: Batch) => void = releaseBatch,
+): Batches {
   const batches = {
     async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
       const iterator =
@@ -87,7 +98,7 @@ export function prefetch(loader: Batches, begun: Promise<void>): Batches {
       } finally {
         // Whoever stopped, perhaps for an error, doesn't wait for a batch that may come late or never.
         const ignore = () => undefined
-        dropAhead(next).catch(ignore)
+        dropAhead(next, release).catch(ignore)
         Promise.resolve(iterator.return?.()).catch(ignore)
       }
     },
@@ -96,10 +107,13 @@ export function prefetch(loader: Batches, begun: Promise<void>): Batches {
 }
 
 /** Nobody takes the batch any more that was asked for: neither its memory nor its error is anybody's. */
-async function dropAhead(next: Promise<IteratorResult<Batch, unknown>>): Promise<void> {
+async function dropAhead(
+  next: Promise<IteratorResult<Batch, unknown>>,
+  release: (batch: Batch) => void,
+): Promise<void> {
   const result = await next
   if (result.done) return
-  releaseBatch(result.value)
+  release(result.value)
 }
 
 /** Lets timers, input and finalizers run. */

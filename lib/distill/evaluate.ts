@@ -1,5 +1,5 @@
 import { noGrad } from '../tensors/grad-mode.js'
-import { releaseBatch, type Batch } from '../data/dataset.js'
+import type { Batch } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
 import { scope } from '../memory/memory.js'
 import { native } from '../native/loader.js'
@@ -9,7 +9,7 @@ import { torch } from '../calls/index.js'
 import type { Device } from '../tensors/types.js'
 import { rememberModes } from '../nn/modes.js'
 import { anything, device, readOptions, signal, type Kinds } from '../checks/options.js'
-import { batchesOf, checkLoader, checkModel, type Batches } from './batches.js'
+import { batchesOf, checkLoader, checkModel, releaserOf, type Batches } from './batches.js'
 import { releasingEarly } from './early-release.js'
 import { toInputFunction, type ModelInput } from './model-input.js'
 import { requireLogits } from './outputs.js'
@@ -51,6 +51,7 @@ export async function evaluate(
   const toModel = toInputFunction('input', input)
   const turns = new Turns()
   const modules = model.modules()
+  const release = releaserOf(loader)
   let correct = 0
   let total = 0
   for await (const batch of batchesOf('evaluate: loader', loader)) {
@@ -61,6 +62,7 @@ export async function evaluate(
       correct += countCorrect(model, batch, toModel, device)
     } finally {
       restore()
+      release(batch)
     }
     await turns.give()
     if (signal?.aborted) break
@@ -75,24 +77,19 @@ const ignoredLabel = -100
 
 function countCorrect(
   model: Module<[Tensor], Tensor>,
-  batch: Batch,
+  { data, labels }: Batch,
   toModel: (images: Tensor) => Tensor,
   device?: Device,
 ): number {
-  const { data, labels } = batch
-  try {
-    return noGrad(() =>
-      scope(() => {
-        const images = toModel(device === undefined ? data : data.to(device))
-        const logits = releasingEarly('evaluate: model', model, () =>
-          requireLogits('evaluate: model', model.forward(images)),
-        )
-        const expected = labels.to(logits.device)
-        native.checkLabels('evaluate', logits.handle, expected.handle, ignoredLabel)
-        return torch.argmax(logits, { dim: 1 }).eq(expected).sum().item()
-      }),
-    )
-  } finally {
-    releaseBatch(batch)
-  }
+  return noGrad(() =>
+    scope(() => {
+      const images = toModel(device === undefined ? data : data.to(device))
+      const logits = releasingEarly('evaluate: model', model, () =>
+        requireLogits('evaluate: model', model.forward(images)),
+      )
+      const expected = labels.to(logits.device)
+      native.checkLabels('evaluate', logits.handle, expected.handle, ignoredLabel)
+      return torch.argmax(logits, { dim: 1 }).eq(expected).sum().item()
+    }),
+  )
 }

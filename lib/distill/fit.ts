@@ -23,7 +23,7 @@ import {
 import type { Tensor } from '../tensors/tensor.js'
 import type { Device } from '../tensors/types.js'
 import { Accumulation } from './accumulation.js'
-import { batchesOf, prefetch, type Batches } from './batches.js'
+import { batchesOf, prefetch, releaserOf, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
 import type { TeacherInTraining } from './teacher.js'
@@ -317,14 +317,16 @@ class Training {
     const { trained, used } = method.modules
     turns.guard([...trained, ...used].flatMap(module => module.modules()))
     turns.leave()
+    const release = releaserOf(trainLoader)
     const batches = batchesOf('trainLoader', trainLoader)
-    for await (const batch of plan.way.compile || plan.prefetch ? prefetch(batches, this.begun) : batches) {
+    const ahead = plan.way.compile || plan.prefetch
+    for await (const batch of ahead ? prefetch(batches, this.begun, release) : batches) {
       turns.comeBack()
       const size = batch.labels.size(0)
       images += size
       pending += size
       const values = await this.takeBatch(batch, epoch, `epoch ${epoch}, step ${step + 1}`)
-      releaseBatch(batch)
+      release(batch)
       if (values !== undefined) await finishStep(values)
       await turns.give()
       turns.leave()
@@ -389,7 +391,12 @@ class Training {
         'frozen: expected parts that leave a parameter to be trained, got all',
       )
     const optimizer = checkOptimizer(await makeOptimizer(parameters), parameters)
-    this.schedule = new ScheduleOfTraining(await options.scheduler?.(optimizer), options, valLoader !== null)
+    this.schedule = new ScheduleOfTraining(
+      await options.scheduler?.(optimizer),
+      optimizer,
+      options,
+      valLoader !== null,
+    )
     const made = {
       loss: (each: Batch) => inPrecision(plan, () => completed(loss(each))),
       lossInParts: (each: Batch) => partsInPrecision(plan, loss(each)),

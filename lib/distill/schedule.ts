@@ -1,6 +1,6 @@
 /** The learning-rate schedule of a training: when it is stepped, and with which metric. */
 import { AlambicError, argumentError, show } from '../errors.js'
-import { lrScheduler } from '../optim/index.js'
+import { lrScheduler, type Optimizer } from '../optim/index.js'
 import type { EpochReport, FitOptions } from './fit.js'
 
 /** What {@link FitOptions.scheduler} makes: the schedules of `optim.lrScheduler`, or anything with a `step()`. */
@@ -16,21 +16,28 @@ export class ScheduleOfTraining {
 
   /**
    * @param schedule what the option `scheduler` made
-   * @throws AlambicError `ERR_ARGUMENT` for what is no schedule, and for one that needs a metric which this training does
-   *   not have
+   * @param optimizer what it was made for
+   * @throws AlambicError `ERR_ARGUMENT` for what is no schedule, for one of another optimizer, for one that needs a metric
+   *   which this training does not have, and for a metric that nothing goes by
    */
   constructor(
     schedule: Schedule | undefined,
+    optimizer: Optimizer,
     { scheduler, schedulerInterval = 'epoch', schedulerMetric }: FitOptions,
     hasValidation: boolean,
   ) {
     if (!['epoch', 'step'].includes(schedulerInterval))
       throw argumentError('schedulerInterval', "'epoch' or 'step'", schedulerInterval)
     this.interval = schedulerInterval
-    if (scheduler === undefined) return
+    if (scheduler === undefined) {
+      if (schedulerMetric !== undefined)
+        throw argumentError('schedulerMetric', 'a scheduler that goes by it', undefined)
+      return
+    }
     if (typeof (schedule as Partial<Schedule> | undefined)?.step !== 'function')
       throw argumentError('scheduler', 'a function that returns a schedule', schedule)
     this.schedule = schedule!
+    checkSchedule(schedule!, optimizer, schedulerMetric)
     this.metric = schedulerMetric ?? metricOf(this.schedule, hasValidation)
     if (this.metric !== undefined && this.interval === 'step')
       throw argumentError(
@@ -56,6 +63,29 @@ export class ScheduleOfTraining {
   private stepWithoutMetric(): void {
     ;(this.schedule as { step(): void } | undefined)?.step()
   }
+}
+
+/** A schedule that would do nothing, and a metric that nobody reads. */
+function checkSchedule(
+  schedule: Schedule,
+  optimizer: Optimizer,
+  metric: FitOptions['schedulerMetric'],
+): void {
+  const { LRScheduler, ReduceLROnPlateau, SequentialLR } = lrScheduler
+  const isCounting = schedule instanceof LRScheduler || schedule instanceof SequentialLR
+  if (!isCounting && !(schedule instanceof ReduceLROnPlateau)) return // one's own
+  if (schedule.optimizer !== optimizer)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      'scheduler: expected a schedule of the optimizer that the function is given, got one of another, which ' +
+        'would change nothing here',
+    )
+  if (isCounting && metric !== undefined)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `schedulerMetric: expected a schedule that goes by it, such as ReduceLROnPlateau, got ${schedule.constructor.name}, ` +
+        'which counts its steps',
+    )
 }
 
 /** Which number of an epoch a plateau is looked for in. */
