@@ -396,7 +396,7 @@ describe('batches that are asked for ahead', () => {
 
 test.each([
   { precison: 'float32' },
-  { precision: 'float16' },
+  { precision: 'float64' },
   { memoryFormat: 'nhwc' },
   { threads: 0 },
   { prefetch: 1 },

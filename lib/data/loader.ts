@@ -68,6 +68,7 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   readonly indices: boolean
   readonly device: Device | undefined
   #epoch = 0
+  #firstBatch = 0
   readonly #transform: DataLoaderOptions['transform']
 
   /** @throws AlambicError `ERR_ARGUMENT` for options out of range, and for something that is not a dataset */
@@ -109,6 +110,21 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
     this.#epoch = epoch
   }
 
+  /**
+   * Number of the batch, from 0, that the next iteration begins with; the one after begins with 0 again. Set it to resume
+   * an earlier run within an epoch.
+   *
+   * @throws AlambicError `ERR_ARGUMENT` for anything but an integer of at least 0
+   */
+  get firstBatch(): number {
+    return this.#firstBatch
+  }
+
+  set firstBatch(batch: number) {
+    requireKind('DataLoader: firstBatch', epochNumber, batch)
+    this.#firstBatch = batch
+  }
+
   /** Number of batches in an epoch. */
   get length(): number {
     const batches = checkLength(this.dataset.length) / this.batchSize
@@ -124,10 +140,8 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 
   *[Symbol.iterator](): Generator<Batch, void, undefined> {
-    const epoch = this.epoch++
-    const order = this.order(epoch)
-    const { length } = this
-    for (let number = 0; number < length; number++) {
+    const { epoch, first, order, length } = this.#begin()
+    for (let number = first; number < length; number++) {
       const made = this.#make(order, epoch, number)
       refuseLater(made, 'batch() of the data set')
       yield this.#withIndices(
@@ -139,10 +153,8 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Batch, void, undefined> {
-    const epoch = this.epoch++
-    const order = this.order(epoch)
-    const { length } = this
-    for (let number = 0; number < length; number++) {
+    const { epoch, first, order, length } = this.#begin()
+    for (let number = first; number < length; number++) {
       await setImmediate()
       const made: unknown = await this.#make(order, epoch, number)
       yield this.#withIndices(
@@ -163,6 +175,14 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
 
   [inspect.custom](): string {
     return this.toString()
+  }
+
+  /** An epoch, from the batch where it is to begin. */
+  #begin(): { epoch: number; first: number; order: Int32Array; length: number } {
+    const epoch = this.#epoch++
+    const first = this.#firstBatch
+    this.#firstBatch = 0
+    return { epoch, first, order: this.order(epoch), length: this.length }
   }
 
   #make(order: Int32Array, epoch: number, number: number): unknown {

@@ -1,5 +1,6 @@
 /** The training loop that every method shares: epochs, steps, progress, and stopping for the right reasons. */
 import { batchOn, releaseBatch, type Batch } from '../data/dataset.js'
+import { DataLoader } from '../data/loader.js'
 import { AlambicError, argumentError } from '../errors.js'
 import { scope } from '../memory/memory.js'
 import type { Module, StateDict } from '../nn/module.js'
@@ -20,15 +21,27 @@ import {
   type Kind,
   type Kinds,
 } from '../checks/options.js'
+import { getRngState, setRngState } from '../random/index.js'
 import type { Tensor } from '../tensors/tensor.js'
 import type { Device } from '../tensors/types.js'
 import { Accumulation } from './accumulation.js'
 import { batchesOf, prefetch, releaserOf, type Batches } from './batches.js'
 import { CompiledSteps, type CompilationReport } from './compiled.js'
 import { evaluate } from './evaluate.js'
+import type { Keeper, TrainingState } from './keeper.js'
+import { LossScale } from './loss-scale.js'
 import type { TeacherInTraining } from './teacher.js'
 import { ScheduleOfTraining, type Schedule } from './schedule.js'
-import { chooseSpeed, describePlan, inPrecision, withPlan, type Plan, type Speed } from './speed.js'
+import {
+  asBefore,
+  chooseSpeed,
+  describePlan,
+  inPrecision,
+  withPlan,
+  type Plan,
+  type Precision,
+  type Speed,
+} from './speed.js'
 import {
   completed,
   trainInParts,
@@ -109,6 +122,8 @@ export interface FitOptions {
    * mode, so that the statistics of batch norms do not change. Default: none.
    */
   frozen?: readonly string[]
+  /** The parts of the student that are trained, by dotted path; all others are {@link frozen}. Default: the whole. */
+  trained?: readonly string[]
   /**
    * How many batches make one step: their gradients are added up, and count by their samples, for one update. The
    * numbers of steps, the schedule's and those of `onStep`, are of updates. Such steps are not compiled. Default: 1.
@@ -140,6 +155,12 @@ export interface FitOptions {
    */
   speed?: Speed
   /**
+   * In what convolutions and matrix products are computed, whatever {@link speed} says; parameters stay as they are.
+   * With `'float16'` the loss is scaled, so that small gradients are not lost, and a step whose gradients are infinite is
+   * left out; as `torch.amp.GradScaler`. Such steps are not compiled. Default: what the tensors are.
+   */
+  precision?: Precision
+  /**
    * Records the operators of a step and then runs them natively in another thread, while the next batch is loaded: the
    * event loop stays free. Results are the same, bit for bit. Other code must not use the modules in training meanwhile
    * (`ERR_BUSY`), except in `onStep` and `onEpoch`, between the steps. If a step cannot be compiled, the training goes
@@ -160,6 +181,7 @@ export const fitOptions: Kinds<FitOptions> = {
     fits: value => (value as number) >= 0 && typeof value === 'number',
   },
   frozen: listOf(text, 'an array of paths of parts'),
+  trained: listOf(text, 'an array of paths of parts'),
   accumulate: integer(1),
   ema: {
     expected: 'a number above 0 and below 1',
@@ -172,6 +194,7 @@ export const fitOptions: Kinds<FitOptions> = {
   onEpoch: callback,
   signal,
   speed: anything, // chooseSpeed() looks at it
+  precision: oneOf('float32', 'bfloat16', 'float16'),
   compile: boolean,
 }
 
@@ -209,6 +232,7 @@ export interface Method {
 }
 
 /**
+ * @param keeper saves the training between its steps, and says where it goes on; the loader is then a `DataLoader`
  * @throws AlambicError `ERR_NAN_LOSS` when the loss is no longer finite, or the norm of gradients that are clipped,
  *   before that step changes any weight; `ERR_ARGUMENT` when the loader yields nothing
  */
@@ -218,18 +242,37 @@ export async function fit(
   valLoader: Batches | null,
   options: FitOptions,
   plan: Plan = planOf(method.student, options),
+  keeper?: Keeper,
 ): Promise<TrainingResult> {
   return withPlan(plan, method.student, () =>
-    new Training(method, trainLoader, valLoader, options, plan).run(),
+    new Training(method, trainLoader, valLoader, options, plan, keeper).run(),
   )
 }
 
 /** How the training of a model is made fast, by the option `speed`. */
 export function planOf(
   model: Module,
-  { speed, compile, device = model.parameters()[0]?.device }: FitOptions,
+  { speed, compile, precision, device = model.parameters()[0]?.device ?? 'cpu' }: FitOptions,
+  resumed?: TrainingState,
 ): Plan {
-  return chooseSpeed(speed, model, device ?? 'cpu', compile)
+  const plan = chooseSpeed(speed, model, device, compile, precision)
+  const way = resumed?.way ?? null
+  return way === null ? plan : asBefore(plan, way)
+}
+
+/** How far an epoch has come. */
+interface Progress {
+  readonly epoch: number
+  /** Batches that were taken. */
+  batches: number
+  /** Steps that were done. */
+  steps: number
+  images: number
+  /** Of training, without evaluation. */
+  milliseconds: number
+  readonly sums: Means
+  /** Of the loader, from 0. */
+  readonly loaderEpoch: number
 }
 
 /** A training under way. */
@@ -237,16 +280,19 @@ class Training {
   private readonly lines: Lines
   private readonly turns = new Turns()
   private readonly device: Device | undefined
-  private readonly history: EpochReport[] = []
+  private readonly history: EpochReport[]
   private context: DividedContext | undefined
   private schedule: ScheduleOfTraining | undefined
   private compiled: CompiledSteps | undefined
   private average: WeightAverage | undefined
   private accumulation: Accumulation | undefined
+  private lossScale: LossScale | undefined
+  /** Of the loader, when the training began. */
+  private readonly firstLoaderEpoch: number
   /** Parameters that are not trained. */
   private frozen: ReadonlySet<Tensor> = new Set()
   /** Updates of all epochs. */
-  private updates = 0
+  private updates: number
   /** Resolves when the first step begins: until then no second batch is asked for. */
   private readonly begun: Promise<void>
   private begin!: () => void
@@ -257,23 +303,29 @@ class Training {
     private readonly valLoader: Batches | null,
     private readonly options: FitOptions,
     private readonly plan: Plan,
+    private readonly keeper: Keeper | undefined,
   ) {
     this.lines = new Lines(options.log === undefined ? console.log : options.log)
     this.device = options.device ?? method.student.parameters()[0]?.device
     this.begun = new Promise(resolve => (this.begin = resolve))
+    this.history = [...(keeper?.resume?.history ?? [])]
+    this.updates = keeper?.resume?.updates ?? 0
+    this.firstLoaderEpoch = keeper?.resume?.firstLoaderEpoch ?? loaderEpochOf(trainLoader) ?? 0
   }
 
   async run(): Promise<TrainingResult> {
     const { student } = this.method
-    const { epochs = 50, frozen = [], signal } = this.options
-    const parts = frozen.map(path => student.getSubmodule(path))
-    this.frozen = new Set(parts.flatMap(part => part.parameters()))
-    const thaw = freeze(this.frozen)
+    const { epochs = 50, signal } = this.options
+    const { parts, parameters } = frozenParts(student, this.options)
+    this.frozen = parameters
+    const thaw = freeze(parameters)
     student.train()
     for (const part of parts) part.eval()
     try {
-      for (let epoch = 1; epoch <= epochs && !signal?.aborted; epoch++)
-        if (!(await this.runEpoch(epoch, epochs))) break
+      const resumed = this.keeper?.resume
+      if (resumed !== undefined) await this.resume(resumed)
+      for (let epoch = resumed?.epoch ?? 1; epoch <= epochs && !signal?.aborted; epoch++)
+        if (!(await this.runEpoch(this.progressOf(epoch), epochs))) break
       return this.result(signal?.aborted ?? false)
     } finally {
       thaw()
@@ -292,27 +344,58 @@ class Training {
     }
   }
 
+  private progressOf(epoch: number): Progress {
+    const resumed = this.keeper?.resume
+    const loaderEpoch = loaderEpochOf(this.trainLoader) ?? epoch - 1
+    if (resumed?.epoch !== epoch)
+      return { epoch, batches: 0, steps: 0, images: 0, milliseconds: 0, sums: new Means(), loaderEpoch }
+    const { batches, steps, images, milliseconds, sums } = resumed
+    return { epoch, batches, steps, images, milliseconds, sums: new Means(sums), loaderEpoch }
+  }
+
   /** Returns whether the training goes on. */
-  private async runEpoch(epoch: number, epochs: number): Promise<boolean> {
+  private async runEpoch(progress: Progress, epochs: number): Promise<boolean> {
+    const { epoch } = progress
+    const { signal, onEpoch, logEvery = 10 } = this.options
+    if (this.plan.open.has('compile')) this.compiled?.recheck()
+    await this.trainEpoch(progress, epochs)
+    if (progress.steps === 0) throw noBatches(epoch)
+
+    const report = await this.evaluate(progress)
+    if (signal?.aborted) {
+      await this.keeper?.save('step', () => this.state(progress))
+      if (report.accuracy !== undefined) this.history.push(report)
+      return false
+    }
+    this.history.push(report)
+    await this.schedule?.afterEpoch(report)
+    await onEpoch?.(report)
+    if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted)
+      this.lines.add(formatEpoch(report))
+    await this.lines.write()
+    await this.keeper?.save('epoch', () => this.state(this.progressOf(epoch + 1)))
+    return true
+  }
+
+  /** The steps of an epoch. */
+  private async trainEpoch(progress: Progress, epochs: number): Promise<void> {
     const { plan, turns, trainLoader, method, options } = this
-    const { signal, onEpoch, accumulate = 1, logEvery = 10 } = options
-    if (plan.open.has('compile')) this.compiled?.recheck()
-    const sums = new Means()
+    const { signal, accumulate = 1 } = options
+    const { epoch } = progress
     const steps = trainLoader.length === undefined ? undefined : Math.ceil(trainLoader.length / accumulate)
-    let step = 0
-    let images = 0
-    /** Of the step that is under way. */
+    /** Images of the step that is under way. */
     let pending = 0
-    let busy = 0
     let last = performance.now()
     const finishStep = async (values: LossValues): Promise<void> => {
-      step++
-      sums.add(values)
+      progress.steps++
+      progress.sums.add(values)
       const { total, ...parts } = values as { total: number }
       const size = pending
       pending = 0
       await this.lines.write()
+      const step = progress.steps
       await options.onStep?.({ epoch, epochs, step, steps, images: size, loss: total, parts })
+      await this.keeper?.save('step', () => this.state(progress))
     }
     const { trained, used } = method.modules
     turns.guard([...trained, ...used].flatMap(module => module.modules()))
@@ -323,55 +406,37 @@ class Training {
     for await (const batch of ahead ? prefetch(batches, this.begun, release) : batches) {
       turns.comeBack()
       const size = batch.labels.size(0)
-      images += size
+      progress.images += size
       pending += size
-      const values = await this.takeBatch(batch, epoch, `epoch ${epoch}, step ${step + 1}`)
+      const values = await this.takeBatch(batch, epoch, `epoch ${epoch}, step ${progress.steps + 1}`)
       release(batch)
+      progress.batches++
       if (values !== undefined) await finishStep(values)
       await turns.give()
       turns.leave()
-      busy += performance.now() - last
+      progress.milliseconds += performance.now() - last
       last = performance.now()
-      if (signal?.aborted) break
+      if (signal?.aborted && pending === 0) break
     }
     turns.comeBack()
-    if (pending > 0) await finishStep(this.finishUpdate(`epoch ${epoch}, step ${step + 1}`))
-    if (step === 0) throw noBatches(epoch)
-
-    const report = await this.evaluate(epoch, sums.means() as { total: number }, busy / 1000, images)
-    if (signal?.aborted) {
-      if (report.accuracy !== undefined) this.history.push(report)
-      return false
-    }
-    this.history.push(report)
-    await this.schedule?.afterEpoch(report)
-    await onEpoch?.(report)
-    if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted)
-      this.lines.add(formatEpoch(report))
-    await this.lines.write()
-    return true
+    if (pending > 0) await finishStep(this.finishUpdate(`epoch ${epoch}, step ${progress.steps + 1}`))
   }
 
-  private async evaluate(
-    epoch: number,
-    means: { total: number },
-    seconds: number,
-    images: number,
-  ): Promise<EpochReport> {
+  private async evaluate({ epoch, sums, milliseconds, images }: Progress): Promise<EpochReport> {
     const { device, average, valLoader, method } = this
     const { signal } = this.options
     const measure = async () =>
       valLoader && !signal?.aborted ? evaluate(method.student, valLoader, { device, signal }) : undefined
     const accuracy = await measure()
     const emaAccuracy = average && valLoader ? await average.inForce(measure) : undefined
-    const { total: loss, ...parts } = means
+    const { total: loss, ...parts } = sums.means() as { total: number }
     return {
       epoch,
       loss,
       parts,
       accuracy,
       ...(average !== undefined && { emaAccuracy }),
-      seconds,
+      seconds: milliseconds / 1000,
       images,
     }
   }
@@ -404,7 +469,12 @@ class Training {
       optimizer,
       clipGradNorm,
     }
-    const againstCompiling = accumulate > 1 ? 'gradients of several batches are added up' : undefined
+    const againstCompiling =
+      accumulate > 1
+        ? 'gradients of several batches are added up'
+        : plan.way.precision === 'float16'
+          ? 'the loss is scaled'
+          : undefined
     const log = (line: string) => this.lines.add(line)
     await chooseByTrial(plan, { ...made, student, modules, teachers, batch, signal, key, againstCompiling })
     const descriptions = teachers.map(({ description }) => description)
@@ -419,10 +489,65 @@ class Training {
         log,
       })
     if (ema !== undefined) this.average = new WeightAverage(student, ema)
-    if (accumulate === 1) return made
-    this.accumulation = new Accumulation(parameters, accumulate)
-    return { ...made, accumulation: this.accumulation }
+    if (accumulate > 1) this.accumulation = new Accumulation(parameters, accumulate)
+    if (plan.way.precision === 'float16') this.lossScale = new LossScale()
+    return { ...made, accumulation: this.accumulation, lossScale: this.lossScale }
   }
+
+  // ---- What is kept ------------------------------------------------------------------------------------------------------
+
+  private state({ epoch, batches, steps, images, milliseconds, sums, loaderEpoch }: Progress): TrainingState {
+    const { optimizer, parameters } = this.context!
+    const { trained } = this.method.modules
+    const devices = new Set<Device>(['cpu', ...parameters.map(({ device }) => device)])
+    return {
+      epoch,
+      batches,
+      steps,
+      images,
+      milliseconds,
+      sums: sums.stateDict(),
+      loaderEpoch,
+      firstLoaderEpoch: this.firstLoaderEpoch,
+      updates: this.updates,
+      history: [...this.history],
+      way: this.plan.isChosen ? this.plan.way : null,
+      trained: trained.map(module => module.stateDict()),
+      optimizer: optimizer.stateDict(),
+      schedule: this.schedule?.stateDict() ?? null,
+      average: this.average?.averages() ?? null,
+      lossScale: this.lossScale?.stateDict() ?? null,
+      random: Object.fromEntries(Array.from(devices, each => [each, getRngState(each)])),
+    }
+  }
+
+  /**
+   * Makes everything as for a first step, with the first batch of the training, and then puts the state in. Parts that
+   * are made with that batch have their shapes by it.
+   */
+  private async resume(state: TrainingState): Promise<void> {
+    const loader = this.trainLoader as DataLoader
+    loader.epoch = state.firstLoaderEpoch
+    for await (const batch of loader) {
+      this.method.begin?.(state.epoch, state.updates + 1)
+      this.context = await withMoved(batch, this.device, each => this.prepare(each))
+      releaseBatch(batch)
+      break
+    }
+    const { trained } = this.method.modules
+    trained.forEach((module, i) => {
+      module.loadStateDict(state.trained[i]!)
+    })
+    if (state.schedule !== null) this.schedule?.loadStateDict(state.schedule)
+    this.context!.optimizer.loadStateDict(state.optimizer)
+    if (state.average !== null) this.average?.load(state.average)
+    if (state.lossScale !== null) this.lossScale?.loadStateDict(state.lossScale)
+    loader.epoch = state.loaderEpoch
+    loader.firstBatch = state.batches
+    for (const [device, random] of Object.entries(state.random)) setRngState(random, device)
+  }
+
+  // ---- One step ----------------------------------------------------------------------------------------------------------
 
   /** Returns what the step gave; undefined where more batches belong to it. */
   private async takeBatch(batch: Batch, epoch: number, where: string): Promise<LossValues | undefined> {
@@ -454,6 +579,30 @@ class Training {
     this.average?.update()
     this.schedule?.afterStep()
   }
+}
+
+function loaderEpochOf(loader: Batches): number | undefined {
+  return loader instanceof DataLoader ? loader.epoch : undefined
+}
+
+/** The parts that stay as they are, and their parameters. */
+function frozenParts(
+  student: Module,
+  { frozen = [], trained }: FitOptions,
+): { parts: Module[]; parameters: ReadonlySet<Tensor> } {
+  const still = frozen.map(path => student.getSubmodule(path))
+  if (trained === undefined)
+    return { parts: still, parameters: new Set(still.flatMap(part => part.parameters())) }
+  const learning = trained.map(path => student.getSubmodule(path))
+  const isTrained = new Set(learning.flatMap(part => part.modules()))
+  const others = student.modules().filter(module => module !== student && !isTrained.has(module))
+  // A part around one that is trained is no part that is still: only its own parameters are.
+  const around = others.filter(module => module.modules().some(each => isTrained.has(each)))
+  const parts = [...others.filter(module => !around.includes(module)), ...still]
+  const parameters = new Set(student.parameters())
+  for (const each of learning.flatMap(part => part.parameters())) parameters.delete(each)
+  for (const each of still.flatMap(part => part.parameters())) parameters.add(each)
+  return { parts, parameters }
 }
 
 /** Frozen parameters get no gradients while the training lasts. Returns what undoes it. */
@@ -559,8 +708,17 @@ class Lines {
 }
 
 class Means {
-  private readonly sums: Record<string, number> = {}
-  private count = 0
+  private readonly sums: Record<string, number>
+  private count: number
+
+  constructor({ sums, count }: TrainingState['sums'] = { sums: {}, count: 0 }) {
+    this.sums = { ...sums }
+    this.count = count
+  }
+
+  stateDict(): TrainingState['sums'] {
+    return { sums: { ...this.sums }, count: this.count }
+  }
 
   add(values: Record<string, number>): void {
     this.count++

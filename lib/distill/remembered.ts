@@ -138,7 +138,7 @@ function isWay(way: Record<string, unknown>): boolean {
   const { precision, memoryFormat, prepareTeacher, threads, compile }: Partial<Record<keyof Way, unknown>> =
     way
   return (
-    ['float32', 'bfloat16'].includes(precision as string) &&
+    ['float32', 'bfloat16', 'float16'].includes(precision as string) &&
     ['contiguous', 'channelsLast'].includes(memoryFormat as string) &&
     typeof prepareTeacher === 'boolean' &&
     Number.isInteger(threads) &&

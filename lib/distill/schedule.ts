@@ -6,6 +6,9 @@ import type { EpochReport, FitOptions } from './fit.js'
 /** What {@link FitOptions.scheduler} makes: the schedules of `optim.lrScheduler`, or anything with a `step()`. */
 export interface Schedule {
   step(metric: number): void
+  /** These two are for runs that are kept, and go on later. */
+  stateDict?(): object
+  loadStateDict?(state: object): void
 }
 
 /** A schedule that the loop drives; without one nothing happens. */
@@ -45,6 +48,22 @@ export class ScheduleOfTraining {
         "'epoch' for a schedule that goes by the metric of an epoch",
         schedulerInterval,
       )
+  }
+
+  /** null where there is no schedule. */
+  stateDict(): object | null {
+    const { schedule } = this
+    if (schedule === undefined) return null
+    if (typeof schedule.stateDict === 'function') return schedule.stateDict()
+    throw argumentError(
+      'scheduler: a training that is kept',
+      'a schedule with stateDict() and loadStateDict()',
+      schedule,
+    )
+  }
+
+  loadStateDict(state: object): void {
+    this.schedule?.loadStateDict?.(state)
   }
 
   afterStep(): void {

@@ -7,13 +7,17 @@ import { native } from '../native/loader.js'
 import type { Module } from '../nn/module.js'
 import type { Device } from '../tensors/types.js'
 
+/** In what convolutions and matrix products are computed. */
+export type Precision = 'float32' | 'bfloat16' | 'float16'
+
 /** Settings of your own; those left out are chosen as by `'auto'`. */
 export interface SpeedOptions {
   /**
    * `'bfloat16'`: convolutions and matrix products of both models compute in bfloat16, parameters and losses stay
-   * float32, see {@link autocast}. Tried if the processor or GPU has instructions for it.
+   * float32, see {@link autocast}. Tried if the processor or GPU has instructions for it. `'float16'`: likewise, with a
+   * scaled loss; never tried.
    */
-  precision?: 'float32' | 'bfloat16'
+  precision?: Precision
   /**
    * Memory format of the weights, and so of the features, while training. `'channelsLast'` is tried if there are
    * convolutions.
@@ -34,7 +38,7 @@ const known = ['precision', 'memoryFormat', 'prepareTeacher', 'threads', 'prefet
 
 /** How the steps of a training run. */
 export interface Way {
-  readonly precision: 'float32' | 'bfloat16'
+  readonly precision: Precision
   readonly memoryFormat: 'contiguous' | 'channelsLast'
   readonly prepareTeacher: boolean
   readonly threads: number
@@ -68,6 +72,7 @@ export interface Plan {
 /**
  * @param model what is trained
  * @param compile the option of that name, which trials leave alone where it is given
+ * @param precision likewise
  * @throws AlambicError `ERR_ARGUMENT`
  */
 export function chooseSpeed(
@@ -75,9 +80,10 @@ export function chooseSpeed(
   model: Module,
   device: Device,
   compile: boolean | undefined,
+  precision?: Precision,
 ): Plan {
-  if (speed === undefined) return asItIs(device, compile)
-  const given = optionsOf(speed)
+  if (speed === undefined) return asItIs(device, compile, precision)
+  const given = { ...optionsOf(speed), ...(precision !== undefined && { precision }) }
   const open = new Set<keyof Way>()
   const choices: Choices = {}
   const decide = <Part extends keyof Way>(part: Part, value: Way[Part], choice?: Choice): Way[Part] => {
@@ -101,15 +107,21 @@ export function chooseSpeed(
   return { isChosen: true, device, way, prefetch: given.prefetch ?? true, open, choices }
 }
 
-function asItIs(device: Device, compile = false): Plan {
-  const way = {
-    precision: 'float32',
+function asItIs(device: Device, compile = false, precision: Precision = 'float32'): Plan {
+  const way: Way = {
+    precision,
     memoryFormat: 'contiguous',
     prepareTeacher: false,
     threads: native.numThreads(),
     compile,
-  } as const
+  }
   return { isChosen: false, device, way, prefetch: false, open: new Set(), choices: {} }
+}
+
+/** For a training that goes on: nothing is tried again. */
+export function asBefore(plan: Plan, way: Way): Plan {
+  const choices: Choices = { precision: { what: way.precision, why: 'as before' } }
+  return { ...plan, way, open: new Set(), choices }
 }
 
 /** Why bfloat16 is not tried; undefined where it is. */
@@ -153,7 +165,7 @@ function optionsOf(speed: Speed): SpeedOptions {
         (near.length > 0 ? `did you mean ${JSON.stringify(near[0])}?` : `there are: ${known.join(', ')}`),
     )
   }
-  checkOneOf('precision', speed.precision, ['float32', 'bfloat16'])
+  checkOneOf('precision', speed.precision, ['float32', 'bfloat16', 'float16'])
   checkOneOf('memoryFormat', speed.memoryFormat, ['contiguous', 'channelsLast'])
   checkOneOf('prepareTeacher', speed.prepareTeacher, [true, false])
   checkOneOf('prefetch', speed.prefetch, [true, false])
@@ -192,7 +204,7 @@ function withFigures(teacher: string, choice: Choice | undefined): string {
 
 /** Runs what computes features, outputs and losses in the plan's precision. */
 export function inPrecision<T>({ way, device }: Plan, body: () => T): T {
-  return way.precision === 'bfloat16' ? autocast({ device, dtype: 'bfloat16' }, body) : body()
+  return way.precision === 'float32' ? body() : autocast({ device, dtype: way.precision }, body)
 }
 
 /** Makes `way` the plan's: threads and the model's memory format are then so. */

@@ -6,6 +6,7 @@ import { clipGradNorm_, type Optimizer } from '../optim/index.js'
 import type { Tensor } from '../tensors/tensor.js'
 import type { Accumulation } from './accumulation.js'
 import type { LossParts } from './fit.js'
+import type { LossScale } from './loss-scale.js'
 import type { Turns } from './turns.js'
 
 /** What a step works with. */
@@ -16,7 +17,9 @@ export interface StepContext {
   optimizer: Optimizer
   clipGradNorm: number | undefined
   /** Where several batches make a step. */
-  accumulation?: Accumulation
+  accumulation?: Accumulation | undefined
+  /** Where gradients are computed in float16. */
+  lossScale?: LossScale | undefined
 }
 
 /** What is computed in several parts, one after the other. */
@@ -109,7 +112,9 @@ export function learnFrom(
 ): LossValues {
   const values = readParts(parts)
   refuseNonFinite(values, where, context.optimizer)
-  parts.total.backward()
+  const { parameters, lossScale } = context
+  if (lossScale === undefined) parts.total.backward()
+  else lossScale.backward(parts.total, parameters)
   if (context.accumulation === undefined) update(context, values, where)
   else context.accumulation.add(samples, values)
   return values
@@ -117,10 +122,11 @@ export function learnFrom(
 
 /** @throws AlambicError `ERR_NAN_LOSS` for a norm that is clipped, before any weight has changed */
 export function update(
-  { parameters, optimizer, clipGradNorm }: StepContext,
+  { parameters, optimizer, clipGradNorm, lossScale }: StepContext,
   values: LossValues,
   where: string,
 ): void {
+  if (lossScale?.endsStep() === false) return
   if (clipGradNorm !== undefined) {
     const norm = clipGradNorm_(parameters, clipGradNorm)
     refuseNonFiniteNorm(norm.item(), values, where, optimizer)
@@ -156,10 +162,12 @@ export function refuseNonFiniteNorm(
 
 function nonFinite(what: string, values: LossValues, optimizer: Optimizer, remedy: string): AlambicError {
   const parts = Object.entries(values).map(([name, value]) => `${name}=${value}`)
+  const guilty = Object.keys(values).filter(name => name !== 'total' && !Number.isFinite(values[name]))
+  const isNot = guilty.length === 0 ? '' : `it is ${guilty.join(' and ')} that is not; `
   const rates = optimizer.paramGroups.map(group => group.lr)
   return new AlambicError(
     'ERR_NAN_LOSS',
-    `${what}: ${parts.join(', ')} (learning rate ${rates.join(', ')}); the weights are as the step before left them. ` +
+    `${what}: ${parts.join(', ')} (learning rate ${rates.join(', ')}); ${isNot}the weights are as the step before left them. ` +
       `A lower learning rate${remedy} or a look at the inputs may help`,
   )
 }

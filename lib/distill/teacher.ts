@@ -164,9 +164,8 @@ export class PreparedTeacher {
     const { precision, memoryFormat } = this.plan.way
     const finished = (parameter: Parameter) => {
       const ordered = parameter.ndim === 4 ? parameter.contiguous({ memoryFormat }) : parameter.contiguous()
-      return constant(
-        precision === 'bfloat16' && ordered.dtype === 'float32' ? ordered.to('bfloat16') : ordered,
-      )
+      const isNarrowed = precision !== 'float32' && ordered.dtype === 'float32'
+      return constant(isNarrowed ? ordered.to(precision) : ordered)
     }
     return noGrad(() =>
       scope(() =>

@@ -35,6 +35,18 @@ export class WeightAverage {
     })
   }
 
+  /** In the order of the model's parameters. */
+  averages(): Tensor[] {
+    return this.pairs.map(([, average]) => average)
+  }
+
+  /** Takes over what {@link averages} gave. */
+  load(averages: readonly Tensor[]): void {
+    noGrad(() => {
+      this.pairs.forEach(([, average], i) => average.copy_(averages[i]!))
+    })
+  }
+
   /** Runs `body` while the model has the average for its weights. */
   async inForce<T>(body: () => Promise<T>): Promise<T> {
     const putBack = this.putIn()
