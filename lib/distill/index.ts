@@ -27,5 +27,18 @@ export type { Speed, SpeedOptions } from './speed.js'
 export * from './student.js'
 export { Objective, type ObjectiveTerm } from './objective.js'
 export { Term, type FeatureLayer, type Observation, type View } from './term.js'
-export * from './train.js'
+export {
+  trainClassifier,
+  trainWithFeatureDistillation,
+  trainWithLogitsDistillation,
+  trainWithObjective,
+  type Classifier,
+  type FeatureCriterion,
+  type FeatureDistillationOptions,
+  type FeatureDistillationResult,
+  type LogitsDistillationOptions,
+  type ObjectiveOptions,
+  type ObjectiveResult,
+  type Teachers,
+} from './train.js'
 export type { Weight, WeightSchedule } from './weight.js'

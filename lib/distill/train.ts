@@ -17,6 +17,7 @@ import { classification } from './classification.js'
 import { checkLoader, checkModel, type Batches } from './batches.js'
 import { fit, fitOptions, planOf, type FitOptions, type LossParts, type TrainingResult } from './fit.js'
 import { AttentionTransfer, FeatureDistillationLoss, LogitsDistillationLoss } from './losses.js'
+import type { Keeper } from './keeper.js'
 import { toInputFunction, type ModelInput } from './model-input.js'
 import { Objective, type ObjectiveTerm } from './objective.js'
 import { observing, type Loss, type Seen, type Teacher } from './observe.js'
@@ -217,10 +218,11 @@ function minimise(
   valLoader: Batches | null,
   options: FitOptions,
   whose = 'the student',
+  keeper?: Keeper,
 ): Promise<TrainingResult> {
-  const plan = planOf(student, options)
+  const plan = planOf(student, options, keeper?.resume)
   return observing(student, teachers, loss, plan, whose, method =>
-    fit(method, trainLoader, valLoader, options, plan),
+    fit(method, trainLoader, valLoader, options, plan, keeper),
   )
 }
 
@@ -273,7 +275,25 @@ export async function trainWithObjective(
   valLoader: Batches | null,
   options: ObjectiveOptions,
 ): Promise<ObjectiveResult> {
-  const who = 'trainWithObjective'
+  return trainObjective('trainWithObjective', teachers, student, trainLoader, valLoader, options)
+}
+
+/**
+ * {@link trainWithObjective}, for others that train so.
+ *
+ * @param who for messages
+ * @param keeper saves the training between its steps, and says where it goes on
+ * @internal
+ */
+export async function trainObjective(
+  who: string,
+  teachers: Teachers | null,
+  student: Classifier,
+  trainLoader: Batches,
+  valLoader: Batches | null,
+  options: ObjectiveOptions,
+  keeper?: Keeper,
+): Promise<ObjectiveResult> {
   const {
     objective: given,
     teacherInput,
@@ -295,7 +315,17 @@ export async function trainWithObjective(
   const loss = objective.toLoss(names)
   const parameter = student.parameters()[0]
   if (parameter !== undefined) objective.to(parameter.device)
-  return { ...(await minimise(loss, student, observed, trainLoader, valLoader, options)), objective }
+  const result = await minimise(
+    loss,
+    student,
+    observed,
+    trainLoader,
+    valLoader,
+    options,
+    'the student',
+    keeper,
+  )
+  return { ...result, objective }
 }
 
 /** `teacher` is the name of a single one. */

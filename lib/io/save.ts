@@ -40,17 +40,41 @@ export async function saveStateDict(dict: StateDict, path: string, options: Save
   const ending = endingOf('saveStateDict', path, ['.safetensors', '.pt', '.pth'])
   const tensors = checkStateDict(dict)
   if (ending === '.safetensors') {
-    await saveSafetensors(tensors, path, metadata)
+    await copySafetensors(tensors, metadata)(path)
     return
   }
   if (metadata !== undefined) throw argumentError('metadata', 'a .safetensors file to put it into', path)
-  await saveTorch(path, writer => {
+  const write = copyTorch(writer => {
     writer.pickler.dict(() => {
       for (const [key, tensor] of tensors) {
         writer.pickler.text(key)
         writer.tensor(tensor, key)
       }
     })
+  })
+  await write(path)
+}
+
+/** Writes what was copied, once. */
+export type Writing = (path: string) => Promise<void>
+
+/**
+ * {@link saveStateDict} for safetensors in two halves: the tensors are copied at the call.
+ *
+ * @internal
+ */
+export function copyStateDict(dict: StateDict, metadata?: Record<string, string>): Writing {
+  return copySafetensors(checkStateDict(dict), metadata)
+}
+
+/**
+ * {@link saveCheckpoint} in two halves: everything is copied at the call.
+ *
+ * @internal
+ */
+export function copyCheckpoint(value: unknown): Writing {
+  return copyTorch(writer => {
+    writer.value(value, '', 0)
   })
 }
 
@@ -67,7 +91,7 @@ export async function saveStateDict(dict: StateDict, path: string, options: Save
  */
 export async function saveCheckpoint(value: unknown, path: string): Promise<void> {
   endingOf('saveCheckpoint', path, ['.pt', '.pth'])
-  await saveTorch(path, writer => writer.value(value, '', 0))
+  await copyCheckpoint(value)(path)
 }
 
 function endingOf(name: string, path: string, known: string[]): string {
@@ -113,24 +137,21 @@ function isEnumerable(object: object, key: PropertyKey): boolean {
 /** The data begins at a multiple of this: no element lies across. */
 const SAFETENSORS_ALIGNMENT = 8
 
-async function saveSafetensors(
-  tensors: [string, Tensor][],
-  path: string,
-  metadata: Record<string, string> | undefined,
-): Promise<void> {
+function copySafetensors(tensors: [string, Tensor][], metadata: Record<string, string> | undefined): Writing {
   const ordered = [...tensors].sort(
     ([a, x], [b, y]) => itemSize(y.dtype) - itemSize(x.dtype) || (a < b ? -1 : a > b ? 1 : 0),
   )
   const header = safetensorsHeader(ordered, metadata)
   const chunks = ordered.flatMap(([, tensor]) => Array.from(elementBytes(tensor)))
-  await writeAtomically(path, async file => {
-    await writeAll(file, header, 0)
-    let position = header.length
-    for (const chunk of usedUp(chunks)) {
-      await writeAll(file, chunk, position)
-      position += chunk.length
-    }
-  })
+  return path =>
+    writeAtomically(path, async file => {
+      await writeAll(file, header, 0)
+      let position = header.length
+      for (const chunk of usedUp(chunks)) {
+        await writeAll(file, chunk, position)
+        position += chunk.length
+      }
+    })
 }
 
 function safetensorsHeader(
@@ -189,7 +210,7 @@ function checkMetadata(metadata: Record<string, string>): Record<string, string>
 /** Of the format; `byteorder` came later and is read when it is there. */
 const FORMAT_VERSION = '3\n'
 
-async function saveTorch(path: string, write: (writer: TorchWriter) => void): Promise<void> {
+function copyTorch(write: (writer: TorchWriter) => void): Writing {
   let writer = new TorchWriter(new Set())
   write(writer)
   if (writer.mixed.size > 0) {
@@ -197,15 +218,15 @@ async function saveTorch(path: string, write: (writer: TorchWriter) => void): Pr
     write(writer)
   }
   const pickle = writer.pickler.finish()
-  const folder = basename(path, extname(path)) || 'archive'
   const storages = Array.from(writer.storages.values(), ({ key, bytes, tensor }) => ({
     key,
     bytes,
     chunks: Array.from(storageBytes(tensor)),
   }))
-  await writeAtomically(path, async file => {
-    await writeTorchArchive(file, folder, pickle, storages)
-  })
+  return path =>
+    writeAtomically(path, file =>
+      writeTorchArchive(file, basename(path, extname(path)) || 'archive', pickle, storages),
+    )
 }
 
 async function writeTorchArchive(

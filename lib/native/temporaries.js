@@ -82,6 +82,28 @@ function isWriting(pid, start, path) {
 }
 
 /**
+ * Who this process is, so that {@link isRunning} knows it again.
+ *
+ * @returns {{ machine: string, pid: number, start: string }}
+ */
+export function thisProcess() {
+  return { machine: machine(), pid: process.pid, start: startOf(process.pid) ?? '0' }
+}
+
+/**
+ * Whether a process may still be at work. Of another machine nobody knows: it counts as one that is.
+ *
+ * @param {{ machine: string, pid: number, start: string }} other
+ * @returns {boolean}
+ */
+export function isRunning(other) {
+  if (other.machine !== machine()) return true
+  if (!isAlive(other.pid)) return false
+  const now = startOf(other.pid)
+  return other.start === '0' || now === undefined || now === other.start
+}
+
+/**
  * @param {number} pid
  * @returns {boolean}
  */
