@@ -183,3 +183,24 @@ export function checkIndices(what: string, indices: ArrayLike<number>, length: n
     )
   }
 }
+
+/** A dataset as it is for evaluation: no random numbers reach its augmentation. */
+export class Unaugmented implements Dataset {
+  constructor(private readonly dataset: Dataset) {}
+
+  get length(): number {
+    return this.dataset.length
+  }
+
+  get classes(): readonly string[] | undefined {
+    return this.dataset.classes
+  }
+
+  batch(indices: readonly number[] | Int32Array): Batch {
+    return this.dataset.batch(indices)
+  }
+
+  toString(): string {
+    return String(this.dataset)
+  }
+}
