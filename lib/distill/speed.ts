@@ -73,7 +73,7 @@ export interface Plan {
  * @param model what is trained
  * @param compile the option of that name, which trials leave alone where it is given
  * @param precision likewise
- * @throws AlambicError `ERR_ARGUMENT`
+ * @throws AlambicError `ERR_ARGUMENT`, `ERR_DEVICE`
  */
 export function chooseSpeed(
   speed: Speed | undefined,
@@ -82,8 +82,9 @@ export function chooseSpeed(
   compile: boolean | undefined,
   precision?: Precision,
 ): Plan {
-  if (speed === undefined) return asItIs(device, compile, precision)
+  if (speed === undefined) return asItIs(device, compile, requirePrecision(precision, device))
   const given = { ...optionsOf(speed), ...(precision !== undefined && { precision }) }
+  requirePrecision(given.precision, device)
   const open = new Set<keyof Way>()
   const choices: Choices = {}
   const decide = <Part extends keyof Way>(part: Part, value: Way[Part], choice?: Choice): Way[Part] => {
@@ -105,6 +106,15 @@ export function chooseSpeed(
   if (typeof speed === 'string' && compile === undefined) open.add('compile')
   if (open.has('threads')) choices.threads = whyThreads
   return { isChosen: true, device, way, prefetch: given.prefetch ?? true, open, choices }
+}
+
+/** libtorch has no float16 for what computes on the CPU. */
+function requirePrecision(precision: Precision | undefined, device: Device): Precision | undefined {
+  if (precision !== 'float16' || device !== 'cpu') return precision
+  throw new AlambicError(
+    'ERR_DEVICE',
+    "precision: expected 'bfloat16' or 'float32' on the CPU, got 'float16', which is for GPUs",
+  )
 }
 
 function asItIs(device: Device, compile = false, precision: Precision = 'float32'): Plan {

@@ -165,5 +165,5 @@ function stageOf(
     objective,
     epochs: pick('epochs') ?? 50,
     optimizer: pick('optimizer') ?? (parameters => new Adam(parameters, { lr: 1e-3 })),
-  } as Stage
+  }
 }

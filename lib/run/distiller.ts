@@ -9,7 +9,7 @@ import { trainObjective, type Classifier, type ObjectiveOptions } from '../disti
 import { AlambicError, show } from '../errors.js'
 import { loadStateDict } from '../io/load.js'
 import { copyCheckpoint, copyStateDict } from '../io/save.js'
-import { scope } from '../memory/memory.js'
+import { collectTensors, scope } from '../memory/memory.js'
 import { Module, type StateDict } from '../nn/module.js'
 import type { Optimizer } from '../optim/index.js'
 import { manualSeed } from '../random/index.js'
@@ -118,12 +118,12 @@ export class Distiller {
 
   on<Name extends keyof DistillerEvents>(name: Name, listener: Listener<Name>): this {
     if (!this.listeners.has(name)) this.listeners.set(name, new Set())
-    this.listeners.get(name)!.add(listener as Listener<never>)
+    this.listeners.get(name)!.add(listener)
     return this
   }
 
   off<Name extends keyof DistillerEvents>(name: Name, listener: Listener<Name>): this {
-    this.listeners.get(name)?.delete(listener as Listener<never>)
+    this.listeners.get(name)?.delete(listener)
     return this
   }
 
@@ -149,13 +149,20 @@ export class Distiller {
       await this.folder.make()
       const unlock = await this.folder.lock()
       try {
-        return await this.run(await this.stateToResume(), signal)
+        const state = await this.stateToResume()
+        this.isResumed = true // what is begun goes on when it is started again
+        try {
+          return await this.run(state, signal)
+        } finally {
+          collectTensors(state, tensor => {
+            tensor.dispose()
+          })
+        }
       } finally {
         await unlock()
       }
     } finally {
       this.isRunning = false
-      this.isResumed = this.folder !== null
     }
   }
 
@@ -228,8 +235,9 @@ class RunUnderWay {
   /** Ends a stage whose patience is over. */
   private readonly enough = new AbortController()
   private best: BestEpoch | null
-  /** Its weights, where no folder has them. */
+  /** Its weights, on the CPU, and whether the folder has them. */
   private bestWeights: StateDict | null = null
+  private isBestKept = false
   /** The moving average at the end of a stage. */
   private average: StateDict | null = null
   private epochsSinceBest: number
@@ -297,6 +305,8 @@ class RunUnderWay {
       return await this.finish(stopped)
     } finally {
       await this.queue.finished()
+      for (const weights of [this.bestWeights, this.average])
+        for (const each of Object.values(weights ?? {})) each.dispose()
     }
   }
 
@@ -312,8 +322,12 @@ class RunUnderWay {
     await folder.writeText(folder.environment, `${JSON.stringify(this.environment, null, 2)}\n`)
     if (this.made.recipe !== null) await folder.writeText(folder.recipe, this.made.recipe)
     await this.metrics!.begin(this.made.resumed?.metrics ?? 0)
-    if (this.made.resumed !== undefined)
-      this.metrics!.add({ type: 'resumed', step: this.steps, changes: this.made.changes })
+    if (this.made.resumed === undefined) return
+    const { training } = this.made.resumed
+    this.metrics!.add({ type: 'resumed', step: this.steps + training.updates, changes: this.made.changes })
+    if (this.best === null) return
+    this.bestWeights = await loadStateDict(folder.best(this.best.epoch), { mmap: false })
+    this.isBestKept = true
   }
 
   private get options(): DistillerOptions {
@@ -334,6 +348,7 @@ class RunUnderWay {
     this.stepsOfStage = resume?.updates ?? 0
     const { epochs } = stage
     const stages = this.made.stages.length
+    if (resume === undefined) this.epochsSinceBest = 0
     await this.made.emit('stage', { name, number: this.stage + 1, stages, epochs })
     const signals = [this.enough.signal, ...(signal === undefined ? [] : [signal])]
     const result = await trainObjective(
@@ -446,18 +461,9 @@ class RunUnderWay {
     this.epochsSinceBest = 0
     const own = trained[0]!
     const weights = now.isAverage ? this.withAverages(own, average!) : own
-    const { folder } = this.made
-    if (folder === null) {
-      for (const each of Object.values(this.bestWeights ?? {})) each.dispose()
-      this.bestWeights = noGrad(() => mapped(weights, each => each.detach().clone()))
-      return
-    }
-    const path = folder.best(this.best.epoch)
-    void this.queue.addCopy(
-      'the weights of the best epoch',
-      path,
-      scope(() => copyStateDict(weights)),
-    )
+    for (const each of Object.values(this.bestWeights ?? {})) each.dispose()
+    this.bestWeights = noGrad(() => mapped(weights, copyOnCpu))
+    this.isBestKept = false
   }
 
   private withAverages(own: StateDict, averages: readonly Tensor[]): StateDict {
@@ -484,12 +490,17 @@ class RunUnderWay {
 
   private write(makeState: () => TrainingState): void {
     const folder = this.made.folder!
-    const { steps, metrics, best } = this
+    const { steps, metrics, best, bestWeights, isBestKept } = this
+    const copiedBest = best === null || isBestKept ? null : scope(() => copyStateDict(bestWeights!))
     const copied = scope(() => copyCheckpoint(this.stateWith(makeState())))
     const path = folder.checkpoint(steps)
     void this.queue.add('the checkpoint', async () => {
       await folder.make()
       await metrics!.flush()
+      if (copiedBest !== null) {
+        await copiedBest(folder.best(best!.epoch))
+        this.isBestKept ||= best === this.best
+      }
       await copied(path)
       const { keep = 2 } = this.options.checkpoint ?? {}
       this.referred = [...this.referred, ...(best === null ? [] : [best.epoch])].slice(-keep)
@@ -546,7 +557,7 @@ class RunUnderWay {
   // ---- The end -----------------------------------------------------------------------------------------------------------
 
   private async finish(stopped: boolean): Promise<RunResult> {
-    const chosen = stopped ? 'last' : await this.choose()
+    const chosen = stopped ? 'last' : this.choose()
     const { testing } = this
     const { options, folder, changes } = this.made
     const testAccuracy = stopped || testing === null ? null : await evaluate(options.student, testing)
@@ -574,17 +585,15 @@ class RunUnderWay {
   }
 
   /** Gives the student the weights that the run is for. */
-  private async choose(): Promise<RunResult['chosen']> {
+  private choose(): RunResult['chosen'] {
     const { choose = this.comparing === null ? 'last' : 'best' } = this.options
-    const { best, average, bestWeights } = this
+    const { average, bestWeights } = this
     if (choose === 'ema' && average !== null) return this.take(average, 'ema')
-    if (choose !== 'best' || best === null) return 'last'
-    return this.take(bestWeights ?? (await loadStateDict(this.made.folder!.best(best.epoch))), 'best')
+    return choose === 'best' && bestWeights !== null ? this.take(bestWeights, 'best') : 'last'
   }
 
   private take(weights: StateDict, chosen: RunResult['chosen']): RunResult['chosen'] {
     this.options.student.loadStateDict(weights)
-    for (const each of Object.values(weights)) each.dispose()
     return chosen
   }
 
@@ -602,6 +611,10 @@ class RunUnderWay {
     }
     await scope(() => ({ write: copyStateDict(student.stateDict(), metadata) })).write(folder!.student)
   }
+}
+
+function copyOnCpu(tensor: Tensor): Tensor {
+  return tensor.detach().to({ device: 'cpu', copy: true })
 }
 
 function mapped(dict: StateDict, change: (tensor: Tensor) => Tensor): StateDict {

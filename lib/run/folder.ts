@@ -6,7 +6,6 @@ import { createInterface } from 'node:readline'
 import { AlambicError, show } from '../errors.js'
 import { writeAtomically } from '../io/atomic-file.js'
 import { loadCheckpoint } from '../io/load.js'
-import type { Writing } from '../io/save.js'
 import { isRunning, thisProcess } from '../native/temporaries.js'
 
 /** A checkpoint by the number of steps that the run had done. */
@@ -130,7 +129,8 @@ export class RunFolder {
     const files = await this.listCheckpoints()
     for (const { path } of files)
       try {
-        return { state: await loadCheckpoint<T>(path), path }
+        // Not mapped: the file may be thinned out.
+        return { state: await loadCheckpoint<T>(path, { mmap: false }), path }
       } catch (error) {
         if (!(error instanceof AlambicError)) throw error
         onDamaged(error.message)
@@ -250,11 +250,6 @@ export class WriteQueue {
     })
     this.last = done.then(() => undefined)
     return done
-  }
-
-  /** Writes a copy that was made before. */
-  addCopy(what: string, path: string, write: Writing): Promise<boolean> {
-    return this.add(what, () => write(path))
   }
 
   /** When all is written. */
