@@ -53,6 +53,8 @@ const takers: Record<string, [Call, known: string]> = {
   AttentionTransfer: [o => new alambic.AttentionTransfer(o), 'weights'],
   LogitsDistillationLoss: [o => new alambic.LogitsDistillationLoss(o), 'temperature'],
   evaluate: [o => alambic.evaluate(new Net(), batches, o), 'input'],
+  assess: [o => alambic.assess(new Net(), batches, o), 'teacher'],
+  Distiller: [o => new alambic.Distiller(o), 'student'],
   trainClassifier: [o => alambic.trainClassifier(new Net(), batches, null, o), 'epochs'],
   trainWithLogitsDistillation: [
     o => alambic.trainWithLogitsDistillation(new Net(), new Net(), batches, null, o),

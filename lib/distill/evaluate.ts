@@ -41,25 +41,53 @@ export async function evaluate(
   loader: Batches,
   options: EvaluateOptions = {},
 ): Promise<number> {
-  checkModel('evaluate: model', model)
-  checkLoader('evaluate: loader', loader)
-  const {
-    device = model.parameters()[0]?.device,
-    input,
-    signal,
-  } = readOptions('evaluate', options, evaluateOptions)
+  let correct = 0
+  const total = await eachOutput('evaluate', model, loader, options, ({ logits, labels }) => {
+    correct += torch.argmax(logits, { dim: 1 }).eq(labels).sum().item()
+  })
+  return (100 * correct) / total
+}
+
+/** What a model gave for a batch. */
+export interface Output {
+  /** `(N, classes)` */
+  logits: Tensor
+  /** `(N)`, int64, on the device of the logits. */
+  labels: Tensor
+  /** As the batch has them, on the model's device. */
+  images: Tensor
+}
+
+/**
+ * Shows `look` each batch's output, in a scope and without gradients. Returns the number of samples.
+ *
+ * @param who the function, for messages
+ */
+export async function eachOutput(
+  who: string,
+  model: Module<[Tensor], Tensor>,
+  loader: Batches,
+  options: EvaluateOptions,
+  look: (output: Output) => void,
+): Promise<number> {
+  checkModel(`${who}: model`, model)
+  checkLoader(`${who}: loader`, loader)
+  const { device = model.parameters()[0]?.device, input, signal } = readOptions(who, options, evaluateOptions)
   const toModel = toInputFunction('input', input)
   const turns = new Turns()
   const modules = model.modules()
   const release = releaserOf(loader)
-  let correct = 0
   let total = 0
-  for await (const batch of batchesOf('evaluate: loader', loader)) {
+  for await (const batch of batchesOf(`${who}: loader`, loader)) {
     total += batch.labels.size(0)
     const restore = rememberModes(modules)
     if (modules.some(({ training }) => training)) model.eval()
     try {
-      correct += countCorrect(model, batch, toModel, device)
+      noGrad(() => {
+        scope(() => {
+          look(outputOf(who, model, batch, toModel, device))
+        })
+      })
     } finally {
       restore()
       release(batch)
@@ -68,28 +96,25 @@ export async function evaluate(
     if (signal?.aborted) break
   }
   if (total === 0)
-    throw new AlambicError('ERR_ARGUMENT', 'evaluate: expected at least one batch, the loader gave none')
-  return (100 * correct) / total
+    throw new AlambicError('ERR_ARGUMENT', `${who}: expected at least one batch, the loader gave none`)
+  return total
 }
 
 /** As in the losses: such a sample counts as one that is not recognised. */
 const ignoredLabel = -100
 
-function countCorrect(
+function outputOf(
+  who: string,
   model: Module<[Tensor], Tensor>,
   { data, labels }: Batch,
   toModel: (images: Tensor) => Tensor,
   device?: Device,
-): number {
-  return noGrad(() =>
-    scope(() => {
-      const images = toModel(device === undefined ? data : data.to(device))
-      const logits = releasingEarly('evaluate: model', model, () =>
-        requireLogits('evaluate: model', model.forward(images)),
-      )
-      const expected = labels.to(logits.device)
-      native.checkLabels('evaluate', logits.handle, expected.handle, ignoredLabel)
-      return torch.argmax(logits, { dim: 1 }).eq(expected).sum().item()
-    }),
+): Output {
+  const images = device === undefined ? data : data.to(device)
+  const logits = releasingEarly(`${who}: model`, model, () =>
+    requireLogits(`${who}: model`, model.forward(toModel(images))),
   )
+  const expected = labels.to(logits.device)
+  native.checkLabels(who, logits.handle, expected.handle, ignoredLabel)
+  return { logits, labels: expected, images }
 }

@@ -1,7 +1,8 @@
 export { AdaptationLayer } from './adaptation.js'
 export type { Batches } from './batches.js'
 export type { CompilationReport, GraphReport } from './compiled.js'
-export * from './evaluate.js'
+export { assess, type Assessment, type AssessOptions } from './assess.js'
+export { evaluate, type EvaluateOptions } from './evaluate.js'
 export {
   formatEpoch,
   type EpochReport,

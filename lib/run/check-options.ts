@@ -100,16 +100,13 @@ const distillerOptions: Kinds<DistillerOptions> = {
 
 /** @throws AlambicError `ERR_ARGUMENT` */
 export function checkOptions(options: DistillerOptions): void {
-  const { checkpoint, about, train, validation, test, testEachEpoch, choose, ema, patience } = readOptions(
-    'Distiller',
-    options,
-    distillerOptions,
-  )
-  requireKind('Distiller: student', module, options.student)
+  const given = readOptions('Distiller', options, distillerOptions)
+  const { student, checkpoint, about, train, validation, test, testEachEpoch, choose, ema, patience } = given
+  requireKind('Distiller: student', module, student)
   requireKind('Distiller: train', dataSet, train)
   readOptions('Distiller: checkpoint', checkpoint, checkpointOptions)
   readOptions('Distiller: about', about, descriptionKinds)
-  if (options.folder === '') throw argumentError('Distiller: folder', 'a path', '')
+  if (given.folder === '') throw argumentError('Distiller: folder', 'a path', '')
   if (typeof validation === 'number' && validation >= train.length)
     throw argumentError('Distiller: validation', `fewer samples than train has (${train.length})`, validation)
   const refuse = (name: string, expected: string, value: unknown) =>
