@@ -1,8 +1,11 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { availableParallelism, cpus } from 'node:os'
+import { stopOnSignal, stoppedCode } from './stop.js'
 import type { DataName } from './demo/data.js'
 import type { Method } from './demo/run.js'
 import type { Row } from './demo/table.js'
+import type { CompareFlags } from './run/compare.js'
+import { parseSeeds, withOverrides } from './train.js'
 
 interface DemoFlags {
   data: DataName
@@ -29,12 +32,25 @@ export function demoCommand(): Command {
   )
 }
 
-/** `alambic compare`: methods of distillation beside each other, on equal terms. */
+/** `alambic compare`: recipes, or methods of distillation, beside each other on equal terms. */
 export function compareCommand(): Command {
-  return trainingCommand('compare', allMethods, 'comparison.svg').description(
-    'train one student without a teacher, with logits only, with features and with attention, from the same initial ' +
-      'weights and data order; print and plot the comparison',
-  )
+  return withOverrides(trainingCommand('compare', allMethods, 'comparison.svg'))
+    .description(
+      'train as several recipes say, from the same seeds, and print mean ± deviation; without recipes: one student ' +
+        'without a teacher, with logits only, with features and with attention, from the same initial weights and ' +
+        'data order, with a plot',
+    )
+    .argument(
+      '[recipes...]',
+      'recipes to compare; other options than the next four are for comparisons without',
+    )
+    .option('--seeds <n,…>', "seeds instead of the recipes'; each makes a run of each recipe", parseSeeds)
+    .option('--folder <dir>', 'where the runs of recipes are kept (default: runs)')
+    .action(async (recipes: string[], flags: DemoFlags & CompareFlags) => {
+      if (recipes.length === 0) return runCommand(flags)
+      const { compareRecipes } = await import('./run/compare.js')
+      return compareRecipes(recipes, flags)
+    })
 }
 
 function trainingCommand(name: string, methods: Method[], plot?: string): Command {
@@ -110,7 +126,7 @@ async function runCommand(flags: DemoFlags): Promise<void> {
     await writePlot(plot, rows, `${flags.data}, accuracy on validation images`)
     output.write(`plot: ${plot}\n`)
   }
-  if (stop.signal.aborted) process.exitCode = 130
+  if (stop.signal.aborted) process.exitCode = stoppedCode
 }
 
 /** What is missing is said before data are read and models trained. */
@@ -118,25 +134,6 @@ async function checkNeeds({ plot, device }: DemoFlags): Promise<void> {
   if (plot) await (await import('./demo/plot.js')).checkPlot(plot)
   const { zeros } = await import('../tensors/factories.js')
   zeros([1], { device }).dispose()
-}
-
-/** Ctrl-C ends the current step and then the run; a second one ends the process at once. */
-function stopOnSignal(output: NodeJS.WriteStream): { signal: AbortSignal; release(): void } {
-  const controller = new AbortController()
-  const onSignal = () => {
-    if (controller.signal.aborted) process.exit(130)
-    controller.abort()
-    output.write('\nstopping after this step (again to stop at once)\n')
-  }
-  process.on('SIGINT', onSignal)
-  process.on('SIGTERM', onSignal)
-  return {
-    signal: controller.signal,
-    release() {
-      process.off('SIGINT', onSignal)
-      process.off('SIGTERM', onSignal)
-    },
-  }
 }
 
 function definedEpochs({ epochs, teacherEpochs }: DemoFlags): { epochs?: number; teacherEpochs?: number } {

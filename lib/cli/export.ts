@@ -1,16 +1,22 @@
 /** `alambic export`: one of the built-in networks, with weights from a file, as TorchScript. */
 import { Command, InvalidArgumentError } from 'commander'
 import type { ExportFlags } from './export-model.js'
+import { collect } from './train.js'
 
 export function exportCommand(): Command {
   return new Command('export')
-    .description('write a built-in network, with weights from a file, as TorchScript for Python and libtorch')
-    .argument('<file>', 'the file to write, such as student.pt')
-    .requiredOption('-m, --model <name>', 'the network, such as resnet20; a name that is none lists all')
-    .requiredOption(
-      '-i, --input <shape>',
-      'an input to record the network with, such as 1,3,32,32',
-      parseShape,
+    .description(
+      'write the student of a run, or a built-in network with weights from a file, as TorchScript for Python and libtorch',
+    )
+    .argument('<file>', 'the file to write, such as student.pt; or the folder of a run')
+    .option('-o, --output <file>', 'for a run: the file to write (default: student.pt in its folder)')
+    .option('-m, --model <name>', 'the network, such as resnet20; a name that is none lists all')
+    .option('-i, --input <shape>', 'an input to record the network with, such as 1,3,32,32', parseShape)
+    .option(
+      '--import <file>',
+      "for a run: a module that registers the run's networks (repeatable)",
+      collect,
+      [],
     )
     .option(
       '-w, --weights <file>',

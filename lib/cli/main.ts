@@ -5,11 +5,16 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
 import { packageRoot } from '../native/loader.js'
+import { completionCommand } from './completion.js'
 import { compareCommand, demoCommand } from './demo.js'
 import { doctorCommand } from './doctor.js'
+import { evaluateCommand } from './evaluate.js'
 import { exportCommand } from './export.js'
+import { initCommand } from './init.js'
 import { inspectCommand } from './inspect.js'
+import { modelsCommand } from './models.js'
 import { setupCommand } from './setup.js'
+import { resumeCommand, trainCommand } from './train.js'
 
 const manifest = JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as {
   version: string
@@ -20,11 +25,18 @@ const program = new Command('alambic')
   .description(manifest.description)
   .version(manifest.version)
   .addCommand(demoCommand())
+  .addCommand(initCommand())
+  .addCommand(trainCommand())
+  .addCommand(resumeCommand())
+  .addCommand(evaluateCommand())
   .addCommand(compareCommand())
+  .addCommand(modelsCommand())
   .addCommand(inspectCommand())
   .addCommand(exportCommand())
   .addCommand(doctorCommand())
   .addCommand(setupCommand())
+
+program.addCommand(completionCommand(program))
 
 try {
   await program.parseAsync()

@@ -1,5 +1,5 @@
 /** Runs: trainings that are kept, go on where they were interrupted, and tell what came of them. */
-import { Unaugmented, randomSplit, type Dataset } from '../data/dataset.js'
+import { Unaugmented, type Dataset } from '../data/dataset.js'
 import { DataLoader } from '../data/loader.js'
 import { evaluate } from '../distill/evaluate.js'
 import type { EpochReport, StepProgress } from '../distill/fit.js'
@@ -16,6 +16,7 @@ import { manualSeed } from '../random/index.js'
 import { noGrad } from '../tensors/grad-mode.js'
 import type { Tensor } from '../tensors/tensor.js'
 import { currentEnvironment, differences, type Environment } from './environment.js'
+import { dividedData } from './data.js'
 import { differencesOfRecipes } from './recipe-differences.js'
 import { MetricsFile, RunFolder, WriteQueue } from './folder.js'
 import { checkOptions, stagesOf, type Stage } from './check-options.js'
@@ -638,15 +639,4 @@ function passedOn({ teacherInput, ema, speed, compile, precision }: DistillerOpt
 
 function needsIndices(term: Module): boolean {
   return term instanceof Term && term.needsIndices
-}
-
-/** What is trained on, and what epochs are compared by. */
-function dividedData({
-  train,
-  validation = null,
-  seed = 0,
-}: DistillerOptions): [train: Dataset, validation: Dataset | null] {
-  if (typeof validation !== 'number') return [train, validation]
-  const [rest, held] = randomSplit(train, [train.length - validation, validation], { seed })
-  return [rest!, held!]
 }
