@@ -67,6 +67,7 @@ const takers: Record<string, [Call, known: string]> = {
   'methods.CrossEntropy': [o => new alambic.methods.CrossEntropy(o), 'labelSmoothing'],
   'methods.Features': [o => new alambic.methods.Features(o), 'adapt'],
   'methods.create': [o => alambic.methods.create('kd', o), 'temperature'],
+  loadRecipe: [o => alambic.loadRecipe('none.yaml', o), 'imports'],
   'models.create': [o => alambic.models.create('resnet20', o), 'inChannels'],
   'data.create': [o => alambic.data.create('procedural', o), 'count'],
   'optim.create': [o => optim.create('sgd', [weight()], o), 'momentum'],
