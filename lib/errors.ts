@@ -53,6 +53,7 @@ export type ErrorCode =
   | 'ERR_OTHER_THREAD'
   | 'ERR_OUT_OF_MEMORY'
   | 'ERR_PRECISION'
+  | 'ERR_RECIPE'
   | 'ERR_SCRIPT'
   | 'ERR_SHAPE_MISMATCH'
   | 'ERR_STATE_DICT'

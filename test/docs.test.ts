@@ -9,6 +9,7 @@ import {
   data,
   exportTorchScript,
   FeatureDistillationLoss,
+  loadRecipe,
   loadTorchScript,
   loadStateDict,
   keep,
@@ -103,6 +104,8 @@ const reproductions: Record<Reproducible, () => unknown> = {
   ERR_ARGUMENT: () => new FeatureDistillationLoss({ alpha: 2 }),
   ERR_ASYNC_CALLBACK: () => scope(() => Promise.resolve()),
   ERR_INDEX: () => ones([2, 3]).at(2),
+  ERR_RECIPE: () =>
+    loadRecipe({ data: { name: 'procedural', count: 100 }, student: { model: 'resnet21' }, epochs: -3 }),
   ERR_PRECISION: () => tensor([2n ** 53n + 1n]).item(),
   ERR_SHAPE_MISMATCH: () => tensor([[1, 2], [3]]),
   ERR_CHANNEL_MISMATCH: () =>

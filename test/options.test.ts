@@ -69,6 +69,11 @@ const takers: Record<string, [Call, known: string]> = {
   'methods.CrossEntropy': [o => new alambic.methods.CrossEntropy(o), 'labelSmoothing'],
   'methods.Features': [o => new alambic.methods.Features(o), 'adapt'],
   'methods.create': [o => alambic.methods.create('kd', o), 'temperature'],
+  loadRecipe: [o => alambic.loadRecipe('none.yaml', o), 'imports'],
+  'models.create': [o => alambic.models.create('resnet20', o), 'inChannels'],
+  'data.create': [o => alambic.data.create('procedural', o), 'count'],
+  'optim.create': [o => optim.create('sgd', [weight()], o), 'momentum'],
+  'optim.lrScheduler.create': [o => optim.lrScheduler.create('step', sgd(), o, { length: 5 }), 'gamma'],
   'methods.KD': [o => new alambic.methods.KD(o), 'temperature'],
   'Tensor.to': [o => zeros([1]).to(o), 'dtype'],
   'Tensor.backward': [o => zeros([1], { requiresGrad: true }).backward(o), 'retainGraph'],
@@ -176,7 +181,9 @@ const others = new Set(
     'optim.lrScheduler.LRScheduler optim.lrScheduler.SequentialLR nn.Module nn.AdaptiveAvgPool2d nn.AdaptiveMaxPool2d ' +
     'nn.Sigmoid nn.Tanh nn.Softmax nn.Identity nn.ModuleDict nn.ModuleList nn.Sequential nn.init.calculateGain ' +
     'nn.init.constant_ nn.init.zeros_ nn.init.ones_ getFloat32MatmulPrecision setFloat32MatmulPrecision ' +
-    'isWarnAlwaysEnabled setWarnAlways models.preprocessingOf Objective Term methods.names methods.register'
+    'isWarnAlwaysEnabled setWarnAlways models.preprocessingOf Objective Term methods.names methods.register ' +
+    'models.names models.register data.names data.register optim.names optim.register ' +
+    'optim.lrScheduler.names optim.lrScheduler.register'
   ).split(' '),
 )
 

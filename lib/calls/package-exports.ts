@@ -40,6 +40,7 @@ export const packageExports: ReadonlySet<string> = new Set([
   'limitIdleMemory',
   'linspace',
   'loadCheckpoint',
+  'loadRecipe',
   'loadStateDict',
   'loadTorchScript',
   'manualSeed',

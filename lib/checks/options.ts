@@ -11,6 +11,28 @@ export interface Kind {
   /** For messages: `a number above 0`. */
   readonly expected: string
   readonly fits: (value: unknown) => boolean
+  /** The same as JSON Schema, for what can be written in a file. */
+  readonly schema?: JsonSchema
+  /** What the option does, in a sentence: editors show it. */
+  readonly description?: string
+  /** What holds where the option is left out, if that is one value. */
+  readonly default?: unknown
+  /** Whether it may not be left out. */
+  readonly isRequired?: boolean
+  /** Whether it is the path of a file or folder, which a file gives relative to itself. */
+  readonly isPath?: boolean
+}
+
+/** A piece of JSON Schema. */
+export type JsonSchema = Readonly<Record<string, unknown>>
+
+/** The kind, told to those who write values in a file. */
+export function described(
+  kind: Kind,
+  description: string,
+  more: Pick<Kind, 'default' | 'isRequired' | 'isPath'> = {},
+): Kind {
+  return { ...kind, description, ...more }
 }
 
 /** A kind for each member of a type of options: one that is missing, or that the type has not, does not compile. */
@@ -62,7 +84,7 @@ function isOf(kind: Kind, value: unknown): boolean {
 }
 
 /** Of any realm; arrays, maps, tensors' buffers and promises are no options. */
-const options: Kind = {
+export const options: Kind = {
   expected: 'an object',
   fits: value => Object.prototype.toString.call(value) === '[object Object]',
 }
@@ -84,15 +106,23 @@ export function unknownOption(who: string, name: string, known: readonly string[
 /** Whoever uses the value checks it: another native call, or a rule over several options. */
 export const anything: Kind = { expected: 'anything', fits: () => true }
 
-export const boolean: Kind = { expected: 'true or false', fits: value => typeof value === 'boolean' }
+export const boolean: Kind = {
+  expected: 'true or false',
+  fits: value => typeof value === 'boolean',
+  schema: { type: 'boolean' },
+}
 
-export const text: Kind = { expected: 'a string', fits: value => typeof value === 'string' }
+export const text: Kind = {
+  expected: 'a string',
+  fits: value => typeof value === 'string',
+  schema: { type: 'string' },
+}
 
 /** Native code knows which there are. */
-export const device: Kind = { expected: "a device such as 'cpu' or 'cuda:0'", fits: text.fits }
+export const device: Kind = { ...text, expected: "a device such as 'cpu' or 'cuda:0'" }
 
 /** Native code knows which there are. */
-export const dtype: Kind = { expected: "a dtype such as 'float32'", fits: text.fits }
+export const dtype: Kind = { ...text, expected: "a dtype such as 'float32'" }
 
 export const callback: Kind = { expected: 'a function', fits: value => typeof value === 'function' }
 
@@ -107,24 +137,32 @@ export const signal: Kind = {
 export const number: Kind = {
   expected: 'a number',
   fits: value => typeof value === 'number' && !Number.isNaN(value),
+  schema: { type: 'number' },
 }
 
-export const finite: Kind = { expected: 'a finite number', fits: value => Number.isFinite(value) }
+export const finite: Kind = {
+  expected: 'a finite number',
+  fits: value => Number.isFinite(value),
+  schema: { type: 'number' },
+}
 
 export const positive: Kind = {
   expected: 'a number above 0',
   fits: value => typeof value === 'number' && value > 0 && value < Infinity,
+  schema: { type: 'number', exclusiveMinimum: 0 },
 }
 
 export const notNegative: Kind = {
   expected: 'a number of at least 0',
   fits: value => typeof value === 'number' && value >= 0 && value < Infinity,
+  schema: { type: 'number', minimum: 0 },
 }
 
 export function between(low: number, high: number): Kind {
   return {
     expected: `a number from ${low} to ${high}`,
     fits: value => typeof value === 'number' && value >= low && value <= high,
+    schema: { type: 'number', minimum: low, maximum: high },
   }
 }
 
@@ -138,6 +176,11 @@ export function integer(low = -Infinity, high = Infinity): Kind {
   return {
     expected: `an integer${range}`,
     fits: value => Number.isSafeInteger(value) && (value as number) >= low && (value as number) <= high,
+    schema: {
+      type: 'integer',
+      ...(low !== -Infinity && { minimum: low }),
+      ...(high !== Infinity && { maximum: high }),
+    },
   }
 }
 
@@ -151,6 +194,7 @@ export function oneOf(...values: readonly unknown[]): Kind {
   return {
     expected: names.length === 0 ? last : `${names.join(', ')} or ${last}`,
     fits: value => values.includes(value),
+    schema: { enum: [...values] },
   }
 }
 
@@ -161,18 +205,27 @@ function areAll(kind: Kind, list: readonly unknown[]): boolean {
 }
 
 export function listOf(kind: Kind, expected: string): Kind {
-  return { expected, fits: value => Array.isArray(value) && areAll(kind, value) }
+  return {
+    expected,
+    fits: value => Array.isArray(value) && areAll(kind, value),
+    schema: { type: 'array', items: kind.schema ?? {} },
+  }
 }
 
 export function either(first: Kind, second: Kind): Kind {
   return {
     expected: `${first.expected} or ${second.expected}`,
     fits: value => first.fits(value) || second.fits(value),
+    schema: { anyOf: [first.schema ?? {}, second.schema ?? {}] },
   }
 }
 
 export function orNull(kind: Kind): Kind {
-  return { expected: `${kind.expected}, or null`, fits: value => value === null || kind.fits(value) }
+  return {
+    expected: `${kind.expected}, or null`,
+    fits: value => value === null || kind.fits(value),
+    schema: { anyOf: [kind.schema ?? {}, { type: 'null' }] },
+  }
 }
 
 /** An object with these methods: a module, a tensor, a generator, of whatever copy of this package. */

@@ -39,16 +39,13 @@ const cifar100Options: Kinds<Cifar100Options> = { ...cifarOptions, labels: oneOf
 export async function loadCifar10(dir: string, options: CifarOptions = {}): Promise<ImageDataset> {
   const {
     train = true,
-    mean = CIFAR10_MEAN,
-    std = CIFAR10_STD,
+    mean = CIFAR10_NORMALISATION.mean,
+    std = CIFAR10_NORMALISATION.std,
     augment,
     files: named,
   } = readOptions('loadCifar10', options, cifarOptions)
   requireFolder('loadCifar10: dir', dir)
-  const names = train ? [1, 2, 3, 4, 5].map(batch => `data_batch_${batch}.bin`) : ['test_batch.bin']
-  const files = named
-    ? namedFiles(dir, named)
-    : await findCifar('CIFAR-10', dir, 'cifar-10-batches-bin', names)
+  const files = await findCifar10(dir, train, named)
   const { pixels, labels } = await readRecords(files, [{ name: 'label', classes: 10 }])
   const shape = IMAGE_SHAPE
   return new ImageDataset({ pixels, labels: labels[0]!, shape, classes: CIFAR10_CLASSES, mean, std, augment })
@@ -65,33 +62,50 @@ export async function loadCifar100(dir: string, options: Cifar100Options = {}): 
   const {
     train = true,
     labels: kind = 'fine',
-    mean = CIFAR100_MEAN,
-    std = CIFAR100_STD,
+    mean = CIFAR100_NORMALISATION.mean,
+    std = CIFAR100_NORMALISATION.std,
     augment,
     files: named,
   } = readOptions('loadCifar100', options, cifar100Options)
   requireFolder('loadCifar100: dir', dir)
-  const names = [train ? 'train.bin' : 'test.bin']
-  const files = named ? namedFiles(dir, named) : await findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
+  const files = await findCifar100(dir, train, named)
   const { pixels, labels } = await readRecords(files, [
     { name: 'coarse label', classes: 20 },
     { name: 'fine label', classes: 100 },
   ])
   const [coarse, fine] = labels
-  const chosen =
-    kind === 'fine'
-      ? { labels: fine!, classes: CIFAR100_FINE_CLASSES }
-      : { labels: coarse!, classes: CIFAR100_COARSE_CLASSES }
+  const chosen = { labels: kind === 'fine' ? fine! : coarse!, classes: cifar100Classes(kind) }
   return new ImageDataset({ pixels, ...chosen, shape: IMAGE_SHAPE, mean, std, augment })
+}
+
+export function cifar100Classes(kind: 'fine' | 'coarse'): readonly string[] {
+  return kind === 'fine' ? CIFAR100_FINE_CLASSES : CIFAR100_COARSE_CLASSES
 }
 
 const IMAGE_SHAPE = [3, 32, 32] as const
 const IMAGE_BYTES = 3 * 32 * 32
 
-const CIFAR10_MEAN = [0.4914, 0.4822, 0.4465] as const
-const CIFAR10_STD = [0.247, 0.2435, 0.2616] as const
-const CIFAR100_MEAN = [0.5071, 0.4865, 0.4409] as const
-const CIFAR100_STD = [0.2673, 0.2564, 0.2762] as const
+export const CIFAR10_NORMALISATION = { mean: [0.4914, 0.4822, 0.4465], std: [0.247, 0.2435, 0.2616] } as const
+export const CIFAR100_NORMALISATION = {
+  mean: [0.5071, 0.4865, 0.4409],
+  std: [0.2673, 0.2564, 0.2762],
+} as const
+
+/** @throws AlambicError `ERR_FILE_NOT_FOUND` */
+export async function findCifar10(dir: string, train: boolean, named?: readonly string[]): Promise<string[]> {
+  const names = train ? [1, 2, 3, 4, 5].map(batch => `data_batch_${batch}.bin`) : ['test_batch.bin']
+  return named ? namedFiles(dir, named) : findCifar('CIFAR-10', dir, 'cifar-10-batches-bin', names)
+}
+
+/** @throws AlambicError `ERR_FILE_NOT_FOUND` */
+export async function findCifar100(
+  dir: string,
+  train: boolean,
+  named?: readonly string[],
+): Promise<string[]> {
+  const names = [train ? 'train.bin' : 'test.bin']
+  return named ? namedFiles(dir, named) : findCifar('CIFAR-100', dir, 'cifar-100-binary', names)
+}
 
 function findCifar(what: string, dir: string, unpacked: string, names: readonly string[]): Promise<string[]> {
   return findFiles(

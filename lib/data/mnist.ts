@@ -20,6 +20,9 @@ export interface MnistOptions extends SplitOptions {
 
 export const trainTestOptions: Kinds<SplitOptions> = { ...imageOptions, train: boolean }
 
+export const MNIST_NORMALISATION = { mean: [0.1307], std: [0.3081] } as const
+export const FASHION_MNIST_NORMALISATION = { mean: [0.286], std: [0.353] } as const
+
 const twoFiles: Kind = {
   expected: '{ images, labels }, the names of two files',
   fits: value => {
@@ -42,8 +45,8 @@ const mnistOptions: Kinds<MnistOptions> = { ...trainTestOptions, files: twoFiles
 export async function loadMnist(dir: string, options: MnistOptions = {}): Promise<ImageDataset> {
   const {
     train = true,
-    mean = [0.1307],
-    std = [0.3081],
+    mean = MNIST_NORMALISATION.mean,
+    std = MNIST_NORMALISATION.std,
     augment,
     files,
   } = readOptions('loadMnist', options, mnistOptions)
@@ -60,8 +63,8 @@ export async function loadMnist(dir: string, options: MnistOptions = {}): Promis
 export async function loadFashionMnist(dir: string, options: MnistOptions = {}): Promise<ImageDataset> {
   const {
     train = true,
-    mean = [0.286],
-    std = [0.353],
+    mean = FASHION_MNIST_NORMALISATION.mean,
+    std = FASHION_MNIST_NORMALISATION.std,
     augment,
     files,
   } = readOptions('loadFashionMnist', options, mnistOptions)
@@ -130,15 +133,24 @@ async function loadDirectory(
   named: MnistOptions['files'],
   options: IdxImageOptions,
 ): Promise<ImageDataset> {
+  const [images, labels] = await findMnist(name, dir, train, named)
+  return loadIdxImages(images!, labels!, options)
+}
+
+/** The files of the images and of the labels. @throws AlambicError `ERR_FILE_NOT_FOUND` */
+export async function findMnist(
+  name: 'MNIST' | 'FashionMNIST',
+  dir: string,
+  train: boolean,
+  named: MnistOptions['files'],
+): Promise<string[]> {
   if (named !== undefined) {
     readOptions(`${name}: files`, named, fileNameOptions)
-    const [images, labels] = namedFiles(dir, [named.images, named.labels])
-    return loadIdxImages(images!, labels!, options)
+    return namedFiles(dir, [named.images, named.labels])
   }
   const part = train ? 'train' : 't10k'
   const wanted = [fileNames(part, 'images', 3), fileNames(part, 'labels', 1)]
-  const [imagesFile, labelsFile] = await findFiles(name, [dir, join(dir, name, 'raw')], wanted)
-  return loadIdxImages(imagesFile!, labelsFile!, options)
+  return findFiles(name, [dir, join(dir, name, 'raw')], wanted)
 }
 
 /** With a dash as published, or with a dot as archives on Windows were once made. */

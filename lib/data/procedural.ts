@@ -40,8 +40,8 @@ export function proceduralImages(options: ProceduralOptions): ImageDataset {
     seed = 0,
     size = 32,
     classes = FIGURES.length,
-    mean = MEAN,
-    std = STD,
+    mean = PROCEDURAL_NORMALISATION.mean,
+    std = PROCEDURAL_NORMALISATION.std,
     augment,
   } = readOptions('proceduralImages', options, proceduralOptions)
   if (count === undefined)
@@ -49,7 +49,7 @@ export function proceduralImages(options: ProceduralOptions): ImageDataset {
   return new ImageDataset({
     ...renderImages(count, seed, size, classes),
     shape: [3, size, size],
-    classes: FIGURES.slice(0, classes).map(figure => figure.name),
+    classes: figureNames.slice(0, classes),
     mean,
     std,
     augment,
@@ -57,5 +57,6 @@ export function proceduralImages(options: ProceduralOptions): ImageDataset {
 }
 
 /** Of each channel over many pictures; the channels do not differ. */
-const MEAN = [0.47, 0.47, 0.47] as const
-const STD = [0.285, 0.285, 0.285] as const
+export const PROCEDURAL_NORMALISATION = { mean: [0.47, 0.47, 0.47], std: [0.285, 0.285, 0.285] } as const
+
+export const figureNames: readonly string[] = FIGURES.map(figure => figure.name)

@@ -1,7 +1,7 @@
 /** Terms: what an objective is a sum of. A method of distillation is a term. */
 import { AlambicError, argumentError } from '../errors.js'
 import { Module } from '../nn/module.js'
-import { readOptions, text, type Kinds } from '../checks/options.js'
+import { described, readOptions, text, type Kind, type Kinds } from '../checks/options.js'
 import { requireTensor, type Tensor } from '../tensors/tensor.js'
 
 /** A layer of both models by one dotted path, or one path for each. */
@@ -76,6 +76,30 @@ export interface LayerPair {
   student: string
   teacher: string
 }
+
+/** Of the option `layers`, which {@link toPairs} reads. */
+export const featureLayers: Kind = described(
+  {
+    expected: 'at least one layer path, or { student, teacher }',
+    fits: value => Array.isArray(value) && value.length > 0,
+    schema: {
+      type: 'array',
+      minItems: 1,
+      items: {
+        anyOf: [
+          { type: 'string' },
+          {
+            type: 'object',
+            properties: { student: { type: 'string' }, teacher: { type: 'string' } },
+            required: ['student', 'teacher'],
+            additionalProperties: false,
+          },
+        ],
+      },
+    },
+  },
+  'Where the features are taken, one per level: a path of both networks, or { student, teacher }.',
+)
 
 const pairOptions: Kinds<LayerPair> = { student: text, teacher: text }
 

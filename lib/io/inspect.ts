@@ -123,3 +123,27 @@ function otherValues(value: Value): Pick<WeightsSummary, 'values' | 'unknown'> {
   visit(value, '', 0)
   return { values: Object.fromEntries(found), unknown: Object.fromEntries(unknown) }
 }
+
+/**
+ * The shapes of the tensors that `loadStateDict` would load, by their keys. Only the header or pickle is read.
+ *
+ * @param entry as that of `loadStateDict`
+ * @throws AlambicError as `loadStateDict`
+ */
+export async function weightShapes(file: string, entry?: string): Promise<Map<string, number[]>> {
+  const sources: ByteSource[] = []
+  const open = async (input: FileOrBytes) => {
+    const source = await openSource(input)
+    sources.push(source)
+    return source
+  }
+  try {
+    const source = await open(file)
+    const { value } = await readDocument(source, open)
+    return new Map(
+      Array.from(stateDictRecords(value, entry, source.name), ([key, { shape }]) => [key, [...shape]]),
+    )
+  } finally {
+    for (const source of sources) await source.close()
+  }
+}

@@ -1,7 +1,14 @@
-import { anything, listOf, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
+import { described, listOf, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
 import { AlambicError } from '../errors.js'
 import { checkWeights } from '../distill/losses.js'
-import { observedFeatures, Term, toPairs, type FeatureLayer, type View } from '../distill/term.js'
+import {
+  featureLayers,
+  observedFeatures,
+  Term,
+  toPairs,
+  type FeatureLayer,
+  type View,
+} from '../distill/term.js'
 import { native } from '../native/loader.js'
 import { functional } from '../nn/index.js'
 import { Tensor } from '../tensors/tensor.js'
@@ -23,10 +30,17 @@ export interface AttentionOptions {
   weights?: readonly number[]
 }
 
-const attentionOptions: Kinds<AttentionOptions> = {
-  layers: anything, // toPairs() looks at them
-  variant: oneOf('seed', 'code', 'paper'),
-  weights: listOf(number, 'an array of numbers, one per level'),
+export const attentionOptions: Kinds<AttentionOptions> = {
+  layers: featureLayers,
+  variant: described(
+    oneOf('seed', 'code', 'paper'),
+    "How the levels' maps become one number: the mean of the mean squares, their sum as in the authors' code, or the sum of the norms as in the paper.",
+    { default: 'seed' },
+  ),
+  weights: described(
+    listOf(number, 'an array of numbers, one per level'),
+    'One number per level. Default: 1 each.',
+  ),
 }
 
 /**

@@ -1,4 +1,4 @@
-import { between, readOptions, type Kinds } from '../checks/options.js'
+import { between, described, readOptions, type Kinds } from '../checks/options.js'
 import { classification } from '../distill/classification.js'
 import { Term } from '../distill/term.js'
 import { requireTensor, type Tensor } from '../tensors/tensor.js'
@@ -8,7 +8,11 @@ export interface CrossEntropyOptions {
   labelSmoothing?: number
 }
 
-const crossEntropyOptions: Kinds<CrossEntropyOptions> = { labelSmoothing: between(0, 1) }
+export const crossEntropyOptions: Kinds<CrossEntropyOptions> = {
+  labelSmoothing: described(between(0, 1), 'Part of the target that is spread evenly over all classes.', {
+    default: 0,
+  }),
+}
 
 /** The classification: the cross-entropy of the student's logits with the labels, mean over samples. */
 export class CrossEntropy extends Term {

@@ -1,7 +1,8 @@
-import { anything, integer, listOf, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
+import { described, integer, listOf, number, oneOf, readOptions, type Kinds } from '../checks/options.js'
 import { adapted, appendAdaptation, type AdaptationLayer, type AdaptedSide } from '../distill/adaptation.js'
 import { checkWeights } from '../distill/losses.js'
 import {
+  featureLayers,
   observedFeatures,
   Term,
   toPairs,
@@ -29,12 +30,23 @@ export interface FeaturesOptions {
   adaptKernelSize?: number
 }
 
-const featuresOptions: Kinds<FeaturesOptions> = {
-  layers: anything, // toPairs() looks at them
-  criterion: oneOf('mse', 'cosine'),
-  weights: listOf(number, 'an array of numbers, one per level'),
-  adapt: oneOf('teacher', 'student', 'none'),
-  adaptKernelSize: integer(1),
+export const featuresOptions: Kinds<FeaturesOptions> = {
+  layers: featureLayers,
+  criterion: described(
+    oneOf('mse', 'cosine'),
+    "'mse': mean squared error; 'cosine': mean of 1 − cosine of the flattened samples.",
+    { default: 'mse' },
+  ),
+  weights: described(
+    listOf(number, 'an array of numbers, one per level'),
+    'One number per level; the mean over levels is a weighted mean. Default: 1 each.',
+  ),
+  adapt: described(
+    oneOf('teacher', 'student', 'none'),
+    "Which side's features a trained convolution brings to the other's channels.",
+    { default: 'teacher' },
+  ),
+  adaptKernelSize: described(integer(1), 'Kernel size of these convolutions.', { default: 1 }),
 }
 
 /**

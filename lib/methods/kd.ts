@@ -1,4 +1,4 @@
-import { readOptions, type Kinds } from '../checks/options.js'
+import { described, readOptions, type Kinds } from '../checks/options.js'
 import { temperature } from '../distill/losses.js'
 import { Term } from '../distill/term.js'
 import { native } from '../native/loader.js'
@@ -9,7 +9,9 @@ export interface KDOptions {
   temperature?: number
 }
 
-const kdOptions: Kinds<KDOptions> = { temperature }
+export const kdOptions: Kinds<KDOptions> = {
+  temperature: described(temperature, 'Softens both outputs.', { default: 4 }),
+}
 
 /**
  * Distillation by outputs: `T² · KL(softmax(teacher / T) ‖ softmax(student / T))`, summed over classes, mean over

@@ -1,7 +1,8 @@
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { integer, readOptions, type Kinds } from '../checks/options.js'
+import { described, integer, readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
+import { classes, inChannels } from './option-kinds.js'
 import { blocksPerStage, conv3x3, normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, residualStage } from './residual-blocks.js'
 
@@ -14,14 +15,19 @@ export interface CifarResNetBOptions {
   widths?: readonly [stem: number, first: number, second: number, third: number]
 }
 
-const namedWidthOptions: Kinds<NamedWidthOptions> = { classes: integer(1), inChannels: integer(1) }
+export const namedWidthOptions: Kinds<NamedWidthOptions> = { classes, inChannels }
 
-const resnetOptions: Kinds<CifarResNetBOptions> = {
+export const cifarResNetBOptions: Kinds<CifarResNetBOptions> = {
   ...namedWidthOptions,
-  widths: {
-    expected: 'four integers of at least 1',
-    fits: value => Array.isArray(value) && value.length === 4 && value.every(each => integer(1).fits(each)),
-  },
+  widths: described(
+    {
+      expected: 'four integers of at least 1',
+      fits: value => Array.isArray(value) && value.length === 4 && value.every(each => integer(1).fits(each)),
+      schema: { type: 'array', items: { type: 'integer', minimum: 1 }, minItems: 4, maxItems: 4 },
+    },
+    'Channels of the stem and of the three stages.',
+    { default: [16, 16, 32, 64] },
+  ),
 }
 
 /**
@@ -50,7 +56,7 @@ export class CifarResNetB extends Module<[Tensor], Tensor> {
       classes = 10,
       inChannels = 3,
       widths = [16, 16, 32, 64],
-    } = readOptions('CifarResNetB', options, resnetOptions)
+    } = readOptions('CifarResNetB', options, cifarResNetBOptions)
     const blocks = blocksPerStage('CifarResNetB', depth, 2, '8, 14, 20, 32, 44, 56, 110')
     const [stem, first, second, third] = widths
     this.conv1 = conv3x3(inChannels, stem)

@@ -4,9 +4,10 @@ import { Sequential } from '../nn/containers.js'
 import * as init from '../nn/init.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
-import { integer, readOptions, type Kinds } from '../checks/options.js'
+import { described, integer, readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
 import { torch } from '../calls/index.js'
+import { classes, inChannels } from './option-kinds.js'
 import { blocksPerStage, globalAverage, normalized } from './parts.js'
 
 export interface CifarResNetOptions {
@@ -18,10 +19,16 @@ export interface CifarResNetOptions {
   width?: number
 }
 
-const resnetOptions: Kinds<CifarResNetOptions> = {
-  classes: integer(1),
-  inChannels: integer(1),
-  width: integer(1),
+export const cifarResNetOptions: Kinds<CifarResNetOptions> = {
+  classes,
+  inChannels,
+  width: described(
+    integer(1),
+    'Channels of the first stage; the second has twice, the third four times as many.',
+    {
+      default: 16,
+    },
+  ),
 }
 
 /** Two 3×3 convolutions, each with batch norm, around a shortcut without parameters. */
@@ -80,7 +87,11 @@ export class CifarResNet extends Module<[Tensor], Tensor> {
    */
   constructor(depth: number, options: CifarResNetOptions = {}) {
     super()
-    const { classes = 10, inChannels = 3, width = 16 } = readOptions('CifarResNet', options, resnetOptions)
+    const {
+      classes = 10,
+      inChannels = 3,
+      width = 16,
+    } = readOptions('CifarResNet', options, cifarResNetOptions)
     const blocks = blocksPerStage('CifarResNet', depth, 2, '8, 14, 20, 32, 44, 56, 110')
     this.conv1 = new Conv2d(inChannels, width, 3, { padding: 1, bias: false })
     this.bn1 = new BatchNorm2d(width)

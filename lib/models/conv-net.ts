@@ -5,7 +5,8 @@ import { Conv2d } from '../nn/conv.js'
 import { Linear } from '../nn/linear.js'
 import { Module } from '../nn/module.js'
 import { BatchNorm2d } from '../nn/normalization.js'
-import { anything, integer, listOf, oneOf, readOptions, type Kinds } from '../checks/options.js'
+import { anything, described, integer, listOf, oneOf, readOptions, type Kinds } from '../checks/options.js'
+import { classes, inChannels } from './option-kinds.js'
 import { MaxPool2d } from '../nn/pooling.js'
 import type { Tensor } from '../tensors/tensor.js'
 
@@ -22,12 +23,20 @@ export interface ConvNetOptions {
   inChannels?: number
 }
 
-const convNetOptions: Kinds<ConvNetOptions> = {
-  widths: listOf(integer(1), 'integers of at least 1'),
-  depth: anything,
-  downsample: oneOf('stride', 'pool'),
-  classes: integer(1),
-  inChannels: integer(1),
+export const convNetOptions: Kinds<ConvNetOptions> = {
+  widths: described(listOf(integer(1), 'integers of at least 1'), 'Channels of each stage.', {
+    default: [16, 32, 64],
+  }),
+  depth: described({ ...anything, schema: { type: 'integer', minimum: 1 } }, 'Convolutions per stage.', {
+    default: 1,
+  }),
+  downsample: described(
+    oneOf('stride', 'pool'),
+    'How each stage but the first halves height and width: by stride, or by max pooling first.',
+    { default: 'stride' },
+  ),
+  classes,
+  inChannels,
 }
 
 /**

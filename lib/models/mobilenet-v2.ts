@@ -1,7 +1,8 @@
 import { BatchNorm2d, Conv2d, Dropout, init, Linear, ReLU6, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { between, integer, positive, readOptions, type Kinds } from '../checks/options.js'
+import { between, described, positive, readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
+import { classes, inChannels } from './option-kinds.js'
 import { conv1x1, globalAverage, normalized, overwritable, resetConvolutions } from './parts.js'
 
 export interface MobileNetV2Options {
@@ -15,11 +16,13 @@ export interface MobileNetV2Options {
   dropout?: number
 }
 
-const mobilenetOptions: Kinds<MobileNetV2Options> = {
-  classes: integer(1),
-  inChannels: integer(1),
-  widthMult: positive,
-  dropout: between(0, 1),
+export const mobilenetOptions: Kinds<MobileNetV2Options> = {
+  classes,
+  inChannels,
+  widthMult: described(positive, 'Factor of all channels; they are rounded to multiples of 8.', {
+    default: 1,
+  }),
+  dropout: described(between(0, 1), 'Probability of dropout before the classifier.', { default: 0.2 }),
 }
 
 /** A convolution with batch norm and ReLU6, under `0`, `1` and `2`. */

@@ -1,8 +1,9 @@
 import { argumentError } from '../errors.js'
 import { AdaptiveAvgPool2d, BatchNorm2d, Conv2d, Linear, MaxPool2d, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { integer, readOptions, type Kinds } from '../checks/options.js'
+import { readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
+import { classes, inChannels } from './option-kinds.js'
 import { normalized, resetConvolutions } from './parts.js'
 import { BasicBlock, Bottleneck, residualStage, type BlockClass } from './residual-blocks.js'
 
@@ -13,7 +14,7 @@ export interface ResNetOptions {
   inChannels?: number
 }
 
-const resnetOptions: Kinds<ResNetOptions> = { classes: integer(1), inChannels: integer(1) }
+export const resnetOptions: Kinds<ResNetOptions> = { classes, inChannels }
 
 const architectures = {
   18: { Block: BasicBlock, blocks: [2, 2, 2, 2] },

@@ -1,7 +1,8 @@
 import { BatchNorm2d, Conv2d, functional, init, Linear, ReLU, Sequential } from '../nn/index.js'
 import { Module } from '../nn/module.js'
-import { between, integer, readOptions, type Kinds } from '../checks/options.js'
+import { between, described, readOptions, type Kinds } from '../checks/options.js'
 import type { Tensor } from '../tensors/tensor.js'
+import { classes, inChannels } from './option-kinds.js'
 import {
   blocksPerStage,
   conv1x1,
@@ -21,10 +22,12 @@ export interface WideResNetOptions {
   dropout?: number
 }
 
-const wideResNetOptions: Kinds<WideResNetOptions> = {
-  classes: integer(1),
-  inChannels: integer(1),
-  dropout: between(0, 1),
+export const wideResNetOptions: Kinds<WideResNetOptions> = {
+  classes,
+  inChannels,
+  dropout: described(between(0, 1), 'Probability of dropout between the two convolutions of a block.', {
+    default: 0,
+  }),
 }
 
 /** Batch norm and ReLU come before each convolution; the sum leaves the block as it is. */

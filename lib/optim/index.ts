@@ -10,4 +10,5 @@ export {
   type ParamGroupInit,
   type Params,
 } from './optimizer.js'
+export { create, names, register, type OptimizerFactory } from './registry.js'
 export * as lrScheduler from './lrScheduler/index.js'

@@ -19,6 +19,7 @@ import { currentEnvironment, differences, type Environment } from './environment
 import { dividedData } from './data.js'
 import { differencesOfRecipes } from './recipe-differences.js'
 import { MetricsFile, RunFolder, WriteQueue } from './folder.js'
+import { loadRecipe } from './load-recipe.js'
 import { checkOptions, stagesOf, type Stage } from './check-options.js'
 import type { DistillerOptions } from './options.js'
 import { accuracyOf, meanOfLastTen, type BestEpoch, type RunEpoch, type RunResult } from './results.js'
@@ -97,10 +98,14 @@ export class Distiller {
   /**
    * A run that goes on from the newest checkpoint in its folder.
    *
-   * @param options what the run was made of
-   * @throws AlambicError `ERR_FILE_NOT_FOUND` for a folder without a run
+   * @param options what the run was made of. Default: what the recipe in the folder makes.
+   * @throws AlambicError `ERR_FILE_NOT_FOUND` for a folder without a run; `ERR_RECIPE`
    */
-  static async resume(folder: string, options: Omit<DistillerOptions, 'folder'>): Promise<Distiller> {
+  static async resume(folder: string, options?: Omit<DistillerOptions, 'folder'>): Promise<Distiller> {
+    if (options === undefined) {
+      const recipe = await loadRecipe(new RunFolder(folder).recipe)
+      return (await Distiller.resume(folder, await recipe.build())).withRecipe(recipe.toYaml())
+    }
     const run = new Distiller({ ...options, folder })
     if ((await run.folder!.listCheckpoints()).length === 0)
       throw new AlambicError(

@@ -15,3 +15,12 @@ export {
 export { OneCycleLR, type OneCycleLROptions } from './oneCycleLR.js'
 export { ReduceLROnPlateau, type ReduceLROnPlateauOptions } from './reduceLROnPlateau.js'
 export { SequentialLR } from './sequentialLR.js'
+export {
+  create,
+  names,
+  register,
+  type CreateScheduleOptions,
+  type NamedSchedule,
+  type ScheduleContext,
+  type ScheduleFactory,
+} from './registry.js'
