@@ -1,5 +1,10 @@
 /** Reading recipes. */
 import { boolean, listOf, readOptions, text, type Kinds } from '../checks/options.js'
+// What is built in has its names with these.
+import '../data/index.js'
+import '../methods/index.js'
+import '../models/index.js'
+import '../optim/index.js'
 import { registry } from '../methods/registry.js'
 import type { LoadedRecipe } from './recipe/loaded.js'
 import type { Recipe } from './recipe/schema.js'

@@ -1,14 +1,10 @@
 /** Recipes beside each other: the same seeds, and so the same initial weights and order of the data. */
-import { existsSync, readFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { AlambicError } from '../../errors.js'
-import { RunFolder } from '../../run/folder.js'
-import { readMetrics } from '../../run/folder.js'
-import type { LoadedRecipe, RunEpoch, RunResult } from '../../run/index.js'
+import type { LoadedRecipe } from '../../run/index.js'
 import { stopOnSignal, stoppedCode } from '../stop.js'
 import { renderComparison, type ComparedRuns } from './results.js'
-import { folderOf, make, readRecipe, runOne } from './train.js'
+import { folderOf, readRecipe, runOf } from './train.js'
 
 export interface CompareFlags {
   set: string[]
@@ -55,27 +51,11 @@ async function compareOne(
   output: NodeJS.WriteStream,
   signal: AbortSignal,
 ): Promise<void> {
-  const { name } = recipe.recipe
-  const folder = folderOf(join(parent, name!), recipe.seeds, seed)
-  const earlier = await earlierResult(folder, recipe.toYaml(seed))
-  if (earlier !== null) output.write(`${name!}, seed ${seed}: done before, ${folder}\n`)
-  const title = recipe.seeds.length === 1 ? name! : `${name!}, seed ${seed}`
-  const result =
-    earlier ?? (await runOne({ title, folder, make: () => make(recipe, seed, folder) }, output, signal))
+  const folder = folderOf(join(parent, recipe.recipe.name!), recipe.seeds, seed)
+  const result = await runOf(recipe, seed, folder, output, signal)
   if (result.stopped) return
   row.parameters ||= (await recipe.build(seed)).student.parameterCount()
   row.results.push(result)
-}
-
-/** Of a run that is over, if it was of the same recipe. */
-async function earlierResult(path: string, recipe: string): Promise<RunResult | null> {
-  const folder = new RunFolder(path)
-  if (!existsSync(folder.result) || readFileSync(folder.recipe, 'utf8') !== recipe) return null
-  const result = JSON.parse(await readFile(folder.result, 'utf8')) as Omit<RunResult, 'epochs'>
-  const epochs: RunEpoch[] = []
-  for await (const line of readMetrics(folder.metrics))
-    if (line['type'] === 'epoch') epochs.push(line as unknown as RunEpoch)
-  return { ...result, epochs }
 }
 
 function refuseEqualNames(recipes: readonly LoadedRecipe[]): void {

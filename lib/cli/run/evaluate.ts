@@ -30,7 +30,7 @@ export async function evaluateRun(path: string, flags: EvaluateFlags): Promise<v
       `evaluate: ${path}: expected the folder of a run, or --weights beside a recipe`,
     )
   const recipe = await readRecipe(folder?.recipe ?? path, flags)
-  const options = await recipe.build(recipe.seeds[0]!)
+  const options = await recipe.build(recipe.seeds[0])
   options.student.loadStateDict(await loadStateDict(weights))
   const [part, dataset] = partOf(options, flags.on)
   const loader = new DataLoader(new Unaugmented(dataset), { batchSize: options.evaluationBatchSize ?? 256 })

@@ -123,9 +123,9 @@ ${teacherWeights === '' ? '  # weights: teacher.safetensors' : `  weights: ${tea
 seed: 1
 
 data:
-  name: ${data}${dir === '' ? '' : `\n  dir: ${dir}`}
+  name: ${data}${dir === '' ? '\n  count: 4000\n  testCount: 1000' : `\n  dir: ${dir}`}
   batchSize: 64
-  augment: { horizontalFlip: true, cropPadding: 4 }
+  augment: [flip, { crop: 4 }]
   # So many training samples are held out, to compare epochs by. The test data are looked at once, at the end.
   validation: 500
 ${teacherPart}

@@ -2,12 +2,14 @@
 
 import Table from 'cli-table3'
 import * as models from '../../models/index.js'
+import { AlambicError } from '../../errors.js'
 import type { Module } from '../../nn/module.js'
 import { importModules } from '../import-modules.js'
 
 interface Listed {
   name: string
-  parameters: number
+  /** null where options say how many. */
+  parameters: number | null
   /** Paths where features can be taken. */
   layers: string[]
 }
@@ -19,15 +21,26 @@ export async function listModels(
   await importModules(flags.import)
   const list: Listed[] = []
   for (const each of name === undefined ? models.names() : [name]) {
-    const model = await models.create(each)
-    list.push({ name: each, parameters: model.parameterCount(), layers: layersOf(model, name !== undefined) })
+    list.push({ name: each, ...describe(each, name !== undefined) })
   }
   if (flags.json) process.stdout.write(`${JSON.stringify(list, null, 2)}\n`)
   else if (name === undefined) process.stdout.write(`${tableOf(list)}\n`)
   else
     process.stdout.write(
-      `${name}: ${list[0]!.parameters.toLocaleString('en-US')} parameters\n${list[0]!.layers.join('\n')}\n`,
+      `${name}: ${list[0]!.parameters!.toLocaleString('en-US')} parameters\n${list[0]!.layers.join('\n')}\n`,
     )
+}
+
+/** Some networks are made only with options. */
+function describe(name: string, isDeep: boolean): Pick<Listed, 'parameters' | 'layers'> {
+  let model: Module
+  try {
+    model = models.create(name)
+  } catch (error) {
+    if (!(error instanceof AlambicError) || isDeep) throw error
+    return { parameters: null, layers: [] }
+  }
+  return { parameters: model.parameterCount(), layers: layersOf(model, isDeep) }
 }
 
 function layersOf(model: Module, isDeep: boolean): string[] {
@@ -42,6 +55,6 @@ function tableOf(list: readonly Listed[]): string {
     style: { head: [], border: [] },
   })
   for (const { name, parameters, layers } of list)
-    table.push([name, parameters.toLocaleString('en-US'), layers.join(' ')])
+    table.push([name, parameters?.toLocaleString('en-US') ?? 'by its options', layers.join(' ')])
   return table.toString()
 }

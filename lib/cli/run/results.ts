@@ -6,20 +6,31 @@ export function percent(value: number | null | undefined): string {
   return value === null || value === undefined ? '-' : `${value.toFixed(2)}%`
 }
 
+const weightsOf = { best: 'weights of the best epoch', last: 'last weights', ema: 'moving average' }
+
 export function renderResult(result: RunResult): string {
   const { best, comparedBy, last, meanOfLastTen, testAccuracy, chosen, epochs, seconds, changes, folder } =
     result
-  const on = comparedBy === null ? '' : ` on the ${comparedBy} data`
-  const lines = [
-    `${epochs.length} epochs, ${seconds.toFixed(0)} s${result.endedEarly ? ', ended by patience' : ''}`,
-    ...(comparedBy === null
+  const rows: [name: string, value: string][] =
+    comparedBy === null
       ? []
       : [
-          `last${on}              ${percent(last)}`,
-          `best${on}              ${percent(best?.accuracy)} (epoch ${best?.epoch ?? '-'}${best?.isAverage ? ', moving average' : ''})`,
-          `mean of the last ten${on}  ${percent(meanOfLastTen)}`,
-        ]),
-    ...(testAccuracy === null ? [] : [`test data, once (${chosen})  ${percent(testAccuracy)}`]),
+          [`last epoch, on the ${comparedBy} data`, percent(last)],
+          [
+            `best epoch`,
+            `${percent(best?.accuracy)} (epoch ${best?.epoch ?? '-'}${best?.isAverage ? ', moving average' : ''})`,
+          ],
+          ['mean of the last ten', percent(meanOfLastTen)],
+        ]
+  if (testAccuracy !== null)
+    rows.push([
+      `test data${comparedBy === 'test' ? '' : ', once'}, with the ${weightsOf[chosen]}`,
+      percent(testAccuracy),
+    ])
+  const width = Math.max(...rows.map(([name]) => name.length), 0)
+  const lines = [
+    `${epochs.length} epochs, ${seconds.toFixed(0)} s${result.endedEarly ? ', ended by patience' : ''}`,
+    ...rows.map(([name, value]) => `${name.padEnd(width)}  ${value}`),
     ...(comparedBy === 'test'
       ? ['epochs were compared by the test data: the best is too high by chance']
       : []),

@@ -1,9 +1,11 @@
 /** Runs recipes. */
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { AlambicError } from '../../errors.js'
-import { Distiller, loadRecipe, type LoadedRecipe, type RunResult } from '../../run/index.js'
-import { RunFolder } from '../../run/folder.js'
+import { readMetrics, RunFolder } from '../../run/folder.js'
+import { Distiller, loadRecipe, type LoadedRecipe, type RunEpoch, type RunResult } from '../../run/index.js'
+import { differencesOfRecipes } from '../../run/recipe-differences.js'
+import { problemText } from '../../run/recipe/problems.js'
 import { stopOnSignal, stoppedCode } from '../stop.js'
 import { showProgress } from './progress.js'
 import { renderResult } from './results.js'
@@ -38,7 +40,10 @@ export async function train(path: string, flags: TrainFlags): Promise<void> {
   }
   const folder = flags.folder ?? join('runs', recipe.recipe.name!)
   await runAll(
-    recipe.seeds.map(seed => prepared(recipe, seed, folderOf(folder, recipe.seeds, seed))),
+    recipe.seeds.map(seed => {
+      const own = folderOf(folder, recipe.seeds, seed)
+      return { folder: own, run: (output, signal) => runOf(recipe, seed, own, output, signal) }
+    }),
     flags,
   )
 }
@@ -52,11 +57,14 @@ export async function resume(path: string, flags: ResumeFlags): Promise<void> {
     )
   await runAll(
     folders.map(folder => ({
-      title: folder,
       folder,
-      make: async () => {
+      run: async (output, signal) => {
         const recipe = await readRecipe(new RunFolder(folder).recipe, flags)
-        return make(recipe, recipe.seeds[0]!, folder)
+        return runOne(
+          { title: folder, folder, make: () => make(recipe, recipe.seeds[0]!, folder) },
+          output,
+          signal,
+        )
       },
     })),
     flags,
@@ -71,7 +79,7 @@ export async function readRecipe(
 ): Promise<LoadedRecipe> {
   const ofSeeds = seeds === undefined ? [] : [`seed=${seeds.length === 1 ? seeds[0]! : `[${seeds.join()}]`}`]
   const recipe = await loadRecipe(path, { set: [...flags.set, ...ofSeeds], imports: flags.import })
-  for (const { message } of recipe.warnings) process.stderr.write(`${message}\n`)
+  for (const warning of recipe.warnings) process.stderr.write(`${problemText(warning)}\n`)
   return recipe
 }
 
@@ -91,31 +99,75 @@ export function runsIn(path: string): string[] {
     .filter(isRun)
 }
 
-function prepared(recipe: LoadedRecipe, seed: number, folder: string): Prepared {
-  const { name } = recipe.recipe
-  const title = recipe.seeds.length === 1 ? name! : `${name!}, seed ${seed}`
-  return { title, folder, make: () => make(recipe, seed, folder) }
-}
-
 /** A run that goes on where there is a checkpoint of it. */
-export async function make(recipe: LoadedRecipe, seed: number, folder: string): Promise<Distiller> {
+async function make(recipe: LoadedRecipe, seed: number, folder: string): Promise<Distiller> {
   const options = await recipe.build(seed)
   const isThere = (await new RunFolder(folder).listCheckpoints()).length > 0
   const run = isThere ? await Distiller.resume(folder, options) : new Distiller({ ...options, folder })
   return run.withRecipe(recipe.toYaml(seed))
 }
 
-async function runAll(runs: readonly Prepared[], { json }: ResumeFlags): Promise<void> {
+/** @throws AlambicError `ERR_ARGUMENT` for a folder with a run of another recipe */
+async function refuseAnother(recipe: LoadedRecipe, seed: number, path: string): Promise<void> {
+  const folder = new RunFolder(path)
+  if (!existsSync(folder.recipe) || (await folder.listCheckpoints()).length === 0) return
+  const changes = await differencesOfRecipes(readFileSync(folder.recipe, 'utf8'), recipe.toYaml(seed))
+  if (changes.length > 0)
+    throw new AlambicError(
+      'ERR_ARGUMENT',
+      `${path} has a run of another recipe (${changes.join('; ')}); another --folder trains anew, and ` +
+        `\`alambic resume ${path} --set …\` goes on with changes`,
+    )
+}
+
+/** Of a run that is over. */
+async function earlierResult(path: string): Promise<RunResult | null> {
+  const folder = new RunFolder(path)
+  if (!existsSync(folder.result)) return null
+  const result = JSON.parse(readFileSync(folder.result, 'utf8')) as Omit<RunResult, 'epochs'>
+  const epochs: RunEpoch[] = []
+  for await (const line of readMetrics(folder.metrics))
+    if (line['type'] === 'epoch') epochs.push(line as unknown as RunEpoch)
+  return { ...result, epochs }
+}
+
+/**
+ * The run of a recipe and a seed: as it was, where it is over; else from where it was interrupted, or from the beginning.
+ */
+export async function runOf(
+  recipe: LoadedRecipe,
+  seed: number,
+  folder: string,
+  output: NodeJS.WriteStream,
+  signal: AbortSignal,
+): Promise<RunResult> {
+  const { name } = recipe.recipe
+  const title = recipe.seeds.length === 1 ? name! : `${name!}, seed ${seed}`
+  await refuseAnother(recipe, seed, folder)
+  const earlier = await earlierResult(folder)
+  if (earlier === null)
+    return runOne({ title, folder, make: () => make(recipe, seed, folder) }, output, signal)
+  output.write(`${title}: done before\n`)
+  return earlier
+}
+
+/** A run that is yet to begin. */
+interface Planned {
+  folder: string
+  run: (output: NodeJS.WriteStream, signal: AbortSignal) => Promise<RunResult>
+}
+
+async function runAll(runs: readonly Planned[], { json }: ResumeFlags): Promise<void> {
   const output = json ? process.stderr : process.stdout
   const stop = stopOnSignal(output)
   const results: RunResult[] = []
   try {
-    for (const run of runs) {
-      const result = await runOne(run, output, stop.signal)
+    for (const { folder, run } of runs) {
+      const result = await run(output, stop.signal)
       results.push(result)
       if (!json) output.write(`${renderResult(result)}\n`)
       if (result.stopped) {
-        output.write(`stopped; \`alambic resume ${run.folder}\` goes on\n`)
+        output.write(`stopped; \`alambic resume ${folder}\` goes on\n`)
         break
       }
     }
@@ -127,7 +179,7 @@ async function runAll(runs: readonly Prepared[], { json }: ResumeFlags): Promise
 }
 
 /** Trains, with progress on `output`. */
-export async function runOne(
+async function runOne(
   { title, folder, make }: Prepared,
   output: NodeJS.WriteStream,
   signal: AbortSignal,
