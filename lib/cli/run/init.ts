@@ -34,9 +34,9 @@ const none = 'none'
 const defaults: Answers = {
   data: 'procedural',
   dir: 'data',
-  teacher: 'resnet20',
+  teacher: 'resnet56',
   teacherWeights: '',
-  student: 'resnet8x4',
+  student: 'resnet20',
   method: 'kd',
 }
 
