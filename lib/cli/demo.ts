@@ -1,13 +1,8 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
-import { availableParallelism, cpus } from 'node:os'
-import { stopOnSignal, stoppedCode } from './stop.js'
-import type { DataName } from './demo/data.js'
-import type { Method } from './demo/run.js'
-import type { Row } from './demo/table.js'
 import type { CompareFlags } from './run/compare.js'
 import { parseSeeds, withOverrides } from './train.js'
 
-interface DemoFlags {
+export interface DemoFlags {
   data: DataName
   dataDir?: string
   trainSize?: number
@@ -22,8 +17,11 @@ interface DemoFlags {
   json?: boolean
 }
 
-const dataNames: DataName[] = ['procedural', 'fashion-mnist', 'mnist', 'cifar10']
-const allMethods: Method[] = ['alone', 'logits', 'features', 'attention']
+const dataNames = ['procedural', 'fashion-mnist', 'mnist', 'cifar10'] as const
+type DataName = (typeof dataNames)[number]
+
+const allMethods = ['alone', 'logits', 'features', 'attention'] as const
+type Method = (typeof allMethods)[number]
 
 /** `alambic demo`: a teacher, a student alone, and students distilled from the teacher, on real images. */
 export function demoCommand(): Command {
@@ -34,7 +32,7 @@ export function demoCommand(): Command {
 
 /** `alambic compare`: recipes, or methods of distillation, beside each other on equal terms. */
 export function compareCommand(): Command {
-  return withOverrides(trainingCommand('compare', allMethods, 'comparison.svg'))
+  return withOverrides(trainingCommand('compare', [...allMethods], 'comparison.svg'))
     .description(
       'train as several recipes say, from the same seeds, and print mean ± deviation; without recipes: one student ' +
         'without a teacher, with logits only, with features and with attention, from the same initial weights and ' +
@@ -75,73 +73,10 @@ function trainingCommand(name: string, methods: Method[], plot?: string): Comman
     .action(runCommand)
 }
 
+// Loaded there: `alambic --help` needs no libtorch.
 async function runCommand(flags: DemoFlags): Promise<void> {
-  // Loaded here: `alambic --help` needs no libtorch.
-  const { loadDemoData } = await import('./demo/data.js')
-  const { defaultEpochs, describeNets } = await import('./demo/nets.js')
-  const { makeProgress } = await import('./demo/progress.js')
-  const { rowNames, runDemo } = await import('./demo/run.js')
-  const { renderTable } = await import('./demo/table.js')
-  const { native } = await import('../native/loader.js')
-
-  const output = flags.json ? process.stderr : process.stdout
-  const { plot } = flags
-  await checkNeeds(flags)
-  const started = performance.now()
-  const data = await loadDemoData({
-    name: flags.data,
-    directory: flags.dataDir,
-    trainSize: flags.trainSize,
-    seed: flags.seed,
-  })
-  const epochs = { ...defaultEpochs(flags.data), ...definedEpochs(flags) }
-  output.write(
-    [
-      `data      ${flags.data}: ${data.train.length} training and ${data.validation.length} validation images`,
-      ...describeNets().map(([role, text]) => `${role.padEnd(9)} ${text}`),
-      `machine   ${cpus()[0]?.model.trim() ?? 'unknown'}, ${availableParallelism()} CPUs; ${flags.device}, ${native.numThreads()} threads, ` +
-        `libtorch ${native.systemInfo().torchVersion}`,
-      '',
-      '',
-    ].join('\n'),
-  )
-
-  const rows: Row[] = []
-  const stop = stopOnSignal(output)
-  try {
-    await runDemo(data, { ...flags, ...epochs, signal: stop.signal }, makeProgress(output), row =>
-      rows.push(row),
-    )
-  } finally {
-    stop.release()
-  }
-
-  if (flags.json) process.stdout.write(`${JSON.stringify(toJson(flags, rows), null, 2)}\n`)
-  output.write(`\n${renderTable(rows, rowNames.alone, output.isTTY)}\n`)
-  output.write(
-    `${((performance.now() - started) / 1000).toFixed(0)} s in all${stop.signal.aborted ? ', stopped before the end' : ''}\n`,
-  )
-  if (plot && rows.length > 0) {
-    const { writePlot } = await import('./demo/plot.js')
-    await writePlot(plot, rows, `${flags.data}, accuracy on validation images`)
-    output.write(`plot: ${plot}\n`)
-  }
-  if (stop.signal.aborted) process.exitCode = stoppedCode
-}
-
-/** What is missing is said before data are read and models trained. */
-async function checkNeeds({ plot, device }: DemoFlags): Promise<void> {
-  if (plot) await (await import('./demo/plot.js')).checkPlot(plot)
-  const { zeros } = await import('../tensors/factories.js')
-  zeros([1], { device }).dispose()
-}
-
-function definedEpochs({ epochs, teacherEpochs }: DemoFlags): { epochs?: number; teacherEpochs?: number } {
-  return { ...(epochs !== undefined && { epochs }), ...(teacherEpochs !== undefined && { teacherEpochs }) }
-}
-
-function toJson(flags: DemoFlags, rows: Row[]): object {
-  return { data: flags.data, seed: flags.seed, device: flags.device, models: rows }
+  const { runDemo } = await import('./run/demo.js')
+  await runDemo(flags)
 }
 
 function count(text: string): number {

@@ -578,6 +578,7 @@ class RunUnderWay {
       stopped,
       endedEarly: this.endedEarly,
       seconds: this.milliseconds / 1000,
+      parameters: options.student.parameterCount(),
       changes: [...changes],
       folder: folder?.path ?? null,
     }

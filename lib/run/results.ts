@@ -42,6 +42,8 @@ export interface RunResult {
   endedEarly: boolean
   /** Of training and evaluation, in all. */
   seconds: number
+  /** Of the student. */
+  parameters: number
   /** What is not as it was when the run began: options changed by hand, another machine or libtorch. */
   changes: string[]
   /** Where the run is kept. */

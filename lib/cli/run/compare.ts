@@ -54,7 +54,7 @@ async function compareOne(
   const folder = folderOf(join(parent, recipe.recipe.name!), recipe.seeds, seed)
   const result = await runOf(recipe, seed, folder, output, signal)
   if (result.stopped) return
-  row.parameters ||= (await recipe.build(seed)).student.parameterCount()
+  row.parameters = result.parameters
   row.results.push(result)
 }
 

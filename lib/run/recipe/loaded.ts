@@ -1,6 +1,6 @@
 /** A recipe that was checked, and what it makes. */
 import { stringify } from 'yaml'
-import type { Dataset } from '../../data/dataset.js'
+import { randomSplit, type Dataset } from '../../data/dataset.js'
 import { cutMix, mixUp } from '../../data/mixing.js'
 import { create as createData, type DataFacts } from '../../data/registry.js'
 import type { ModelInput } from '../../distill/model-input.js'
@@ -130,8 +130,9 @@ export class LoadedRecipe {
   private async read(): Promise<ReadData> {
     const { data } = this.recipe
     const options = optionsOf('data', data)
-    const train = await createData(data.name, options, { split: 'train' })
-    if (train === null) throw argumentError(`data.${data.name}`, 'a part for training', train)
+    const whole = await createData(data.name, options, { split: 'train' })
+    if (whole === null) throw argumentError(`data.${data.name}`, 'a part for training', whole)
+    const train = limited(whole, data.samples, this.seeds[0]!)
     const test = await createData(data.name, options, { split: 'test' })
     const facts = factsFrom(train, this.facts)
     await this.checkAgain(facts)
@@ -243,6 +244,11 @@ export class LoadedRecipe {
     const batches = (samples - validation) / batchSize
     return Math.max(Math.ceil((dropLast ? Math.floor(batches) : Math.ceil(batches)) / accumulate), 1)
   }
+}
+
+function limited(whole: Dataset, samples = Infinity, seed: number): Dataset {
+  if (samples >= whole.length) return whole
+  return randomSplit(whole, [samples, whole.length - samples], { seed })[0]!
 }
 
 type Training = Pick<StageOptions, 'optimizer' | 'schedule' | 'scheduleInterval'>

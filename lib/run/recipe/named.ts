@@ -28,7 +28,7 @@ export const namedParts: Record<Named, NamedPart> = {
   data: {
     registry: data,
     key: 'name',
-    own: ['name', 'batchSize', 'evaluationBatchSize', 'dropLast', 'validation', 'mixUp', 'cutMix'],
+    own: ['name', 'batchSize', 'evaluationBatchSize', 'dropLast', 'samples', 'validation', 'mixUp', 'cutMix'],
   },
   student: { registry: models, key: 'model', own: undefined },
   teacher: { registry: models, key: 'model', own: undefined },

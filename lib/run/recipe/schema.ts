@@ -124,6 +124,10 @@ const data = named('data', 'What is learned from. Further keys are options of th
   batchSize: leaf<number>(integer(1), 'Samples in a batch.').default(64),
   evaluationBatchSize: leaf<number>(integer(1), 'Samples in a batch of evaluation.').default(256),
   dropLast: leaf<boolean>(boolean, 'Leave out a last batch that is not full.').default(false),
+  samples: leaf<number>(
+    integer(1),
+    'Use only so many of the samples for training, drawn at random by the seed. Default: all.',
+  ).optional(),
   validation: leaf<number>(
     integer(1),
     'So many samples are held out of those for training, to compare epochs by. Default: none.',

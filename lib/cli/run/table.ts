@@ -1,5 +1,6 @@
 import Table from 'cli-table3'
 import type { EpochReport } from '../../distill/index.js'
+import { percent } from './results.js'
 
 /** A trained model, as measured. */
 export interface Row {
@@ -8,11 +9,8 @@ export interface Row {
   /** Epochs that were finished; fewer than planned when stopped. */
   history: EpochReport[]
   stopped: boolean
-}
-
-/** Accuracy after the last finished epoch, in percent. */
-export function finalAccuracy(row: Row): number | undefined {
-  return row.history.at(-1)?.accuracy
+  /** In percent, on data that were looked at once, at the end; null when stopped. */
+  testAccuracy: number | null
 }
 
 export function secondsPerEpoch({ history }: Row): number | undefined {
@@ -24,17 +22,17 @@ export function secondsPerEpoch({ history }: Row): number | undefined {
 export function renderTable(rows: readonly Row[], baseline: string, colors: boolean): string {
   const reference = rows.find(row => row.name === baseline)
   const table = new Table({
-    head: ['model', 'accuracy', `vs ${baseline}`, 'parameters', 'epochs', 'time/epoch'],
+    head: ['model', 'test accuracy', `vs ${baseline}`, 'parameters', 'epochs', 'time/epoch'],
     colAligns: ['left', 'right', 'right', 'right', 'right', 'right'],
     style: colors ? {} : { head: [], border: [] },
   })
   for (const row of rows)
     table.push([
       row.stopped ? `${row.name} (stopped)` : row.name,
-      percent(finalAccuracy(row)),
+      percent(row.testAccuracy),
       row === reference || row.name === 'teacher'
         ? ''
-        : difference(finalAccuracy(row), reference && finalAccuracy(reference)),
+        : difference(row.testAccuracy, reference?.testAccuracy ?? null),
       row.parameters.toLocaleString('en-US'),
       row.history.length,
       seconds(secondsPerEpoch(row)),
@@ -42,12 +40,8 @@ export function renderTable(rows: readonly Row[], baseline: string, colors: bool
   return table.toString()
 }
 
-function percent(value: number | undefined): string {
-  return value === undefined ? '-' : `${value.toFixed(2)}%`
-}
-
-function difference(value: number | undefined, reference: number | undefined): string {
-  if (value === undefined || reference === undefined) return '-'
+function difference(value: number | null, reference: number | null): string {
+  if (value === null || reference === null) return '-'
   const points = value - reference
   return `${points < 0 ? '−' : '+'}${Math.abs(points).toFixed(2)}`
 }
