@@ -53,6 +53,7 @@ export const packageExports: ReadonlySet<string> = new Set([
   'randint',
   'randn',
   'randperm',
+  'recipeSchema',
   'releaseIdleMemory',
   'saveCheckpoint',
   'saveStateDict',
