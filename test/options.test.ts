@@ -183,7 +183,7 @@ const others = new Set(
     'nn.init.constant_ nn.init.zeros_ nn.init.ones_ getFloat32MatmulPrecision setFloat32MatmulPrecision ' +
     'isWarnAlwaysEnabled setWarnAlways models.preprocessingOf Objective Term methods.names methods.register ' +
     'models.names models.register data.names data.register optim.names optim.register ' +
-    'optim.lrScheduler.names optim.lrScheduler.register'
+    'optim.lrScheduler.names optim.lrScheduler.register recipeSchema'
   ).split(' '),
 )
 

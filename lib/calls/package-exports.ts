@@ -55,6 +55,7 @@ export const packageExports: ReadonlySet<string> = new Set([
   'randint',
   'randn',
   'randperm',
+  'recipeSchema',
   'releaseIdleMemory',
   'saveCheckpoint',
   'saveStateDict',

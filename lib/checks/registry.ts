@@ -18,7 +18,14 @@ export interface OptionsSchema {
     | { success: true; data: unknown }
     | {
         success: false
-        error: { issues: readonly { path: readonly PropertyKey[]; message: string }[] }
+        error: {
+          issues: readonly {
+            path: readonly PropertyKey[]
+            message: string
+            /** Those that are unknown. */
+            keys?: readonly string[]
+          }[]
+        }
       }
 }
 

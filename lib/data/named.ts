@@ -13,6 +13,7 @@ import {
 } from '../checks/options.js'
 import type { OptionKinds } from '../checks/registry.js'
 import { argumentError } from '../errors.js'
+import { requireFiles } from '../io/files.js'
 import {
   cifar100Classes,
   CIFAR100_NORMALISATION,
@@ -94,7 +95,10 @@ function imageKinds({ mean, std }: Normalisation): OptionKinds {
   }
 }
 
-const folder: Kind = described(text, 'The folder of its files.', { isRequired: true, isPath: true })
+const folder: Kind = described({ ...text, expected: 'the path of a folder' }, 'The folder of its files.', {
+  isRequired: true,
+  isPath: true,
+})
 
 /** Of the loaders; pictures of the test are left as they are. */
 function imageOptions(
@@ -157,7 +161,9 @@ registry.add('cifar10', {
   options: cifar10,
   facts: factsOf([3, 32, 32], CIFAR10_CLASSES, CIFAR10_NORMALISATION, 50_000),
   async checkFiles({ dir, files }, { split }) {
-    await findCifar10(dir as string, split === 'train', (files as SplitFiles<string[]>)?.[split])
+    await requireFiles(
+      await findCifar10(dir as string, split === 'train', (files as SplitFiles<string[]>)?.[split]),
+    )
   },
   make(options, { split }) {
     const { dir, files, ...images } = readOptions('cifar10', options, cifar10)
@@ -184,7 +190,9 @@ registry.add('cifar100', {
       50_000,
     )(options),
   async checkFiles({ dir, files }, { split }) {
-    await findCifar100(dir as string, split === 'train', (files as SplitFiles<string[]>)?.[split])
+    await requireFiles(
+      await findCifar100(dir as string, split === 'train', (files as SplitFiles<string[]>)?.[split]),
+    )
   },
   make(options, { split }) {
     const { dir, files, labels, ...images } = readOptions('cifar100', options, cifar100)
@@ -241,7 +249,7 @@ function addMnist(
     facts: factsOf([1, 28, 28], classes, normalisation, 60_000),
     async checkFiles({ dir, files }, { split }) {
       const named = (files as SplitFiles<MnistOptions['files']>)?.[split]
-      await findMnist(folderName, dir as string, split === 'train', named)
+      await requireFiles(await findMnist(folderName, dir as string, split === 'train', named))
     },
     make(given, { split }) {
       const { dir, files, ...images } = readOptions(name, given, options)

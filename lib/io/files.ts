@@ -1,4 +1,4 @@
-import { open, readdir, type FileHandle } from 'node:fs/promises'
+import { access, constants, open, readdir, type FileHandle } from 'node:fs/promises'
 import { basename, join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { AlambicError, argumentError } from '../errors.js'
@@ -67,12 +67,16 @@ export async function readBytes(path: string | URL, maxBytes: number): Promise<B
     }
   } catch (error) {
     if (error instanceof AlambicError) throw error
-    throw new AlambicError(
-      'ERR_FILE_NOT_FOUND',
-      `${name}: expected a file that can be read, got ${(error as Error).message}; check the path`,
-      { cause: error },
-    )
+    throw notReadable(name, error as Error)
   }
+}
+
+function notReadable(name: string, error: Error): AlambicError {
+  return new AlambicError(
+    'ERR_FILE_NOT_FOUND',
+    `${name}: expected a file that can be read, got ${error.message}; check the path`,
+    { cause: error },
+  )
 }
 
 /** What Node.js reads in one call, and what is read of a file at a time that is longer than it says. */
@@ -114,6 +118,16 @@ export function displayName(path: string | URL): string {
       { cause: error },
     )
   }
+}
+
+/** @throws AlambicError `ERR_FILE_NOT_FOUND` for the first that is not there */
+export async function requireFiles(paths: readonly string[]): Promise<void> {
+  for (const path of paths)
+    try {
+      await access(path, constants.R_OK)
+    } catch (error) {
+      throw notReadable(path, error as Error)
+    }
 }
 
 /**

@@ -47,3 +47,12 @@ export async function loadRecipe(
   const { load } = await import('./recipe/load.js')
   return load(recipe, read, registry)
 }
+
+/**
+ * The schema of recipes as JSON Schema (draft 7), with the options of all that is registered by now. Without registrations
+ * of one's own it is the package's file `recipe.schema.json`.
+ */
+export async function recipeSchema(): Promise<Readonly<Record<string, unknown>>> {
+  const { makeJsonSchema } = await import('./recipe/json-schema.js')
+  return makeJsonSchema()
+}

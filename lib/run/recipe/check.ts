@@ -239,6 +239,7 @@ class Rules {
     this.checkData()
     this.checkTeachers()
     this.checkChoosing()
+    this.checkDevice()
     this.checkTraining([], this.recipe)
     this.recipe.stages?.forEach((stage, i) => {
       this.checkTraining(['stages', i], stage)
@@ -253,6 +254,11 @@ class Rules {
 
   private say(path: Path, message: string, suggestion?: string): void {
     this.problems.add(this.draft.place(path), path, message, { value: this.draft.at(path), suggestion })
+  }
+
+  /** At the option of the section that the message is about. */
+  private sayOf(section: Path, message: string): void {
+    this.say(this.draft.optionIn(message, [section]) ?? section, message)
   }
 
   private checkData(): void {
@@ -297,6 +303,41 @@ class Rules {
       this.say(['choose'], 'expected ema, the decay of the moving average')
   }
 
+  private checkDevice(): void {
+    const { device } = this.recipe
+    if (device === undefined) return
+    try {
+      zeros([1], { device }).dispose()
+    } catch (error) {
+      if (!(error instanceof AlambicError)) throw error
+      this.say(['device'], error.message.replace(/^zeros: device: /, ''))
+    }
+  }
+
+  /** Each a path, or `{ student, teacher }`. */
+  private checkLayers(path: Path, layers: unknown): void {
+    if (!Array.isArray(layers)) return
+    for (const [i, layer] of (layers as unknown[]).entries()) {
+      const here = [...path, i]
+      const known = ['student', 'teacher']
+      if (typeof layer === 'string') continue
+      const foreign = isPlainObject(layer) ? Object.keys(layer).find(key => !known.includes(key)) : undefined
+      if (foreign !== undefined) {
+        const suggestion = nearest(foreign, known, 1)[0]
+        this.problems.add(
+          this.draft.keyPlace([...here, foreign]),
+          [...here, foreign],
+          `there is no key ${show(foreign)}; ${suggestion === undefined ? 'there are: student, teacher' : `did you mean ${show(suggestion)}?`}`,
+          { value: foreign, suggestion },
+        )
+      } else if (!isPlainObject(layer) || known.some(key => typeof layer[key] !== 'string'))
+        this.say(
+          here,
+          `expected the path of a layer, or { student, teacher } with one each, got ${show(layer)}`,
+        )
+    }
+  }
+
   private checkTraining(
     path: Path,
     { objective, optimizer, schedule, epochs }: Partial<ResolvedStage>,
@@ -313,6 +354,7 @@ class Rules {
             : `expected ${names.map(each => show(each)).join(' or ')}, got ${show(teacher)}`,
           nearest(teacher, names, 1)[0],
         )
+      this.checkLayers([...here, 'layers'], term['layers'])
       const others = objective.slice(0, i).map(each => each.name)
       if (name === 'total' || (name !== undefined && others.includes(name)))
         this.say([...here, 'name'], `expected a name that no other part of the loss has, got ${show(name)}`)
@@ -333,7 +375,7 @@ class Rules {
       if (schedule !== undefined) this.trySchedule([...path, 'schedule'], schedule, made, epochs)
     } catch (error) {
       if (!(error instanceof AlambicError)) throw error
-      this.say([...path, 'optimizer'], error.message)
+      this.sayOf([...path, 'optimizer'], error.message)
     } finally {
       weight.dispose()
     }
@@ -373,8 +415,7 @@ class Rules {
       createSchedule(name, optimizer, options, { length: epochs, warmUp })
     } catch (error) {
       if (!(error instanceof AlambicError)) throw error
-      const option = Object.keys(options).find(each => error.message.includes(`${each}:`))
-      this.say(option === undefined ? path : [...path, option], error.message)
+      this.sayOf(path, error.message)
     }
   }
 

@@ -54,6 +54,18 @@ export class Draft {
     return resolve(this.folder(path), file)
   }
 
+  /**
+   * The option that a message is about, such as `temperature` in `KD: temperature: expected …`.
+   *
+   * @param sections where it may have been written
+   */
+  optionIn(message: string, sections: readonly Path[]): Path | undefined {
+    const heads = message.split(': ', 2).map(each => /^\w+/.exec(each)?.[0])
+    return heads
+      .flatMap(name => (name === undefined ? [] : sections.map(section => [...section, name])))
+      .find(path => this.at(path) !== undefined)
+  }
+
   private nearest(path: Path): Written | undefined {
     for (let length = path.length; length >= 0; length--) {
       const found = this.written.get(keyOf(path.slice(0, length)))

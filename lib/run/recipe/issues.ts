@@ -5,7 +5,7 @@ import { isPlainObject } from '../../checks/realms.js'
 import { show } from '../../errors.js'
 import type { Draft } from './draft.js'
 import { pathText, type Path, type Problems } from './problems.js'
-import { recipeSchema, type ResolvedRecipe } from './schema.js'
+import { recipeStructure, type ResolvedRecipe } from './schema.js'
 
 type Issue = z.core.$ZodIssue
 
@@ -21,7 +21,7 @@ export function checkStructure(draft: Draft, problems: Problems): ResolvedRecipe
     )
     return undefined
   }
-  const parsed = recipeSchema.safeParse(draft.value)
+  const parsed = recipeStructure.safeParse(draft.value)
   if (parsed.success) return parsed.data
   for (const issue of parsed.error.issues) say(issue, [], draft, problems)
   return undefined
@@ -88,7 +88,7 @@ function inner(schema: Schema): Schema {
 function schemaAt(path: Path, draft: Draft): Schema | undefined {
   return path.reduce<Schema | undefined>(
     (schema, key, i) => schema && below(inner(schema), key, draft.at(path.slice(0, i))),
-    recipeSchema,
+    recipeStructure,
   )
 }
 
@@ -113,7 +113,7 @@ function keysOf(schema: Schema | undefined): string[] {
 
 /** Where a key belongs that is not known where it was written, if that is one place. */
 function pathsOf(key: string): string | undefined {
-  const { shape } = recipeSchema
+  const { shape } = recipeStructure
   if (Object.hasOwn(shape, key)) return key
   const found = Object.entries(shape)
     .filter(([, schema]) => keysOf(schema).includes(key))

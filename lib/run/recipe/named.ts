@@ -139,11 +139,11 @@ class OptionCheck {
   private checkSchema(options: Record<string, unknown>, schema: OptionsSchema): void {
     const parsed = schema.safeParse(options)
     if (parsed.success) return
-    for (const { path, message } of parsed.error.issues) {
-      const at = [...this.path, ...(path as (string | number)[])]
+    for (const { path, message, keys } of parsed.error.issues) {
       this.isGood = false
-      const value = this.draft.at(at)
-      this.problems.add(this.draft.place(at), at, `${this.what}: ${message}`, { value })
+      const at = [...this.path, ...(path as (string | number)[]), ...(keys?.slice(0, 1) ?? [])]
+      const place = keys === undefined ? this.draft.place(at) : this.draft.keyPlace(at)
+      this.problems.add(place, at, `${this.what}: ${message}`, { value: this.draft.at(at) })
     }
   }
 

@@ -165,7 +165,8 @@ class NodeReader {
 }
 
 function isMergeKey({ key }: Pair): boolean {
-  return isScalar(key) && key.value === '<<'
+  // With the option `merge` the parser gives such keys as a symbol.
+  return isScalar(key) && (key.value === '<<' || typeof key.value === 'symbol')
 }
 
 /**

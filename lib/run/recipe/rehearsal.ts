@@ -104,7 +104,8 @@ class Rehearsal {
 
   private say(path: Path, error: unknown, suggestion?: string): void {
     if (!(error instanceof AlambicError)) throw error
-    const at = optionIn(error.message, path, this.draft) ?? path
+    const section = typeof path.at(-1) === 'string' ? path.slice(0, -1) : path
+    const at = this.draft.optionIn(error.message, [section, [...section, 'options'], path]) ?? path
     this.problems.add(this.draft.place(at), at, error.message, { value: this.draft.at(at), suggestion })
   }
 
@@ -220,6 +221,14 @@ class Rehearsal {
               `${site.accumulate}; a larger data.batchSize does it`,
             { value: site.accumulate },
           )
+        if (term.needsTeacher && this.recipe.teacher === undefined && this.recipe.teachers === undefined)
+          this.say(
+            [...path, 'method'],
+            new AlambicError(
+              'ERR_ARGUMENT',
+              `the method ${site.term.method} needs a teacher, and the recipe has none`,
+            ),
+          )
         const { teacher } = site.term
         return [
           { site, term, objective: new Objective([{ term, ...(teacher !== undefined && { teacher }) }]) },
@@ -243,6 +252,7 @@ class Rehearsal {
         const all = [student, ...this.teachers.values()]
         if (!all.map(model => this.canRun(model, images)).every(Boolean)) return
         this.checkClasses(student, images, terms)
+        if (!this.problems.isEmpty) return
         for (const each of terms) this.tryTerm(each, student, images)
       }),
     )
@@ -295,7 +305,8 @@ class Rehearsal {
     student: Model,
     images: Tensor,
   ): void {
-    if (this.problems.has(site.path)) return
+    const isWaiting = term.needsTeacher && this.teachersOf(site.term).length === 0
+    if (isWaiting || this.problems.has(site.path)) return
     try {
       const names = [...this.teachers.keys()]
       const loss = objective.toLoss(names)
@@ -341,18 +352,6 @@ function observed(
   } finally {
     probe.detach()
   }
-}
-
-/** The option that a message of a class is about, such as `KD: temperature: expected …`. */
-function optionIn(message: string, path: Path, draft: Draft): Path | undefined {
-  const name = /^[^:]+: (\w+)/.exec(message)?.[1]
-  if (name === undefined) return undefined
-  const section = typeof path.at(-1) === 'string' ? path.slice(0, -1) : path
-  return [
-    [...section, name],
-    [...section, 'options', name],
-    [...path, name],
-  ].find(each => draft.at(each) !== undefined)
 }
 
 function release(model: Classifier): void {

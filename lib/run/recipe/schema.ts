@@ -29,7 +29,7 @@ function leaf<T>(kind: Kind, description: string) {
 
 /** What has a name takes the options of the registry's entry beside these keys. */
 function named<Shape extends z.core.$ZodLooseShape>(kind: Named, description: string, shape: Shape) {
-  return z.looseObject(shape).meta({ named: kind, description })
+  return z.looseObject(shape).meta({ id: kind, named: kind, description })
 }
 
 const filled: Kind = {
@@ -279,7 +279,7 @@ const speed = z.union([
   }),
 ])
 
-export const recipeSchema = z
+export const recipeStructure = z
   .strictObject({
     $schema: leaf<string>(text, 'For editors.').optional(),
     name: leaf<string>(runName, "Of the run. Default: the file's.").optional(),
@@ -334,10 +334,10 @@ export const recipeSchema = z
   .meta({ title: 'Alambic recipe', description: 'A run of knowledge distillation.' })
 
 /** A recipe as it is written: what has a default may be left out. */
-export type Recipe = z.input<typeof recipeSchema>
+export type Recipe = z.input<typeof recipeStructure>
 
 /** A recipe with all defaults, absolute paths, and what it extends. */
-export type ResolvedRecipe = z.output<typeof recipeSchema>
+export type ResolvedRecipe = z.output<typeof recipeStructure>
 
 export type ResolvedStage = NonNullable<ResolvedRecipe['stages']>[number]
 export type ResolvedTeacher = NonNullable<ResolvedRecipe['teacher']>
