@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import type { Message } from './operators.fuzz.child.js'
+import type { Calls, Message } from './operators.fuzz.child.js'
 
 export interface OperatorReport {
   cases: number
@@ -16,9 +16,7 @@ export interface OperatorReport {
   slow: string[]
 }
 
-export interface FuzzOptions {
-  /** One case of so many. */
-  thinning: number
+export interface FuzzOptions extends Calls {
   /** Seconds for one case. */
   patience: number
   /** The number of the first case. Default: 0. */
@@ -67,10 +65,11 @@ function count(report: OperatorReport, name: string, outcome: string): void {
 
 async function runFrom(
   first: number,
-  { thinning, patience }: FuzzOptions,
+  { patience, thinning, only, joint }: FuzzOptions,
   report: OperatorReport,
 ): Promise<Run> {
-  const node = [process.execPath, '--import', 'tsx', child, String(thinning), String(first)]
+  const calls: Calls = { thinning, only, joint }
+  const node = [process.execPath, '--import', 'tsx', child, String(first), JSON.stringify(calls)]
   const [command, ...args] = [...limiter, ...node]
   const running = spawn(command!, args, {
     env: { ...process.env, OMP_NUM_THREADS: '1' },
