@@ -61,8 +61,15 @@ function readAll(result: Tensor): void {
   void String(result)
 }
 
+/** Waits for a reader that is behind. */
 function tell(message: Message): void {
-  writeSync(1, `${JSON.stringify(message)}\n`)
+  const line = Buffer.from(`${JSON.stringify(message)}\n`)
+  for (let written = 0; written < line.length;)
+    try {
+      written += writeSync(1, line, written)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error
+    }
 }
 
 function attempt(each: Case): string {

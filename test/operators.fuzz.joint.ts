@@ -46,6 +46,31 @@ const sizes = [1, 1, 2, 2, 3, 4, 4, 5, 8, 16]
 const size = (numbers: Numbers) => (numbers.chance(0.04) ? 0 : numbers.of(sizes))
 const shapeOf = (numbers: Numbers, rank: number) => Array.from({ length: rank }, () => size(numbers))
 
+/** How wild a call is: the shape that its values go around, and how often one differs or is hostile. */
+interface Mood {
+  shape: readonly number[]
+  mismatched: number
+  hostile: number
+}
+
+const moodOf = (numbers: Numbers): Mood => ({
+  shape: shapeOf(numbers, numbers.of([1, 2, 2, 3, 3, 4, 4, 4, 5])),
+  mismatched: numbers.of([0, 0.1, 0.3, 1]),
+  hostile: numbers.of([0, 0.05, 0.1, 0.2]),
+})
+
+const isOfChannels = /bias|mean|var$|invstd|scale|zero_point|^gamma|^beta/
+
+/** The shape that a tensor of this name has most often. */
+function usual(numbers: Numbers, name: string, shape: readonly number[]): number[] {
+  const channels = shape[Math.min(1, shape.length - 1)]!
+  if (isOfChannels.test(name)) return [channels]
+  if (name.startsWith('weight') && shape.length > 2 && numbers.chance(0.6))
+    return [channels, channels, ...shape.slice(2).map(() => 1)]
+  if (name.startsWith('weight') && numbers.chance(0.6)) return [channels]
+  return [...shape]
+}
+
 /** A shape that fits `shape`, or nearly: most operators want tensors of one shape, or of one of its sizes. */
 function related(numbers: Numbers, shape: readonly number[]): number[] {
   const at = numbers.below(shape.length)
@@ -62,12 +87,12 @@ function related(numbers: Numbers, shape: readonly number[]): number[] {
 
 const isWhole = (name: string) => isIndex.test(name) || /indices|index|sizes$|offset|lengths|mask/.test(name)
 
-function ordinaryTensor(numbers: Numbers, name: string, shape: readonly number[]): Named {
-  const own = related(numbers, shape)
-  const whole = isWhole(name) !== numbers.chance(0.05)
+function ordinaryTensor(numbers: Numbers, name: string, { shape, mismatched }: Mood): Named {
+  const own = numbers.chance(mismatched) ? related(numbers, shape) : usual(numbers, name, shape)
+  const whole = isWhole(name) !== numbers.chance(0.1 * mismatched)
   const [dtype, make]: [string, () => Tensor] = whole
     ? ['int64', () => randint(0, numbers.of([1, 2, 4, 20]), own)]
-    : numbers.chance(0.85)
+    : numbers.chance(1 - 0.3 * mismatched)
       ? ['float32', () => randn(own)]
       : numbers.of<[string, () => Tensor]>([
           ['float64', () => randn(own, { dtype: 'float64' })],
@@ -81,16 +106,16 @@ function ordinaryTensor(numbers: Numbers, name: string, shape: readonly number[]
   return [`${dtype}(${own.join(',')})`, make]
 }
 
-function ordinary(numbers: Numbers, parameter: Parameter, shape: readonly number[]): Named {
+function ordinary(numbers: Numbers, parameter: Parameter, mood: Mood): Named {
   const kind = element(parameter.type)
   const constant = (value: unknown): Named => [JSON.stringify(value), () => value]
   switch (kind) {
     case 'Tensor':
-      return ordinaryTensor(numbers, parameter.name, shape)
+      return ordinaryTensor(numbers, parameter.name, mood)
     case 'int':
     case 'SymInt':
       return constant(
-        numbers.chance(0.3) ? numbers.of(shape) : numbers.of([-2, -1, 0, 0, 1, 1, 1, 2, 2, 3, 4]),
+        numbers.chance(0.3) ? numbers.of(mood.shape) : numbers.of([-2, -1, 0, 0, 1, 1, 1, 2, 2, 3, 4]),
       )
     case 'float':
     case 'Scalar':
@@ -112,26 +137,38 @@ function ordinary(numbers: Numbers, parameter: Parameter, shape: readonly number
   }
 }
 
-function ordinaryList(numbers: Numbers, parameter: Parameter, shape: readonly number[]): Named {
+const usualIntegers: [RegExp, number[]][] = [
+  [/^kernel_size$/, [1, 1, 2]],
+  [/stride|dilation/, [1, 1, 2]],
+  [/padding/, [0, 0, 1]],
+]
+
+function ordinaryList(numbers: Numbers, parameter: Parameter, mood: Mood): Named {
   const kind = element(parameter.type)
-  if ((kind === 'int' || kind === 'SymInt') && numbers.chance(0.35)) {
-    const list = related(numbers, shape)
+  const isSizes = /size|shape/.test(parameter.name) && parameter.name !== 'kernel_size'
+  if ((kind === 'int' || kind === 'SymInt') && numbers.chance(isSizes ? 0.6 : 0.2)) {
+    const list = related(numbers, mood.shape)
     return [`[${list.join(',')}]`, () => list]
   }
   const declared = Number(/\[(\d+)\]/.exec(parameter.type)?.[1] ?? 0)
   const length = declared > 0 && numbers.chance(0.85) ? declared : numbers.below(5)
-  const parts = Array.from({ length }, () => ordinary(numbers, parameter, shape))
+  const usualInteger = usualIntegers.find(([names]) => names.test(parameter.name))
+  if (usualInteger !== undefined && !numbers.chance(mood.mismatched)) {
+    const list = Array.from({ length: declared || 2 }, () => numbers.of(usualInteger[1]))
+    return [`[${list.join(',')}]`, () => list]
+  }
+  const parts = Array.from({ length }, () => ordinary(numbers, parameter, mood))
   return [`[${parts.map(([name]) => name).join(',')}]`, () => parts.map(([, make]) => make())]
 }
 
 /** Of the huge expanded tensor every call takes seconds; the calls with one hostile place have it. */
 const hostile = (type: string) => hostileValues(type).filter(([name]) => name !== 'expanded')
 
-function valueOf(numbers: Numbers, parameter: Parameter, shape: readonly number[]): Named {
+function valueOf(numbers: Numbers, parameter: Parameter, mood: Mood): Named {
   const { type } = parameter
   if (type.endsWith('?') && numbers.chance(0.25)) return ['null', () => null]
-  if (numbers.chance(0.1)) return numbers.of(hostile(type))
-  return isList(type) ? ordinaryList(numbers, parameter, shape) : ordinary(numbers, parameter, shape)
+  if (numbers.chance(mood.hostile)) return numbers.of(hostile(type))
+  return isList(type) ? ordinaryList(numbers, parameter, mood) : ordinary(numbers, parameter, mood)
 }
 
 /** `calls` of each operator. A call depends on nothing but its operator, the seed and its number. */
@@ -141,9 +178,9 @@ export function* jointCases(schemas: readonly Schema[], calls: number, seed: num
     for (let call = 0; call < calls; call++) {
       const title = `${schema.name}.${schema.overload} seed ${seed} call ${call}`
       const numbers = new Numbers(seedOf(title))
-      const shape = shapeOf(numbers, numbers.of([1, 2, 2, 3, 3, 4, 4, 4, 5]))
+      const mood = moodOf(numbers)
       const given = schema.parameters.filter(each => !each.hasDefault || numbers.chance(0.5))
-      const values = given.map(each => valueOf(numbers, each, shape))
+      const values = given.map(each => valueOf(numbers, each, mood))
       const described = given.map((each, i) => `${each.name} ${values[i]![0]}`)
       yield {
         schema,

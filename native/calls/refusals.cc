@@ -193,7 +193,7 @@ void check_weight_norm(const Given& given, const char* of_v, const char* of_g) {
   check_plain(given);
   auto v = given.tensor(of_v), g = given.tensor(of_g);
   auto dim = given.integer("dim", 0);
-  bool fits = v.dim() > 0 && (dim == 0 || dim == v.dim() - 1) && g.numel() == v.size(dim) &&
+  bool fits = v.numel() > 0 && v.dim() > 0 && (dim == 0 || dim == v.dim() - 1) && g.numel() == v.size(dim) &&
               g.scalar_type() == v.scalar_type();
   if (!fits)
     given.refuse(shape_error, of_g,
@@ -260,8 +260,8 @@ void check_reshape_alias(const Given& given) {
                  describe(size));
 }
 
-// Weights packed in an inner format, read by the sizes that are given beside them.
-void check_4bit_matmul(const Given& given) {
+// Weights of 4 bits, read by the sizes that are given beside them.
+void check_4bit_weights(const Given& given, const char* weights) {
   check_plain(given);
   auto block = given.integer("block_size", 0), in = given.integer("in_features", 0),
        out = given.integer("out_features", 0);
@@ -269,13 +269,24 @@ void check_4bit_matmul(const Given& given) {
   if (block < 1 || in < 1 || out < 1 || in > most || out > most || in % block != 0)
     given.refuse("ERR_ARGUMENT", "in_features", "a positive multiple of blockSize, and outFeatures",
                  c10::str(in, " in blocks of ", block, ", ", out));
-  auto weights = given.tensor("packed_weights");
-  if (weights.nbytes() < static_cast<size_t>(in * out / 2))
-    given.refuse(shape_error, "packed_weights", c10::str(in, " times ", out, " packed numbers"),
-                 describe(weights));
+  if (auto tensor = given.tensor(weights); tensor.nbytes() < static_cast<size_t>(in * out / 2))
+    given.refuse(shape_error, weights, c10::str(in, " times ", out, " packed numbers"), describe(tensor));
+}
+
+void check_4bit_matmul(const Given& given) {
+  check_4bit_weights(given, "packed_weights");
   auto input = given.tensor("inp");
+  auto in = given.integer("in_features", 0);
   if (input.dim() != 2 || input.size(1) != in)
     given.refuse(shape_error, "inp", c10::str("(N, ", in, ")"), describe(input));
+}
+
+void check_4bit_pack(const Given& given) {
+  check_4bit_weights(given, "weights");
+  auto out = given.integer("out_features", 0);
+  auto blocks = given.integer("in_features", 0) / given.integer("block_size", 1);
+  check_count(given, "scales_zeros", out * blocks, "blocks");
+  check_count(given, "bias", out, "features");
 }
 
 constexpr Refusal refusals[] = {
@@ -300,7 +311,9 @@ constexpr Refusal refusals[] = {
     {"aten::fractional_max_pool2d", check_fractional_pool2d},
     {"aten::fractional_max_pool2d_backward", check_fractional_pool2d},
     {"aten::_reshape_alias", check_reshape_alias},
+    {"aten::_reshape_alias_copy", check_reshape_alias},
     {"aten::_dyn_quant_matmul_4bit", check_4bit_matmul},
+    {"aten::_dyn_quant_pack_4bit_weight", check_4bit_pack},
 };
 
 }  // namespace

@@ -42,6 +42,30 @@ void check_batch_norm_backward(const Given& given) {
     check_given(given, {"running_mean", "running_var"});
 }
 
+// ---- Group norms: their sizes are given beside the tensors
+// -------------------------------------------------------------------------------------------------------------
+
+void check_group_norm(const Given& given) {
+  for (const char* name : {"N", "C", "HxW"}) check_range(given, name, 0, largest);
+  check_range(given, "group", 1, largest);
+  auto samples = given.integer("N", 0), channels = given.integer("C", 0), plane = given.integer("HxW", 0);
+  auto input = given.tensor("input");
+  // By division, as the product may be too large.
+  bool fits = input.numel() == 0 ? samples == 0 || channels == 0 || plane == 0
+                                 : samples > 0 && channels > 0 && input.numel() % samples == 0 &&
+                                       input.numel() / samples % channels == 0 &&
+                                       input.numel() / samples / channels == plane;
+  if (!fits || channels % given.integer("group", 1) != 0)
+    given.refuse(
+        shape_error, "input",
+        c10::str(samples, " · ", channels, " · ", plane, " elements, with as many channels in each group"),
+        describe(input));
+  check_same_shape(given, "grad_out", "input");
+  for (const char* name : {"weight", "bias"}) check_count(given, name, channels, "channels");
+  for (const char* name : {"mean", "rstd"})
+    check_count(given, name, samples * given.integer("group", 1), "groups");
+}
+
 // ---- Padding and pooling: the gradient has the shape of the result
 // -------------------------------------------------------------------------------------------------------------
 
@@ -107,6 +131,16 @@ void check_fft_to_real(const Given& given) {
 void check_quantized_lstm_cell(const Given& given) {
   if (auto count = given.tensors("hx").size(); count != 2)
     given.refuse(length_error, "hx", "two tensors, the hidden state and the cell's", c10::str(count));
+}
+
+// Weights and biases of each layer and direction, in LSTMs also those of projections.
+void check_rnn(const Given& given) {
+  check_range(given, "num_layers", 1, largest);
+  auto layers = given.integer("num_layers", 1) * (given.boolean("bidirectional", false) ? 2 : 1);
+  auto each = given.boolean("has_biases", true) ? 4 : 2;
+  auto count = static_cast<int64_t>(given.tensors("params").size());
+  if (count != layers * each && count != layers * (each + 1))
+    given.refuse(length_error, "params", c10::str(layers, " times ", each, " tensors"), c10::str(count));
 }
 
 // oneDNN's layers: of one direction, with weights for as many gates as the mode has.
@@ -229,6 +263,17 @@ void check_pdist_backward(const Given& given) {
   }
 }
 
+void check_matrix(const Given& given) {
+  check_plain(given);
+  check_dims(given, "self", 2);
+}
+
+void check_elements(const Given& given) {
+  for (const char* name : {"input", "weight"})
+    if (auto tensor = given.tensor(name); tensor.defined() && tensor.numel() == 0)
+      given.refuse(shape_error, name, "a tensor with elements", describe(tensor));
+}
+
 void check_fp16_matrix(const Given& given) {
   check_plain(given);
   auto input = given.tensor("input");
@@ -327,6 +372,8 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::native_batch_norm_backward", check_batch_norm_backward},
       {"aten::batch_norm_backward", check_batch_norm_backward},
       {"aten::_batch_norm_impl_index_backward", check_batch_norm_backward},
+      {"aten::native_group_norm", check_group_norm},
+      {"aten::native_group_norm_backward", check_group_norm},
       {"aten::reflection_pad1d_backward", check_pad_backward<1, Padding::Reflection>},
       {"aten::reflection_pad2d_backward", check_pad_backward<2, Padding::Reflection>},
       {"aten::reflection_pad3d_backward", check_pad_backward<3, Padding::Reflection>},
@@ -342,6 +389,10 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_fft_r2c", check_real_fft},
       {"aten::_fft_c2r", check_fft_to_real},
       {"aten::quantized_lstm_cell", check_quantized_lstm_cell},
+      {"aten::lstm", check_rnn},
+      {"aten::gru", check_rnn},
+      {"aten::rnn_tanh", check_rnn},
+      {"aten::rnn_relu", check_rnn},
       {"aten::mkldnn_rnn_layer", check_mkldnn_rnn},
       {"aten::mkldnn_rnn_layer_backward", check_mkldnn_rnn_backward},
       {"aten::_transform_bias_rescale_qkv", check_qkv},
@@ -353,6 +404,7 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_nnpack_spatial_convolution", check_nnpack},
       {"aten::_cholesky_solve_helper", check_cholesky_solve},
       {"aten::_compute_linear_combination", check_linear_combination},
+      {"aten::_pdist_forward", check_matrix},
       {"aten::_pdist_backward", check_pdist_backward},
       {"aten::_sobol_engine_draw", check_sobol<false>},
       {"aten::_sobol_engine_ff_", check_sobol<false>},
@@ -360,6 +412,8 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_sobol_engine_scramble_", check_sobol<true>},
       {"aten::_sparse_broadcast_to", check_sparse},
       {"aten::_sparse_broadcast_to_copy", check_sparse},
+      {"aten::_saturate_weight_to_fp16", check_elements},
+      {"aten::fbgemm_linear_quantize_weight", check_elements},
       {"aten::fbgemm_pack_gemm_matrix_fp16", check_fp16_matrix},
       {"aten::_cummax_helper", check_running_extremum},
       {"aten::_cummin_helper", check_running_extremum},
