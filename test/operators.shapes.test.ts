@@ -25,6 +25,7 @@ type Call = [operator: string, code: string, args: () => unknown[]]
 
 const shape = 'ERR_SHAPE_MISMATCH'
 const argument = 'ERR_ARGUMENT'
+const notImplemented = 'ERR_NOT_IMPLEMENTED'
 const length = 'ERR_LENGTH_MISMATCH'
 
 const norms: Call[] = [
@@ -53,6 +54,15 @@ const norms: Call[] = [
     argument,
     () => [0, image, image, null, null, null, null, null, true, eps, all, none],
   ],
+  [
+    'native_batch_norm_backward',
+    shape,
+    () => [zeros([0, 2, 1]), zeros([0, 2, 1]), null, two, two, two, two, true, eps, all],
+  ],
+  ['native_group_norm', argument, () => [image, null, null, 1, 2, 16, 0, eps]],
+  ['native_group_norm', shape, () => [image, null, null, 400, 2, 16, 1, eps]],
+  ['native_group_norm', shape, () => [image, one, null, 1, 2, 16, 1, eps]],
+  ['_weight_norm', shape, () => [none, zeros([2, 4, 0])]],
   ['_weight_norm', shape, () => [randn([4]), zeros([2, 0, 4])]],
   ['_weight_norm', shape, () => [randn([400, 3]), randn([1, 1])]],
 ]
@@ -100,6 +110,11 @@ const rnn = (changed: Record<number, unknown>): unknown[] => {
 const others: Call[] = [
   ['quantized_lstm_cell', length, () => [image, [], ...Array<Tensor>(8).fill(image), 1, 1, 0, 0]],
   ['quantized_lstm_cell', length, () => [image, [one], ...Array<Tensor>(8).fill(image), 1, 1, 0, 0]],
+  [
+    'lstm',
+    length,
+    () => [randn([1, 4, 2]), [randn([4, 1, 2]), randn([4, 1, 1])], [], false, 1, 0, false, true, false],
+  ],
   ['mkldnn_rnn_layer', shape, () => rnn({ 0: randn([2]) })],
   ['mkldnn_rnn_layer', shape, () => rnn({ 1: one })],
   ['mkldnn_rnn_layer', shape, () => rnn({ 4: one })],
@@ -113,6 +128,13 @@ const others: Call[] = [
   ['_pdist_backward', shape, () => [one, randn([400, 3]), 2, one]],
   ['_slow_conv2d_backward', length, () => [image, image, randn([2, 2, 1, 1]), [1, 1], [1, 1], [], all]],
   ['_slow_conv2d_forward', argument, () => [image, randn([2, 2, 1, 1]), [1, 1], null, [0, 1], [0, 0]]],
+  ['slow_conv3d', shape, () => [randn([1, 4, 8, 5, 3]), randn([4, 4, 1, 1, 1]), [2, 2, 1]]],
+  [
+    '_scaled_dot_product_flash_attention_for_cpu_backward',
+    shape,
+    () => [...Array<Tensor>(5).fill(randn([4, 5, 2, 16])), randn([1, 1, 4]), 0, false],
+  ],
+  ['_transform_bias_rescale_qkv', shape, () => [zeros([8, 3, 0]), none, 3]],
   ['_transform_bias_rescale_qkv', argument, () => [randn([1, 2, 6]), randn([6]), 0]],
   ['_transform_bias_rescale_qkv', shape, () => [randn([1, 2, 6]), one, 1]],
   ['_convert_indices_from_csr_to_coo', shape, () => [whole([2, 2]), ints(0)]],
@@ -132,8 +154,19 @@ const others: Call[] = [
   ['_log_softmax_backward_data', shape, () => [one, randn([400, 400]), 0, 'float32']],
   ['fbgemm_pack_gemm_matrix_fp16', shape, () => [zeros([16, 1, 0])]],
   ['_sobol_engine_initialize_state_', shape, () => [whole([2, 3]), 1]],
-  ['_sparse_broadcast_to', 'ERR_NOT_IMPLEMENTED', () => [image, [0, 1]]],
+  ['_sparse_broadcast_to', notImplemented, () => [image, [0, 1]]],
   ['_nested_from_padded', shape, () => [randn([4, 8, 16, 16]), whole([1, 1, 2, 0, 4])]],
+  ['_embedding_bag', shape, () => [zeros([8, 2]), whole([8, 0]), whole([8, 0])]],
+  ['_chunk_cat', shape, () => [[ones([])], 0, 2]],
+  ['_pdist_forward', shape, () => [zeros([16, 4, 0, 4])]],
+  ['_dyn_quant_pack_4bit_weight', argument, () => [zeros([2, 8], { dtype: 'uint8' }), two, two, 0, 2, -2]],
+  ['_reshape_alias_copy', shape, () => [two, [400, 400], [400, 1]]],
+  ['_saturate_weight_to_fp16', shape, () => [zeros([8, 5, 0])]],
+  ['fbgemm_linear_quantize_weight', shape, () => [zeros([2, 1, 0])]],
+  ['smooth_l1_loss_backward', argument, () => [ints(1), ints(1), ints(1), 0, 0]],
+  ['index_copy_', notImplemented, () => [image.clone(), 2, torch.toMkldnn(ones([2, 3])), image]],
+  ['_neg_view_copy', notImplemented, () => [torch.quantizePerTensor(two, 0.1, 0, 'quint8')]],
+  ['view_copy', notImplemented, () => [torch.quantizePerTensor(two, 0.1, 0, 'quint8'), 'bool']],
   ['range', argument, () => [0, 1, { step: 0.1, dtype: 'int64' }]],
   [
     '_segment_reduce_backward',
@@ -172,6 +205,8 @@ describe('calls that fit are as before', () => {
     ['native_batch_norm', () => [image, two, two, two, two, false, 0.1, eps]],
     ['native_batch_norm_backward', () => [image, image, two, two, two, two, two, true, eps, all]],
     ['native_batch_norm_backward', () => [image, image, null, two, two, null, null, false, eps, all]],
+    ['native_group_norm', () => [image, two, two, 1, 2, 16, 2, eps]],
+    ['native_group_norm', () => [zeros([0, 2, 4]), two, two, 0, 2, 4, 2, eps]],
     ['_weight_norm', () => [randn([4, 3]), randn([4, 1])]],
     ['_weight_norm', () => [randn([4, 3]), randn([1, 3]), { dim: 1 }]],
     ['_weight_norm', () => [randn([4, 3, 2]), randn([1]), { dim: 1 }]],
@@ -194,6 +229,10 @@ describe('calls that fit are as before', () => {
     ['_softmax_backward_data', () => [two, two, 0, 'float32']],
     ['_new_zeros_with_same_feature_meta', () => [image, image, { selfNumBatchDims: 1 }]],
     ['_remove_batch_dim', () => [one, 1, 2, 0]],
+    ['slow_conv3d', () => [randn([1, 4, 8, 5, 3]), randn([4, 4, 2, 2, 1]), [2, 2, 1]]],
+    ['index_copy_', () => [image.clone(), 1, ints(1, 0), image]],
+    ['view_copy', () => [two, 'int32']],
+    ['smooth_l1_loss_backward', () => [one, one, two, 0, 0]],
     ['range', () => [0, 3, { step: 1.5, dtype: 'int64' }]],
   ]
   it.each(fitting.filter(exists))('%s', (operator, args) => {

@@ -35,6 +35,8 @@ void check_batch_norm(const Given& given) {
 void check_batch_norm_backward(const Given& given) {
   check_plain(given);
   check_channels(given);
+  if (auto input = given.tensor("input"); input.size(0) == 0 || input.size(1) == 0)
+    given.refuse(shape_error, "input", "at least one sample and one channel", describe(input));
   for (const char* gradient : {"grad_out", "grad_output"}) check_same_shape(given, gradient, "input");
   if (given.boolean(given.declares("train") ? "train" : "update", false))
     check_given(given, {"save_mean", "save_invstd", "save_var", "save_var_transform"});
@@ -98,6 +100,9 @@ void check_adaptive_pool_backward(const Given& given) {
   check_dims(given, "self", dims + 1, dims + 2);
   check_same_first_sizes(given, "grad_output", "self", dims);
   check_same_shape(given, "indices", "grad_output");
+  auto self = given.tensor("self");
+  for (auto size : self.sizes().slice(self.dim() - dims))
+    if (size == 0) given.refuse(shape_error, "self", "sizes of at least 1 at its end", describe(self));
 }
 
 // ---- Fourier transforms: dimensions are counted from the first, and each occurs once
@@ -182,6 +187,20 @@ void check_mkldnn_rnn_backward(const Given& given) {
 // ---- Attention
 // -------------------------------------------------------------------------------------------------------------
 
+void check_attention_backward(const Given& given) {
+  check_plain(given);
+  check_dims(given, "query", 4);
+  check_dims(given, "value", 4);
+  auto query = given.tensor("query"), value = given.tensor("value");
+  auto shape = query.sizes().vec();
+  check_shape(given, "logsumexp", {shape[0], shape[1], shape[2]});
+  check_shape(given, "key", {shape[0], shape[1], value.size(2), shape[3]});
+  shape[3] = value.size(3);
+  for (const char* name : {"out", "grad_out"}) check_shape(given, name, shape);
+  shape[2] = value.size(2);
+  check_shape(given, "value", shape);
+}
+
 void check_heads(const Given& given) {
   for (const char* name : {"num_heads", "num_head"}) check_range(given, name, 1, largest);
 }
@@ -195,7 +214,7 @@ void check_qkv(const Given& given) {
   check_same_dtype(given, "qkv_bias", "qkv");
   check_shape(given, "qkv_bias", {qkv.size(2)});
   auto heads = given.integer("num_heads", 1);
-  if (qkv.size(2) % (3 * heads) != 0)
+  if (qkv.numel() == 0 || qkv.size(2) % (3 * heads) != 0)
     given.refuse(shape_error, "qkv", c10::str("(N, T, 3 · ", heads, " heads · size of a head)"),
                  describe(qkv));
 }
@@ -205,10 +224,9 @@ void check_qkv(const Given& given) {
 
 template <int64_t dims>
 void check_slow_conv(const Given& given) {
-  check_lengths(given, {"kernel_size", "stride", "padding"}, dims);
-  check_each(given, "kernel_size", 1, largest);
-  check_each(given, "stride", 1, largest);
-  check_each(given, "padding", 0, largest);
+  check_lengths(given, {"kernel_size", "stride", "padding", "output_padding", "dilation"}, dims);
+  for (const char* name : {"kernel_size", "stride", "dilation"}) check_each(given, name, 1, largest);
+  for (const char* name : {"padding", "output_padding"}) check_each(given, name, 0, largest);
   auto weight = given.tensor("weight");
   auto kernel = given.integers("kernel_size");
   if (weight.dim() == dims + 2 && weight.sizes().slice(2) != at::IntArrayRef(kernel))
@@ -258,7 +276,7 @@ void check_pdist_backward(const Given& given) {
   check_dims(given, "self", 2);
   auto rows = given.tensor("self").size(0);
   for (const char* name : {"grad", "pdist"}) {
-    check_count(given, name, rows * (rows - 1) / 2, "pairs of rows");
+    check_shape(given, name, {rows * (rows - 1) / 2});
     check_same_dtype(given, name, "self");
   }
 }
@@ -286,6 +304,8 @@ void check_fp16_matrix(const Given& given) {
 
 void check_running_extremum(const Given& given) {
   check_plain(given);
+  if (auto self = given.tensor("self"); self.numel() == 0)
+    given.refuse(shape_error, "self", "a tensor with elements", describe(self));
   for (const char* name : {"values", "indices"}) check_same_shape(given, name, "self");
   check_same_dtype(given, "values", "self");
   check_range(given, "dim", 0, std::max<int64_t>(given.tensor("self").dim() - 1, 0));
@@ -296,6 +316,11 @@ void check_softmax_backward(const Given& given) { check_same_shape(given, "grad_
 void check_stack(const Given& given) {
   if (given.tensors("tensors").empty())
     given.refuse(argument_error, "tensors", "at least one tensor", "none");
+}
+
+void check_chunks(const Given& given) {
+  for (const auto& tensor : given.tensors("tensors"))
+    if (tensor.dim() == 0) given.refuse(shape_error, "tensors", "at least one dimension", describe(tensor));
 }
 
 void check_foreach_copy(const Given& given) {
@@ -334,6 +359,12 @@ void check_sobol(const Given& given) {
 // ---- Layouts that are taken to be others
 // -------------------------------------------------------------------------------------------------------------
 
+void check_index(const Given& given) {
+  if (auto index = given.tensor("index"); index.layout() != at::kStrided)
+    given.refuse("ERR_NOT_IMPLEMENTED", "index", "a dense tensor",
+                 c10::str(layout_name(index.layout()), " ", describe(index)));
+}
+
 void check_sparse(const Given& given) {
   if (auto self = given.tensor("self"); self.layout() != at::kSparse)
     given.refuse("ERR_NOT_IMPLEMENTED", "self", "a sparse tensor", describe(self));
@@ -350,6 +381,11 @@ void check_remove_batch_dim(const Given& given) {
 void check_not_quantized(const Given& given) {
   if (auto self = given.tensor("self"); self.is_quantized())
     given.refuse("ERR_NOT_IMPLEMENTED", "self", "a tensor without scales", describe(self));
+}
+
+// As another dtype; as other sizes it keeps its scales.
+void check_view_copy(const Given& given) {
+  if (given.declares("dtype")) check_not_quantized(given);
 }
 
 void check_feature_meta(const Given& given) {
@@ -396,11 +432,18 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::mkldnn_rnn_layer", check_mkldnn_rnn},
       {"aten::mkldnn_rnn_layer_backward", check_mkldnn_rnn_backward},
       {"aten::_transform_bias_rescale_qkv", check_qkv},
+      {"aten::_scaled_dot_product_flash_attention_for_cpu_backward", check_attention_backward},
       {"aten::_native_multi_head_attention", check_heads},
       {"aten::_transformer_encoder_layer_fwd", check_heads},
       {"aten::_slow_conv2d_forward", check_slow_conv<2>},
       {"aten::_slow_conv2d_backward", check_slow_conv<2>},
+      {"aten::thnn_conv2d", check_slow_conv<2>},
+      {"aten::slow_conv_dilated2d", check_slow_conv<2>},
+      {"aten::slow_conv_transpose2d", check_slow_conv<2>},
+      {"aten::slow_conv3d", check_slow_conv<3>},
       {"aten::slow_conv3d_forward", check_slow_conv<3>},
+      {"aten::slow_conv_dilated3d", check_slow_conv<3>},
+      {"aten::slow_conv_transpose3d", check_slow_conv<3>},
       {"aten::_nnpack_spatial_convolution", check_nnpack},
       {"aten::_cholesky_solve_helper", check_cholesky_solve},
       {"aten::_compute_linear_combination", check_linear_combination},
@@ -410,6 +453,8 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_sobol_engine_ff_", check_sobol<false>},
       {"aten::_sobol_engine_initialize_state_", check_sobol<true>},
       {"aten::_sobol_engine_scramble_", check_sobol<true>},
+      {"aten::index_copy", check_index},
+      {"aten::index_copy_", check_index},
       {"aten::_sparse_broadcast_to", check_sparse},
       {"aten::_sparse_broadcast_to_copy", check_sparse},
       {"aten::_saturate_weight_to_fp16", check_elements},
@@ -420,8 +465,10 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_softmax_backward_data", check_softmax_backward},
       {"aten::_log_softmax_backward_data", check_softmax_backward},
       {"aten::_stack", check_stack},
+      {"aten::_chunk_cat", check_chunks},
       {"aten::_foreach_copy", check_foreach_copy},
       {"aten::_neg_view_copy", check_not_quantized},
+      {"aten::view_copy", check_view_copy},
       {"aten::_remove_batch_dim", check_remove_batch_dim},
       {"aten::_new_zeros_with_same_feature_meta", check_feature_meta},
   };

@@ -84,6 +84,14 @@ void check_rounded_quotient(const Given& given) {
   if (given.has("rounding_mode")) check_quotient(given);
 }
 
+// By beta, as an integer.
+void check_smooth_backward(const Given& given) {
+  for (const char* name : {"grad_output", "self", "target"})
+    if (!at::isIntegralType(given.tensor(name).scalar_type(), /*includeBool=*/true)) return;
+  if (auto beta = given.number("beta", 1); std::abs(beta) < 1)
+    given.refuse("ERR_ARGUMENT", "beta", "a number of at least 1 for tensors of integers", c10::str(beta));
+}
+
 // The number of steps is a quotient too.
 void check_step(const Given& given) {
   auto out = given.tensor("out");
@@ -125,6 +133,7 @@ void check_per_sample_weights_backward(const Given& given) {
 }
 
 void check_embedding_bag(const Given& given) {
+  check_dims(given, "offsets", 1);
   auto indices = given.tensor("indices");
   if (indices.dim() == 1) check_offsets(given, "offsets", indices.numel());
 }
@@ -377,6 +386,7 @@ const std::vector<Refusal>& value_refusals() {
       {"aten::remainder_", check_quotient},
       {"aten::fmod", check_quotient},
       {"aten::fmod_", check_quotient},
+      {"aten::smooth_l1_loss_backward", check_smooth_backward},
       {"aten::range", check_step},
       {"aten::max_pool2d_with_indices_backward", check_pool_backward<2>},
       {"aten::max_pool3d_with_indices_backward", check_pool_backward<3>},
