@@ -292,6 +292,14 @@ void check_elements(const Given& given) {
       given.refuse(shape_error, name, "a tensor with elements", describe(tensor));
 }
 
+// Its search takes as many steps as there are bins, and does not end with fewer than one.
+void check_bins(const Given& given) {
+  constexpr int64_t most_bins = int64_t{1} << 20, most_bits = 16;
+  check_range(given, "n_bins", 1, most_bins);
+  check_range(given, "bit_width", 1, most_bits);
+  check_range(given, "numel", 0, given.tensor("input").numel());
+}
+
 void check_fp16_matrix(const Given& given) {
   check_plain(given);
   auto input = given.tensor("input");
@@ -457,6 +465,7 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::index_copy_", check_index},
       {"aten::_sparse_broadcast_to", check_sparse},
       {"aten::_sparse_broadcast_to_copy", check_sparse},
+      {"aten::choose_qparams_optimized", check_bins},
       {"aten::_saturate_weight_to_fp16", check_elements},
       {"aten::fbgemm_linear_quantize_weight", check_elements},
       {"aten::fbgemm_pack_gemm_matrix_fp16", check_fp16_matrix},
