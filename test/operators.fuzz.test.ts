@@ -9,7 +9,7 @@ const thinning = Number(process.env['ALAMBIC_FUZZ_THINNING'] ?? 397)
 const patience = Number(process.env['ALAMBIC_FUZZ_PATIENCE'] ?? 60)
 
 /** Of each operator, with all values random. */
-const joint = { calls: 2, seed: 1 }
+const joint = { calls: 4, seed: 1 }
 
 // Kernels of 1.13 end the process in more calls, which later versions refuse: docs/operators.md.
 describe.skipIf(isOldest)(
