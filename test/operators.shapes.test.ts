@@ -134,6 +134,16 @@ const others: Call[] = [
     shape,
     () => [...Array<Tensor>(5).fill(randn([4, 5, 2, 16])), randn([1, 1, 4]), 0, false],
   ],
+  [
+    '_scaled_dot_product_flash_attention_for_cpu',
+    shape,
+    () => [...Array<Tensor>(3).fill(randn([2, 3, 0, 8]))],
+  ],
+  [
+    'scaled_dot_product_attention',
+    shape,
+    () => [randn([2, 2, 4]), zeros([0, 4, 4]), zeros([0, 4, 4]), { enableGqa: true }],
+  ],
   ['_transform_bias_rescale_qkv', shape, () => [zeros([8, 3, 0]), none, 3]],
   ['_transform_bias_rescale_qkv', argument, () => [randn([1, 2, 6]), randn([6]), 0]],
   ['_transform_bias_rescale_qkv', shape, () => [randn([1, 2, 6]), one, 1]],

@@ -187,8 +187,23 @@ void check_mkldnn_rnn_backward(const Given& given) {
 // ---- Attention
 // -------------------------------------------------------------------------------------------------------------
 
+void check_attention(const Given& given) {
+  for (const char* name : {"query", "key", "value"})
+    if (auto tensor = given.tensor(name); tensor.numel() == 0)
+      given.refuse(shape_error, name, "a tensor with elements", describe(tensor));
+}
+
+// Heads of keys and values are repeated until there are as many as of queries.
+void check_grouped_attention(const Given& given) {
+  if (!given.boolean("enable_gqa", false)) return;
+  for (const char* name : {"key", "value"})
+    if (auto tensor = given.tensor(name); !tensor.is_nested() && tensor.dim() > 2 && tensor.size(-3) == 0)
+      given.refuse(shape_error, name, "at least one head", describe(tensor));
+}
+
 void check_attention_backward(const Given& given) {
   check_plain(given);
+  check_attention(given);
   check_dims(given, "query", 4);
   check_dims(given, "value", 4);
   auto query = given.tensor("query"), value = given.tensor("value");
@@ -440,6 +455,9 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::mkldnn_rnn_layer", check_mkldnn_rnn},
       {"aten::mkldnn_rnn_layer_backward", check_mkldnn_rnn_backward},
       {"aten::_transform_bias_rescale_qkv", check_qkv},
+      {"aten::scaled_dot_product_attention", check_grouped_attention},
+      {"aten::_scaled_dot_product_attention_math", check_grouped_attention},
+      {"aten::_scaled_dot_product_flash_attention_for_cpu", check_attention},
       {"aten::_scaled_dot_product_flash_attention_for_cpu_backward", check_attention_backward},
       {"aten::_native_multi_head_attention", check_heads},
       {"aten::_transformer_encoder_layer_fwd", check_heads},
