@@ -167,6 +167,11 @@ const others: Call[] = [
   ['_sparse_broadcast_to', notImplemented, () => [image, [0, 1]]],
   ['_nested_from_padded', shape, () => [randn([4, 8, 16, 16]), whole([1, 1, 2, 0, 4])]],
   ['_embedding_bag', shape, () => [zeros([8, 2]), whole([8, 0]), whole([8, 0])]],
+  [
+    '_unsafe_masked_index',
+    'ERR_INDEX',
+    () => [zeros([2, 5, 0]), whole([2, 5, 0]), Array<Tensor>(4).fill(whole([2, 5, 0])), 1],
+  ],
   ['_chunk_cat', shape, () => [[ones([])], 0, 2]],
   ['_pdist_forward', shape, () => [zeros([16, 4, 0, 4])]],
   ['_dyn_quant_pack_4bit_weight', argument, () => [zeros([2, 8], { dtype: 'uint8' }), two, two, 0, 2, -2]],
@@ -246,6 +251,11 @@ describe('calls that fit are as before', () => {
     ['_new_zeros_with_same_feature_meta', () => [image, image, { selfNumBatchDims: 1 }]],
     ['_remove_batch_dim', () => [one, 1, 2, 0]],
     ['slow_conv3d', () => [randn([1, 4, 8, 5, 3]), randn([4, 4, 2, 2, 1]), [2, 2, 1]]],
+    ['_unsafe_masked_index', () => [two, tensor([true, false]), [ints(0, 1)], 1]],
+    [
+      '_unsafe_masked_index',
+      () => [randn([2, 3]), tensor([[true], [true]]), [null, ints(0).reshape([1, 1])], 1],
+    ],
     ['index_copy_', () => [image.clone(), 1, ints(1, 0), image]],
     ['view_copy', () => [two, 'int32']],
     ['smooth_l1_loss_backward', () => [one, one, two, 0, 0]],

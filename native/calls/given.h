@@ -25,6 +25,8 @@ class Given {
   at::Tensor tensor(const char* parameter) const;
   // Empty where none was given.
   std::vector<at::Tensor> tensors(const char* parameter) const;
+  // Of a list of tensors, among which null may be.
+  int64_t length(const char* parameter) const;
   at::ScalarType dtype(const char* parameter, at::ScalarType otherwise) const;
   int64_t integer(const char* parameter, int64_t otherwise) const;
   double number(const char* parameter, double otherwise) const;

@@ -32,6 +32,11 @@ std::vector<at::Tensor> Given::tensors(const char* parameter) const {
   return argument != nullptr ? reader_.tensors(*argument) : std::vector<at::Tensor>();
 }
 
+int64_t Given::length(const char* parameter) const {
+  const auto* argument = find(parameter);
+  return argument != nullptr && argument->tag == Tag::TensorList ? static_cast<int64_t>(argument->length) : 0;
+}
+
 bool Given::is_tensor(const char* parameter) const {
   const auto* argument = find(parameter);
   return argument != nullptr && argument->tag == Tag::Tensor;

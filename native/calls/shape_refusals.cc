@@ -346,6 +346,13 @@ void check_chunks(const Given& given) {
     if (tensor.dim() == 0) given.refuse(shape_error, "tensors", "at least one dimension", describe(tensor));
 }
 
+void check_masked_index(const Given& given) {
+  auto dims = given.tensor("self").dim();
+  if (auto count = given.length("indices"); count > dims)
+    given.refuse("ERR_INDEX", "indices", c10::str("at most ", dims, ", as self has dimensions"),
+                 c10::str(count));
+}
+
 void check_foreach_copy(const Given& given) {
   auto count = given.tensors("self").size();
   for (const char* name : {"src", "out"})
@@ -493,6 +500,8 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_log_softmax_backward_data", check_softmax_backward},
       {"aten::_stack", check_stack},
       {"aten::_chunk_cat", check_chunks},
+      {"aten::_unsafe_masked_index", check_masked_index},
+      {"aten::_unsafe_masked_index_put_accumulate", check_masked_index},
       {"aten::_foreach_copy", check_foreach_copy},
       {"aten::_neg_view_copy", check_not_quantized},
       {"aten::view_copy", check_view_copy},
