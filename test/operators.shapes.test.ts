@@ -122,6 +122,7 @@ const others: Call[] = [
   ['mkldnn_rnn_layer', argument, () => rnn({ 9: -7 })],
   ['mkldnn_rnn_layer', shape, () => rnn({ 10: 400_000 })],
   ['_stack', argument, () => [[]]],
+  ['cat', argument, () => [[], { out: torch.quantizePerTensor(two, 0.1, 0, 'quint8') }]],
   ['_foreach_copy', length, () => [[], [one]]],
   ['_cholesky_solve_helper', shape, () => [randn([400, 400]), randn([2, 2]), false]],
   ['_compute_linear_combination', shape, () => [randn([2, 16]), randn([400, 16])]],

@@ -341,6 +341,12 @@ void check_stack(const Given& given) {
     given.refuse(argument_error, "tensors", "at least one tensor", "none");
 }
 
+// The kernel for quantized results reads the first tensor.
+void check_quantized_cat(const Given& given) {
+  auto out = given.tensor("out");
+  if (out.defined() && out.is_quantized()) check_stack(given);
+}
+
 void check_chunks(const Given& given) {
   for (const auto& tensor : given.tensors("tensors"))
     if (tensor.dim() == 0) given.refuse(shape_error, "tensors", "at least one dimension", describe(tensor));
@@ -499,6 +505,9 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_softmax_backward_data", check_softmax_backward},
       {"aten::_log_softmax_backward_data", check_softmax_backward},
       {"aten::_stack", check_stack},
+      {"aten::cat", check_quantized_cat},
+      {"aten::concat", check_quantized_cat},
+      {"aten::concatenate", check_quantized_cat},
       {"aten::_chunk_cat", check_chunks},
       {"aten::_unsafe_masked_index", check_masked_index},
       {"aten::_unsafe_masked_index_put_accumulate", check_masked_index},
