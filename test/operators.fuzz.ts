@@ -34,6 +34,10 @@ const limiter =
     ? ['prlimit', `--data=${MAX_DATA_BYTES}`, '--core=0']
     : []
 
+/** glibc's own checks: memory that a call damaged ends the process soon, and not in a later call. */
+const heapChecks: NodeJS.ProcessEnv =
+  limiter.length > 0 ? { LD_PRELOAD: 'libc_malloc_debug.so.0', MALLOC_CHECK_: '3' } : {}
+
 export async function fuzzOperators(options: FuzzOptions): Promise<OperatorReport> {
   const report: OperatorReport = { cases: 0, results: 0, refused: {}, crashes: [], strange: [], slow: [] }
   let next = options.first ?? 0
@@ -72,7 +76,7 @@ async function runFrom(
   const node = [process.execPath, '--import', 'tsx', child, String(first), JSON.stringify(calls)]
   const [command, ...args] = [...limiter, ...node]
   const running = spawn(command!, args, {
-    env: { ...process.env, OMP_NUM_THREADS: '1' },
+    env: { ...heapChecks, ...process.env, OMP_NUM_THREADS: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const ended = new Promise<string>(resolve =>

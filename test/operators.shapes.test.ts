@@ -123,6 +123,7 @@ const others: Call[] = [
   ['mkldnn_rnn_layer', shape, () => rnn({ 10: 400_000 })],
   ['_stack', argument, () => [[]]],
   ['cat', argument, () => [[], { out: torch.quantizePerTensor(two, 0.1, 0, 'quint8') }]],
+  ['triu', argument, () => [image, { out: zeros([4, 4, 2, 1]).permute([3, 2, 1, 0]) }]],
   ['_foreach_copy', length, () => [[], [one]]],
   ['_cholesky_solve_helper', shape, () => [randn([400, 400]), randn([2, 2]), false]],
   ['_compute_linear_combination', shape, () => [randn([2, 16]), randn([400, 16])]],
@@ -252,6 +253,8 @@ describe('calls that fit are as before', () => {
     ['_new_zeros_with_same_feature_meta', () => [image, image, { selfNumBatchDims: 1 }]],
     ['_remove_batch_dim', () => [one, 1, 2, 0]],
     ['slow_conv3d', () => [randn([1, 4, 8, 5, 3]), randn([4, 4, 2, 2, 1]), [2, 2, 1]]],
+    ['triu', () => [image, { out: zeros([1, 2, 4, 4]) }]],
+    ['tril', () => [randn([2, 3]), { out: zeros([3, 2]).t() }]],
     ['_unsafe_masked_index', () => [two, tensor([true, false]), [ints(0, 1)], 1]],
     [
       '_unsafe_masked_index',

@@ -347,6 +347,13 @@ void check_quantized_cat(const Given& given) {
   if (out.defined() && out.is_quantized()) check_stack(given);
 }
 
+// Written as if the batches lay one behind the other.
+void check_triangle(const Given& given) {
+  auto out = given.tensor("out");
+  if (out.defined() && out.dim() > 3 && out.layout() == at::kStrided && !out.is_contiguous())
+    given.refuse(argument_error, "out", "a contiguous tensor", describe(out) + " with other strides");
+}
+
 void check_chunks(const Given& given) {
   for (const auto& tensor : given.tensors("tensors"))
     if (tensor.dim() == 0) given.refuse(shape_error, "tensors", "at least one dimension", describe(tensor));
@@ -505,6 +512,8 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_softmax_backward_data", check_softmax_backward},
       {"aten::_log_softmax_backward_data", check_softmax_backward},
       {"aten::_stack", check_stack},
+      {"aten::triu", check_triangle},
+      {"aten::tril", check_triangle},
       {"aten::cat", check_quantized_cat},
       {"aten::concat", check_quantized_cat},
       {"aten::concatenate", check_quantized_cat},
