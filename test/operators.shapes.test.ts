@@ -125,6 +125,7 @@ const others: Call[] = [
   ['cat', argument, () => [[], { out: torch.quantizePerTensor(two, 0.1, 0, 'quint8') }]],
   ['triu', argument, () => [image, { out: zeros([4, 4, 2, 1]).permute([3, 2, 1, 0]) }]],
   ['_foreach_copy', length, () => [[], [one]]],
+  ['_foreach_copy', notImplemented, () => [[torch.toMkldnn(ones([2, 3]))], [ones([2, 3])]]],
   ['_cholesky_solve_helper', shape, () => [randn([400, 400]), randn([2, 2]), false]],
   ['_compute_linear_combination', shape, () => [randn([2, 16]), randn([400, 16])]],
   ['_pdist_backward', shape, () => [one, randn([400, 3]), 2, one]],

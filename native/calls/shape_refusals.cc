@@ -367,6 +367,7 @@ void check_masked_index(const Given& given) {
 }
 
 void check_foreach_copy(const Given& given) {
+  check_plain(given);
   auto count = given.tensors("self").size();
   for (const char* name : {"src", "out"})
     if (auto list = given.tensors(name); given.declares(name) && list.size() != count)
