@@ -1,10 +1,12 @@
 /**
  * `npm run fuzz -- [files per format] [first seed] [format]`: damages files of each format and loads them.
- * `npm run fuzz -- operators [thinning] [first case]`: calls every operator with hostile values; one case of so many.
- * Both in child processes.
+ * `npm run fuzz -- operators [thinning] [first case] [names]`: calls every operator with one hostile value; one case of
+ * so many.
+ * `npm run fuzz -- operators joint [calls per operator] [seed] [names]`: with random values in all places of a call.
+ * `names` is a regular expression. All in child processes.
  */
 import { fuzz, kinds } from '../test/io.fuzz.js'
-import { fuzzOperators } from '../test/operators.fuzz.js'
+import { fuzzOperators, type FuzzOptions } from '../test/operators.fuzz.js'
 
 /** A fresh process now and then: what one holds in memory is what its files took. */
 const PER_PROCESS = 500
@@ -37,12 +39,12 @@ function count(list: readonly string[]): string {
   return `${list.length}${list.map(each => `\n    ${each}`).join('')}`
 }
 
-async function fuzzAllOperators(thinning: number, first: number): Promise<void> {
+async function fuzzAllOperators(calls: Partial<FuzzOptions>): Promise<void> {
   const start = performance.now()
   const report = await fuzzOperators({
-    thinning,
+    thinning: 1,
     patience: PATIENCE,
-    first,
+    ...calls,
     onCrash: (crash, at) => console.log(`  crashed, case ${at}: ${crash}`),
   })
   const codes = Object.entries(report.refused).map(([code, number]) => `${number} ${code}`)
@@ -57,5 +59,11 @@ async function fuzzAllOperators(thinning: number, first: number): Promise<void> 
 }
 
 const [what = '3000', ...rest] = process.argv.slice(2)
-if (what === 'operators') await fuzzAllOperators(Number(rest[0] ?? 1), Number(rest[1] ?? 0))
+if (what === 'operators' && rest[0] === 'joint')
+  await fuzzAllOperators({
+    joint: { calls: Number(rest[1] ?? 30), seed: Number(rest[2] ?? 0) },
+    only: rest[3],
+  })
+else if (what === 'operators')
+  await fuzzAllOperators({ thinning: Number(rest[0] ?? 1), first: Number(rest[1] ?? 0), only: rest[2] })
 else await fuzzFiles(Number(what), Number(rest[0] ?? 0), rest[1])

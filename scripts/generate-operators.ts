@@ -17,7 +17,7 @@ const tensorFile = fileURLToPath(new URL('../lib/tensors/tensor.ts', import.meta
 
 // ---- Reading schemas -------------------------------------------------------------------------------------------------
 
-interface Parameter {
+export interface Parameter {
   name: string
   /** Without alias annotations: `Tensor`, `int[2]`, `Scalar?`. */
   type: string

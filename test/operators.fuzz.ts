@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import type { Message } from './operators.fuzz.child.js'
+import type { Calls, Message } from './operators.fuzz.child.js'
 
 export interface OperatorReport {
   cases: number
@@ -16,9 +16,7 @@ export interface OperatorReport {
   slow: string[]
 }
 
-export interface FuzzOptions {
-  /** One case of so many. */
-  thinning: number
+export interface FuzzOptions extends Calls {
   /** Seconds for one case. */
   patience: number
   /** The number of the first case. Default: 0. */
@@ -35,6 +33,10 @@ const limiter =
   process.platform === 'linux' && process.env['ASAN_OPTIONS'] === undefined
     ? ['prlimit', `--data=${MAX_DATA_BYTES}`, '--core=0']
     : []
+
+/** glibc's own checks: memory that a call damaged ends the process soon, and not in a later call. */
+const heapChecks: NodeJS.ProcessEnv =
+  limiter.length > 0 ? { LD_PRELOAD: 'libc_malloc_debug.so.0', MALLOC_CHECK_: '3' } : {}
 
 export async function fuzzOperators(options: FuzzOptions): Promise<OperatorReport> {
   const report: OperatorReport = { cases: 0, results: 0, refused: {}, crashes: [], strange: [], slow: [] }
@@ -67,13 +69,14 @@ function count(report: OperatorReport, name: string, outcome: string): void {
 
 async function runFrom(
   first: number,
-  { thinning, patience }: FuzzOptions,
+  { patience, thinning, only, joint }: FuzzOptions,
   report: OperatorReport,
 ): Promise<Run> {
-  const node = [process.execPath, '--import', 'tsx', child, String(thinning), String(first)]
+  const calls: Calls = { thinning, only, joint }
+  const node = [process.execPath, '--import', 'tsx', child, String(first), JSON.stringify(calls)]
   const [command, ...args] = [...limiter, ...node]
   const running = spawn(command!, args, {
-    env: { ...process.env, OMP_NUM_THREADS: '1' },
+    env: { ...heapChecks, ...process.env, OMP_NUM_THREADS: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const ended = new Promise<string>(resolve =>

@@ -307,7 +307,7 @@ napi_value with_call(napi_env env, napi_callback_info info) {
     const auto* number = number_tensor(environment, plan, arguments);
     if (number == nullptr) {
       const auto& candidate = choose(plan, arguments, count, reader);
-      if (plan.op->refusal != nullptr) plan.op->refusal->check(Given(plan, candidate, arguments, reader));
+      for (const auto* refusal : plan.op->refusals) refusal->check(Given(plan, candidate, arguments, reader));
       return act(environment, {plan, candidate, candidate.unboxed.get(), arguments, count}, reader);
     }
     Argument tensors[] = {arguments[0], arguments[1]};

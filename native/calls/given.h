@@ -15,6 +15,8 @@ class Given {
   Given(const Plan& plan, const Candidate& candidate, const Argument* arguments, const Reader& reader)
       : plan_(plan), candidate_(candidate), arguments_(arguments), reader_(reader) {}
 
+  // Whether the overload has such a parameter.
+  bool declares(const char* parameter) const;
   bool has(const char* parameter) const { return find(parameter) != nullptr; }
   bool is_tensor(const char* parameter) const;
   bool boolean(const char* parameter, bool otherwise) const;
@@ -23,7 +25,11 @@ class Given {
   at::Tensor tensor(const char* parameter) const;
   // Empty where none was given.
   std::vector<at::Tensor> tensors(const char* parameter) const;
+  // Of a list of tensors, among which null may be.
+  int64_t length(const char* parameter) const;
+  at::ScalarType dtype(const char* parameter, at::ScalarType otherwise) const;
   int64_t integer(const char* parameter, int64_t otherwise) const;
+  double number(const char* parameter, double otherwise) const;
   std::vector<int64_t> integers(const char* parameter) const;
   // All tensors of the call, also those in lists.
   std::vector<at::Tensor> all_tensors() const;

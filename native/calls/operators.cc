@@ -315,7 +315,7 @@ const Operator& OperatorTable::find(const std::string& qualified_name) {
   auto op = std::make_unique<Operator>();
   op->qualified_name = qualified_name;
   op->js_name = js_name_of(qualified_name);
-  op->refusal = find_refusal(qualified_name);
+  op->refusals = find_refusals(qualified_name);
   if (const auto* names = overload_names(qualified_name))
     for (const auto& name : *names)
       if (auto handle = c10::Dispatcher::singleton().findSchema(name))

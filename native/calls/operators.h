@@ -68,7 +68,7 @@ struct Operator {
   std::string qualified_name;  // aten::conv2d
   std::string js_name;         // conv2d, or quantized.linear outside aten
   std::vector<Overload> overloads;
-  const Refusal* refusal;  // of what its kernels cannot take; null where there is none
+  std::vector<const Refusal*> refusals;  // of what its kernels cannot take
 };
 
 // An overload seen from a call's form: for each schema argument the index of the value that fills it, or -1.

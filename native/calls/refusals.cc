@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "calls/checks.h"
 #include "calls/given.h"
+#include "calls/shape_refusals.h"
 #include "calls/value_refusals.h"
 #include "errors.h"
 #include "tensors/values.h"
@@ -30,6 +32,11 @@ std::vector<at::Tensor> Given::tensors(const char* parameter) const {
   return argument != nullptr ? reader_.tensors(*argument) : std::vector<at::Tensor>();
 }
 
+int64_t Given::length(const char* parameter) const {
+  const auto* argument = find(parameter);
+  return argument != nullptr && argument->tag == Tag::TensorList ? static_cast<int64_t>(argument->length) : 0;
+}
+
 bool Given::is_tensor(const char* parameter) const {
   const auto* argument = find(parameter);
   return argument != nullptr && argument->tag == Tag::Tensor;
@@ -43,6 +50,16 @@ bool Given::boolean(const char* parameter, bool otherwise) const {
 at::Layout Given::layout(const char* parameter, at::Layout otherwise) const {
   const auto* argument = find(parameter);
   return argument != nullptr ? reader_.layout(*argument) : otherwise;
+}
+
+at::ScalarType Given::dtype(const char* parameter, at::ScalarType otherwise) const {
+  const auto* argument = find(parameter);
+  return argument != nullptr ? reader_.dtype(*argument) : otherwise;
+}
+
+double Given::number(const char* parameter, double otherwise) const {
+  const auto* argument = find(parameter);
+  return argument != nullptr ? reader_.scalar(*argument).toDouble() : otherwise;
 }
 
 int64_t Given::integer(const char* parameter, int64_t otherwise) const {
@@ -74,29 +91,18 @@ std::vector<at::Tensor> Given::all_tensors() const {
   return all;
 }
 
+bool Given::declares(const char* parameter) const {
+  const auto& parameters = candidate_.overload->parameters;
+  return std::any_of(parameters.begin(), parameters.end(),
+                     [&](const Parameter& each) { return each.name == parameter; });
+}
+
 void Given::refuse(const char* code, const char* parameter, const std::string& expected,
                    const std::string& got) const {
   fail(code, plan_.op->js_name, ": ", camel_case(parameter), ": expected ", expected, ", got ", got);
 }
 
 namespace {
-
-constexpr auto shape_error = "ERR_SHAPE_MISMATCH";
-
-void check_same_shape(const Given& given, const char* parameter, const char* as) {
-  auto tensor = given.tensor(parameter), other = given.tensor(as);
-  if (tensor.defined() && other.defined() && tensor.sizes() != other.sizes())
-    given.refuse(shape_error, parameter, "the shape of " + camel_case(as) + " " + describe(other),
-                 describe(tensor));
-}
-
-// Strided tensors on the CPU or a GPU, with elements that can be read where they lie.
-void check_plain(const Given& given) {
-  for (const auto& tensor : given.all_tensors())
-    if (tensor.layout() != at::kStrided || tensor.is_nested() || tensor.is_quantized() || tensor.is_meta())
-      fail("ERR_NOT_IMPLEMENTED", "expected tensors that are dense and have data, got ", describe(tensor),
-           " of layout ", layout_name(tensor.layout()));
-}
 
 // ---- Optimizers: they walk through the memory of all their lists in step
 // -------------------------------------------------------------------------------------------------------------
@@ -173,12 +179,6 @@ void check_cdist_backward(const Given& given) {
 // ---- Others
 // -------------------------------------------------------------------------------------------------------------
 
-void check_remove_batch_dim(const Given& given) {
-  auto dims = given.tensor("self").dim(), at = given.integer("out_dim", 0);
-  if (at < -dims - 1 || at > dims)
-    given.refuse("ERR_INDEX", "out_dim", c10::str(-dims - 1, " to ", dims), c10::str(at));
-}
-
 bool is_compressed(const at::Tensor& tensor) {
   return tensor.defined() && tensor.layout() != at::kStrided && tensor.layout() != at::kSparse &&
          tensor.layout() != at::kMkldnn;
@@ -198,7 +198,7 @@ void check_weight_norm(const Given& given, const char* of_v, const char* of_g) {
   check_plain(given);
   auto v = given.tensor(of_v), g = given.tensor(of_g);
   auto dim = given.integer("dim", 0);
-  bool fits = v.dim() > 0 && (dim == 0 || dim == v.dim() - 1) && g.numel() == v.size(dim) &&
+  bool fits = v.numel() > 0 && v.dim() > 0 && (dim == 0 || dim == v.dim() - 1) && g.numel() == v.size(dim) &&
               g.scalar_type() == v.scalar_type();
   if (!fits)
     given.refuse(shape_error, of_g,
@@ -207,30 +207,19 @@ void check_weight_norm(const Given& given, const char* of_v, const char* of_g) {
                  c10::str(describe(g), " for dimension ", dim));
 }
 void check_weight_norm_interface(const Given& given) { check_weight_norm(given, "v", "g"); }
+// Formed of other operators for other dimensions and for short floats.
+void check_weight_norm_operator(const Given& given) {
+  auto v = given.tensor("v");
+  auto dim = given.integer("dim", 0);
+  bool is_short = v.scalar_type() == at::kHalf || v.scalar_type() == at::kBFloat16;
+  if (!is_short && (dim == 0 || dim == v.dim() - 1)) check_weight_norm_interface(given);
+}
 void check_weight_norm_backward(const Given& given) {
   check_weight_norm(given, "saved_v", "saved_g");
   check_same_shape(given, "grad_w", "saved_v");
   auto norms = given.tensor("saved_norms"), g = given.tensor("saved_g");
   if (norms.numel() != g.numel())
     given.refuse(shape_error, "saved_norms", "as many numbers as savedG " + describe(g), describe(norms));
-}
-
-// One number for each of `count`.
-void check_count(const Given& given, const char* parameter, int64_t count, const char* of) {
-  auto tensor = given.tensor(parameter);
-  if (tensor.defined() && tensor.numel() != count)
-    given.refuse(shape_error, parameter, c10::str("one number for each of ", count, " ", of),
-                 describe(tensor));
-}
-
-void check_batch_norm_backward(const Given& given) {
-  check_plain(given);
-  auto input = given.tensor("input");
-  if (input.dim() < 2) given.refuse(shape_error, "input", "(N, C, …)", describe(input));
-  for (const char* gradient : {"grad_out", "grad_output"}) check_same_shape(given, gradient, "input");
-  for (const char* name : {"weight", "running_mean", "running_var", "save_mean", "save_invstd", "save_var",
-                           "save_var_transform"})
-    check_count(given, name, input.size(1), "channels");
 }
 
 void check_layer_norm_backward(const Given& given) {
@@ -241,7 +230,7 @@ void check_layer_norm_backward(const Given& given) {
   auto sizes = input.sizes();
   if (shape.size() > sizes.size() || sizes.slice(sizes.size() - shape.size()) != at::IntArrayRef(shape))
     given.refuse(shape_error, "normalized_shape", "the last sizes of input " + describe(input),
-                 c10::str("(", c10::Join(", ", shape), ")"));
+                 describe(shape));
   int64_t size = 1;
   for (auto each : shape) size *= each;
   auto rows = size == 0 ? 0 : input.numel() / size;
@@ -249,14 +238,8 @@ void check_layer_norm_backward(const Given& given) {
   for (const char* name : {"weight", "bias"}) check_count(given, name, size, "elements of a row");
 }
 
-void check_lengths(const Given& given, size_t length, std::initializer_list<const char*> lists) {
-  for (const char* name : lists)
-    if (auto list = given.integers(name); list.size() != length)
-      given.refuse("ERR_LENGTH_MISMATCH", name, c10::str(length, " integers"), c10::str(list.size()));
-}
-
-void check_fractional_pool3d(const Given& given) { check_lengths(given, 3, {"kernel_size", "output_size"}); }
-void check_fractional_pool2d(const Given& given) { check_lengths(given, 2, {"kernel_size", "output_size"}); }
+void check_fractional_pool3d(const Given& given) { check_lengths(given, {"kernel_size", "output_size"}, 3); }
+void check_fractional_pool2d(const Given& given) { check_lengths(given, {"kernel_size", "output_size"}, 2); }
 
 // A view like as_strided's, which takes it on trust that the storage has its elements.
 void check_reshape_alias(const Given& given) {
@@ -270,7 +253,7 @@ void check_reshape_alias(const Given& given) {
   bool overflow = false, is_empty = false;
   for (size_t i = 0; i < size.size(); i++) {
     if (size[i] < 0 || stride[i] < 0)
-      given.refuse(shape_error, "size", "no negative numbers", c10::str("(", c10::Join(", ", size), ")"));
+      given.refuse(shape_error, "size", "no negative numbers", describe(size));
     is_empty = is_empty || size[i] == 0;
     int64_t step;
     overflow = __builtin_mul_overflow(std::max<int64_t>(size[i] - 1, 0), stride[i], &step) || overflow;
@@ -279,11 +262,11 @@ void check_reshape_alias(const Given& given) {
   auto available = static_cast<int64_t>(self.storage().nbytes() / self.itemsize()) - self.storage_offset();
   if (!is_empty && (overflow || reach > available))
     given.refuse(shape_error, "size", c10::str("a view of the ", available, " elements behind self's first"),
-                 c10::str("(", c10::Join(", ", size), ")"));
+                 describe(size));
 }
 
-// Weights packed in an inner format, read by the sizes that are given beside them.
-void check_4bit_matmul(const Given& given) {
+// Weights of 4 bits, read by the sizes that are given beside them.
+void check_4bit_weights(const Given& given, const char* weights) {
   check_plain(given);
   auto block = given.integer("block_size", 0), in = given.integer("in_features", 0),
        out = given.integer("out_features", 0);
@@ -291,13 +274,24 @@ void check_4bit_matmul(const Given& given) {
   if (block < 1 || in < 1 || out < 1 || in > most || out > most || in % block != 0)
     given.refuse("ERR_ARGUMENT", "in_features", "a positive multiple of blockSize, and outFeatures",
                  c10::str(in, " in blocks of ", block, ", ", out));
-  auto weights = given.tensor("packed_weights");
-  if (weights.nbytes() < static_cast<size_t>(in * out / 2))
-    given.refuse(shape_error, "packed_weights", c10::str(in, " times ", out, " packed numbers"),
-                 describe(weights));
+  if (auto tensor = given.tensor(weights); tensor.nbytes() < static_cast<size_t>(in * out / 2))
+    given.refuse(shape_error, weights, c10::str(in, " times ", out, " packed numbers"), describe(tensor));
+}
+
+void check_4bit_matmul(const Given& given) {
+  check_4bit_weights(given, "packed_weights");
   auto input = given.tensor("inp");
+  auto in = given.integer("in_features", 0);
   if (input.dim() != 2 || input.size(1) != in)
     given.refuse(shape_error, "inp", c10::str("(N, ", in, ")"), describe(input));
+}
+
+void check_4bit_pack(const Given& given) {
+  check_4bit_weights(given, "weights");
+  auto out = given.integer("out_features", 0);
+  auto blocks = given.integer("in_features", 0) / given.integer("block_size", 1);
+  check_count(given, "scales_zeros", out * blocks, "blocks");
+  check_count(given, "bias", out, "features");
 }
 
 constexpr Refusal refusals[] = {
@@ -312,33 +306,34 @@ constexpr Refusal refusals[] = {
     {"aten::_thnn_differentiable_lstm_cell_backward", check_gates<4>},
     {"aten::_thnn_differentiable_gru_cell_backward", check_gates<3>},
     {"aten::_cdist_backward", check_cdist_backward},
-    {"aten::_remove_batch_dim", check_remove_batch_dim},
+    {"aten::_weight_norm", check_weight_norm_operator},
     {"aten::_weight_norm_interface", check_weight_norm_interface},
     {"aten::_weight_norm_interface_backward", check_weight_norm_backward},
     {"aten::copy", check_copy},
-    {"aten::_batch_norm_impl_index_backward", check_batch_norm_backward},
-    {"aten::native_batch_norm_backward", check_batch_norm_backward},
-    {"aten::batch_norm_backward", check_batch_norm_backward},
     {"aten::native_layer_norm_backward", check_layer_norm_backward},
     {"aten::fractional_max_pool3d", check_fractional_pool3d},
     {"aten::fractional_max_pool3d_backward", check_fractional_pool3d},
     {"aten::fractional_max_pool2d", check_fractional_pool2d},
     {"aten::fractional_max_pool2d_backward", check_fractional_pool2d},
     {"aten::_reshape_alias", check_reshape_alias},
+    {"aten::_reshape_alias_copy", check_reshape_alias},
     {"aten::_dyn_quant_matmul_4bit", check_4bit_matmul},
+    {"aten::_dyn_quant_pack_4bit_weight", check_4bit_pack},
 };
 
 }  // namespace
 
-const Refusal* find_refusal(const std::string& qualified_name) {
+const std::vector<const Refusal*>& find_refusals(const std::string& qualified_name) {
   static const auto by_name = [] {
-    std::unordered_map<std::string, const Refusal*> map;
-    for (const auto& each : refusals) map.emplace(each.name, &each);
-    for (const auto& each : value_refusals()) map.emplace(each.name, &each);
+    std::unordered_map<std::string, std::vector<const Refusal*>> map;
+    for (const auto& each : refusals) map[each.name].push_back(&each);
+    for (const auto& each : shape_refusals()) map[each.name].push_back(&each);
+    for (const auto& each : value_refusals()) map[each.name].push_back(&each);
     return map;
   }();
+  static const std::vector<const Refusal*> none;
   auto found = by_name.find(qualified_name);
-  return found == by_name.end() ? nullptr : found->second;
+  return found == by_name.end() ? none : found->second;
 }
 
 }  // namespace alambic

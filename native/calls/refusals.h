@@ -3,6 +3,7 @@
 // lists the operators.
 #pragma once
 #include <string>
+#include <vector>
 
 namespace alambic {
 
@@ -13,7 +14,7 @@ struct Refusal {
   void (*check)(const Given&);  // throws for a call that the kernel cannot take
 };
 
-// Null for an operator that takes what its schema says, or refuses it by itself.
-const Refusal* find_refusal(const std::string& qualified_name);
+// Made in this order. None for an operator that takes what its schema says, or refuses it by itself.
+const std::vector<const Refusal*>& find_refusals(const std::string& qualified_name);
 
 }  // namespace alambic

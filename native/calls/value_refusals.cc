@@ -3,8 +3,10 @@
 #include <ATen/ExpandUtils.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
+#include "calls/checks.h"
 #include "calls/given.h"
 #include "errors.h"
 #include "tensors/values.h"
@@ -47,16 +49,19 @@ void check_indices(const Given& given, const char* parameter, int64_t count) {
 }
 
 // Positions in `count` elements that begin parts of them, one after the other.
-void check_offsets(const Given& given, const char* parameter, int64_t count) {
-  auto offsets = given.tensor(parameter);
-  if (!is_integral(offsets)) return;
+void check_rising(const Given& given, const char* parameter, at::ArrayRef<int64_t> offsets, int64_t count) {
   int64_t last = 0;
-  for (auto offset : integers_of(offsets)) {
+  for (auto offset : offsets) {
     if (offset < last || offset > count)
       given.refuse("ERR_INDEX", parameter, c10::str("integers that rise from 0 to at most ", count),
                    c10::str(offset, last == 0 ? "" : c10::str(" after ", last)));
     last = offset;
   }
+}
+
+void check_offsets(const Given& given, const char* parameter, int64_t count) {
+  auto offsets = given.tensor(parameter);
+  if (is_integral(offsets)) check_rising(given, parameter, integers_of(offsets), count);
 }
 
 // ---- Quotients of integers: of the smallest by -1 there is none, and the processor stops the process
@@ -77,6 +82,24 @@ void check_quotient(const Given& given) {
 
 void check_rounded_quotient(const Given& given) {
   if (given.has("rounding_mode")) check_quotient(given);
+}
+
+// By beta, as an integer.
+void check_smooth_backward(const Given& given) {
+  for (const char* name : {"grad_output", "self", "target"})
+    if (!at::isIntegralType(given.tensor(name).scalar_type(), /*includeBool=*/true)) return;
+  if (auto beta = given.number("beta", 1); std::abs(beta) < 1)
+    given.refuse("ERR_ARGUMENT", "beta", "a number of at least 1 for tensors of integers", c10::str(beta));
+}
+
+// The number of steps is a quotient too.
+void check_step(const Given& given) {
+  auto out = given.tensor("out");
+  auto dtype = out.defined() ? out.scalar_type() : given.dtype("dtype", at::kFloat);
+  auto step = given.number("step", 1);
+  if (at::isIntegralType(dtype, /*includeBool=*/true) && std::abs(step) < 1)
+    given.refuse("ERR_ARGUMENT", "step", c10::str("a step that ", dtype_name(dtype), " can hold"),
+                 c10::str(step));
 }
 
 // ---- Indices that forwards have made, in their backwards
@@ -110,6 +133,7 @@ void check_per_sample_weights_backward(const Given& given) {
 }
 
 void check_embedding_bag(const Given& given) {
+  check_dims(given, "offsets", 1);
   auto indices = given.tensor("indices");
   if (indices.dim() == 1) check_offsets(given, "offsets", indices.numel());
 }
@@ -154,6 +178,31 @@ void check_ctc(const Given& given) {
   }
 }
 
+void check_ctc_backward(const Given& given) {
+  check_plain(given);
+  check_dims(given, "log_probs", 3);
+  auto log_probs = given.tensor("log_probs");
+  auto steps = log_probs.size(0), samples = log_probs.size(1);
+  check_range(given, "blank", 0, log_probs.size(2) - 1);
+  for (const char* name : {"input_lengths", "target_lengths"}) {
+    auto lengths = lengths_of(given, name);
+    bool is_known = !given.is_tensor(name) || is_integral(given.tensor(name));
+    if (is_known && static_cast<int64_t>(lengths.size()) != samples)
+      given.refuse(length_error, name, c10::str(samples, " integers"), c10::str(lengths.size()));
+  }
+  check_values(given, "input_lengths", lengths_of(given, "input_lengths"), 0, steps);
+  for (const char* name : {"grad", "neg_log_likelihood"}) check_shape(given, name, {samples});
+  for (const char* name : {"grad", "neg_log_likelihood", "log_alpha"})
+    check_same_dtype(given, name, "log_probs");
+  auto lengths = lengths_of(given, "target_lengths");
+  auto longest = lengths.empty() ? 0 : *std::max_element(lengths.begin(), lengths.end());
+  check_ctc(given);
+  check_dims(given, "log_alpha", 3);
+  auto alpha = given.tensor("log_alpha");
+  if (alpha.size(0) != samples || alpha.size(1) != steps || alpha.size(2) < 2 * longest + 1)
+    given.refuse(shape_error, "log_alpha", describe({samples, steps, 2 * longest + 1}), describe(alpha));
+}
+
 // ---- Lengths and offsets
 // -------------------------------------------------------------------------------------------------------------
 
@@ -175,6 +224,29 @@ void check_segments(const Given& given) {
                    c10::str(values[i]));
     total += values[i];
   }
+}
+
+void check_segments_backward(const Given& given) {
+  check_plain(given);
+  check_segments(given);
+  auto data = given.tensor("data");
+  check_dims(given, "data", 1, any);
+  check_range(given, "axis", 0, data.dim() - 1);
+  check_same_shape(given, "output", "grad");
+  for (const char* name : {"output", "grad"}) check_same_dtype(given, name, "data");
+  auto axis = given.integer("axis", 0);
+  bool has_lengths = given.has("lengths");
+  const auto* name = has_lengths ? "lengths" : "offsets";
+  auto borders = given.tensor(name);
+  if (!borders.defined()) given.refuse(argument_error, "lengths", "lengths or offsets", "none");
+  check_dims(given, name, axis + 1);
+  auto segments = borders.size(-1) - (has_lengths ? 0 : 1);
+  auto shape = data.sizes().vec();
+  shape[axis] = segments;
+  check_shape(given, "grad", shape);
+  shape.resize(axis + 1);
+  shape[axis] = borders.size(-1);
+  check_shape(given, name, shape);
 }
 
 void check_pack(const Given& given) {
@@ -206,11 +278,18 @@ void check_pack_backward(const Given& given) {
 
 void check_rows_of_indices(const Given& given) { check_indices(given, "self", given.integer("size", 0)); }
 
+// Of one matrix, or of each in a batch.
 void check_compressed_rows(const Given& given) {
-  auto columns = given.tensor("col_indices");
-  auto rows = given.tensor("crow_indices");
-  if (!is_integral(rows) || rows.dim() != 1 || !columns.defined()) return;
-  check_offsets(given, "crow_indices", columns.numel());
+  auto columns = given.tensor("col_indices"), rows = given.tensor("crow_indices");
+  check_dims(given, "crow_indices", 1, any);
+  check_same_first_sizes(given, "col_indices", "crow_indices", 1);
+  auto count = rows.size(-1);
+  if (count == 0) given.refuse(shape_error, "crow_indices", "(…, rows + 1)", describe(rows));
+  if (!is_integral(rows)) return;
+  auto values = integers_of(rows);
+  for (size_t begin = 0; begin < values.size(); begin += count)
+    check_rising(given, "crow_indices", {values.data() + begin, static_cast<size_t>(count)},
+                 columns.size(-1));
 }
 
 // ---- Sparse tensors: whoever reads one goes where its indices say
@@ -253,6 +332,23 @@ void check_compressed_and_plain(const Given& given) {
                    given.layout("layout", at::kSparseCsr));
 }
 
+// The sizes of each part, within the padded whole.
+void check_nested_from_padded(const Given& given) {
+  auto padded = given.tensor("padded"), sizes = given.tensor("cpu_nested_shape_example");
+  bool is_split = given.boolean("fuse_transform_0213", false);
+  if (is_split) check_dims(given, "padded", 4);
+  check_dims(given, "padded", 2, any);
+  auto most = padded.sizes().slice(1).vec();
+  if (is_split) most = {most[1], most[0] * most[2]};
+  auto columns = static_cast<int64_t>(most.size());
+  check_shape(given, "cpu_nested_shape_example", {padded.size(0), columns});
+  if (!is_readable(sizes) || sizes.scalar_type() != at::kLong)
+    given.refuse("ERR_DTYPE", "cpu_nested_shape_example", "int64 on the CPU", describe(sizes));
+  auto values = integers_of(sizes);
+  for (size_t i = 0; i < values.size(); i++)
+    check_values(given, "cpu_nested_shape_example", {values[i]}, 0, most[i % columns]);
+}
+
 // ---- Places in pictures
 // -------------------------------------------------------------------------------------------------------------
 
@@ -290,6 +386,8 @@ const std::vector<Refusal>& value_refusals() {
       {"aten::remainder_", check_quotient},
       {"aten::fmod", check_quotient},
       {"aten::fmod_", check_quotient},
+      {"aten::smooth_l1_loss_backward", check_smooth_backward},
+      {"aten::range", check_step},
       {"aten::max_pool2d_with_indices_backward", check_pool_backward<2>},
       {"aten::max_pool3d_with_indices_backward", check_pool_backward<3>},
       {"aten::adaptive_max_pool2d_backward", check_pool_backward<2>},
@@ -308,9 +406,9 @@ const std::vector<Refusal>& value_refusals() {
       {"aten::nll_loss2d_backward", check_nll_backward},
       {"aten::ctc_loss", check_ctc},
       {"aten::_ctc_loss", check_ctc},
-      {"aten::_ctc_loss_backward", check_ctc},
+      {"aten::_ctc_loss_backward", check_ctc_backward},
       {"aten::segment_reduce", check_segments},
-      {"aten::_segment_reduce_backward", check_segments},
+      {"aten::_segment_reduce_backward", check_segments_backward},
       {"aten::_pack_padded_sequence", check_pack},
       {"aten::_pack_padded_sequence_backward", check_pack_backward},
       {"aten::_pad_packed_sequence", check_pad_packed},
@@ -329,6 +427,7 @@ const std::vector<Refusal>& value_refusals() {
       {"aten::_sparse_csc_tensor_unsafe", check_columns_and_rows<at::kSparseCsc>},
       {"aten::sparse_bsc_tensor", check_columns_and_rows<at::kSparseBsc>},
       {"aten::_sparse_bsc_tensor_unsafe", check_columns_and_rows<at::kSparseBsc>},
+      {"aten::_nested_from_padded", check_nested_from_padded},
       {"aten::grid_sampler", check_grid},
       {"aten::grid_sampler_2d", check_grid},
       {"aten::grid_sampler_3d", check_grid},
