@@ -20,6 +20,7 @@ import { differencesOfRecipes } from './recipe-differences.js'
 import { MetricsFile, RunFolder, WriteQueue } from './folder.js'
 import { checkOptions, stagesOf, type Stage } from './check-options.js'
 import type { DistillerOptions } from './options.js'
+import { TaughtData } from './teacher-cache.js'
 import { accuracyOf, meanOfLastTen, type BestEpoch, type RunEpoch, type RunResult } from './results.js'
 
 /** A step of a run. */
@@ -225,6 +226,7 @@ class RunUnderWay {
   private readonly comparing: DataLoader | null
   private readonly testing: DataLoader | null
   private readonly training: DataLoader
+  private readonly taught: TaughtData
   /** Ends a stage whose patience is over. */
   private readonly enough = new AbortController()
   private best: BestEpoch | null
@@ -262,7 +264,8 @@ class RunUnderWay {
     this.metrics = folder === null ? null : new MetricsFile(folder.metrics)
     const { seed = 0, test = null, testEachEpoch = false } = options
     const [train, validation] = dividedData(options)
-    this.training = new DataLoader(train, {
+    this.taught = new TaughtData(options, stages, train)
+    this.training = new DataLoader(this.taught.dataset, {
       batchSize: options.batchSize ?? 64,
       shuffle: true,
       seed,
@@ -284,6 +287,7 @@ class RunUnderWay {
     if (device !== undefined) this.moveTo(device)
     if (this.made.resumed === undefined) manualSeed(seed)
     await this.begin()
+    await this.taught.open(this.made.signal)
     let stopped = false
     try {
       for (; this.stage < this.made.stages.length; this.stage++) {
@@ -296,6 +300,7 @@ class RunUnderWay {
       this.refuseFailure()
       return await this.finish(stopped)
     } finally {
+      this.taught.close()
       await this.queue.finished()
     }
   }
@@ -333,6 +338,7 @@ class RunUnderWay {
     const resume = resumed?.stage === this.stage ? resumed.training : undefined
     this.stepsOfStage = resume?.updates ?? 0
     const { epochs } = stage
+    this.taught.begin(stage.objective)
     const stages = this.made.stages.length
     await this.made.emit('stage', { name, number: this.stage + 1, stages, epochs })
     const signals = [this.enough.signal, ...(signal === undefined ? [] : [signal])]
