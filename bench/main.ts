@@ -10,6 +10,7 @@ import { loadAddon } from '../lib/native/loader.js'
 import { Progress } from '../scripts/setup/progress.js'
 import { preparePythonPeer } from '../scripts/setup/python-peer.js'
 import type { Benchmark, BenchmarkResult, Ratio, Target } from './benchmark.js'
+import { cache } from './cache.js'
 import { dataLoading } from './data.js'
 import { isGpu } from './device.js'
 import { measureFloors, type Floors } from './floors.js'
@@ -24,7 +25,7 @@ import { formatTable } from './table.js'
 import { tfjs } from './tfjs.js'
 import { tinyOps } from './tiny-ops.js'
 
-const benchmarks: Benchmark[] = [tinyOps, startUp, losses, steps, dataLoading, memory, growth, tfjs]
+const benchmarks: Benchmark[] = [tinyOps, startUp, losses, steps, dataLoading, memory, growth, cache, tfjs]
 
 interface Options {
   device: Device

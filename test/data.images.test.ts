@@ -4,7 +4,7 @@ import { randomSplit, splitIndices, Subset } from '../lib/data/dataset.js'
 import { ImageDataset, type ImageDatasetInit } from '../lib/data/image-dataset.js'
 import { Random } from '../lib/data/random.js'
 import { TensorDataset } from '../lib/data/tensor-dataset.js'
-import { memory, scope, tensor, type Tensor } from '../lib/index.js'
+import { data, memory, scope, tensor, type Tensor } from '../lib/index.js'
 import { failure, someBytes } from './data.fixtures.js'
 import { settledTensors } from './settle.js'
 
@@ -332,5 +332,38 @@ describe('Subset and randomSplit', () => {
     const error = await failure(() => randomSplit(images(), parts))
     expect(error.code).toBe('ERR_ARGUMENT')
     expect(error.message).toContain('parts: expected sizes that add up to 6 or fractions that add up to 1')
+  })
+})
+
+describe('views', () => {
+  const augment = { horizontalFlip: true, cropPadding: 2, views: 2 }
+  const images = data.proceduralImages({ count: 12, size: 8, seed: 1, augment })
+
+  /** What each image looks like in an epoch. */
+  const seen = (epoch: number, batchSize: number, seed = 0): string[] => {
+    const loader = new data.DataLoader(images, { batchSize, shuffle: true, seed, indices: true })
+    loader.epoch = epoch
+    const found: string[] = []
+    scope(() => {
+      for (const batch of loader)
+        for (const [row, index] of (batch.indices!.tolist() as bigint[]).entries())
+          found[Number(index)] = String(batch.data.select(0, row).toTypedArray())
+    })
+    return found
+  }
+
+  it('come again in turn, whatever the order and the other images of a batch', () => {
+    expect(seen(2, 5)).toEqual(seen(0, 4))
+    expect(seen(3, 12)).toEqual(seen(1, 1))
+    expect(seen(1, 4)).not.toEqual(seen(0, 4))
+    expect(seen(0, 4, 1)).not.toEqual(seen(0, 4))
+  })
+
+  it('are 1 without augmentation, and not known where each epoch draws anew', () => {
+    expect(images.views).toBe(2)
+    expect(images.with({ augment: { views: 3 } }).views).toBe(1)
+    expect(images.with({ augment: { horizontalFlip: true } }).views).toBeUndefined()
+    expect(data.randomSplit(images, [10, 2])[0]!.views).toBe(2)
+    expect(() => images.with({ augment: { views: 0 } })).toThrow('augment.views')
   })
 })

@@ -23,37 +23,95 @@ export interface Batch {
   indices?: Tensor | undefined
   /** `(N, classes)`, floating point: soft labels of mixed pictures, see {@link mixUp}. Each row has the sum 1. */
   targets?: Tensor | undefined
+  /** What teachers give for these samples, by their names: with it they do not run. */
+  taught?: Readonly<Record<string, Taught>> | undefined
+}
+
+/** What a teacher gives for the samples of a batch, as far as a training takes it. */
+export interface Taught {
+  /** `(N, classes)` */
+  output: Tensor
+  /** `(N, …)`, by the layer's path. */
+  features: Readonly<Record<string, Tensor>>
+  /** `(N, D)`: what the classifier is given. */
+  embedding?: Tensor | undefined
 }
 
 /** Whether it has all the tensors of a batch, and nothing else in the place of one. */
 export function isBatch(value: unknown): value is Batch {
-  const { data, labels, indices, targets } = (value ?? {}) as Partial<Record<keyof Batch, unknown>>
+  const { data, labels, indices, targets, taught } = (value ?? {}) as Partial<Record<keyof Batch, unknown>>
   return (
     data instanceof Tensor &&
     labels instanceof Tensor &&
-    [indices, targets].every(each => each === undefined || each instanceof Tensor)
+    [indices, targets].every(isTensorOrAbsent) &&
+    (taught === undefined || (isObject(taught) && Object.values(taught).every(isTaught)))
   )
 }
 
+function isTaught(value: unknown): value is Taught {
+  if (!isObject(value)) return false
+  const { output, features, embedding } = value as Partial<Record<keyof Taught, unknown>>
+  return (
+    output instanceof Tensor &&
+    isObject(features) &&
+    Object.values(features).every(each => each instanceof Tensor) &&
+    isTensorOrAbsent(embedding)
+  )
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
+}
+
+function isTensorOrAbsent(value: unknown): boolean {
+  return value === undefined || value instanceof Tensor
+}
+
 /** All tensors of a batch. */
-export function tensorsOfBatch({ data, labels, indices, targets }: Batch): Tensor[] {
-  return [data, labels, indices, targets].filter(each => each !== undefined)
+export function tensorsOfBatch({ data, labels, indices, targets, taught = {} }: Batch): Tensor[] {
+  const ofTeachers = Object.values(taught).flatMap(({ output, features, embedding }) => [
+    output,
+    ...Object.values(features),
+    embedding,
+  ])
+  return [data, labels, indices, targets, ...ofTeachers].filter(each => each !== undefined)
 }
 
 /** A batch on a device; what is there already is not copied. */
-export function batchOn({ data, labels, indices, targets }: Batch, device: Device): Batch {
+export function batchOn({ data, labels, indices, targets, taught }: Batch, device: Device): Batch {
   return {
     data: data.to(device),
     labels: labels.to(device),
     indices: indices?.to(device),
     targets: targets?.to(device),
+    ...(taught !== undefined && { taught: mapped(taught, each => taughtOn(each, device)) }),
   }
+}
+
+function taughtOn({ output, features, embedding }: Taught, device: Device): Taught {
+  return {
+    output: output.to(device),
+    features: mapped(features, each => each.to(device)),
+    embedding: embedding?.to(device),
+  }
+}
+
+function mapped<T>(record: Readonly<Record<string, T>>, change: (value: T) => T): Record<string, T> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, change(value)]))
 }
 
 /** Disposes of a batch, but for tensors that belong to another one too. */
 export function releaseBatch(batch: Batch, kept?: Batch): void {
   const others = kept === undefined ? [] : tensorsOfBatch(kept)
   for (const each of tensorsOfBatch(batch)) if (!others.includes(each)) each.dispose()
+}
+
+/** Which of its views each sample of a batch is given in. */
+export interface SampleView {
+  /** From 0 to the data set's `views − 1`. */
+  readonly number: number
+  /** Of the loader: other seeds give other views. */
+  readonly seed: number
 }
 
 /** Samples by number. Any object with these members is a dataset; it does not have to extend a class of Alambic. */
@@ -63,12 +121,19 @@ export interface Dataset {
   /** Names of the classes in the order of their labels, if they are known. */
   readonly classes?: readonly string[]
   /**
+   * A promise: each sample has this many views, which come again and again, an epoch each, and depend on nothing but the
+   * sample, the number of the view and the seed; not on the other samples of a batch. 1: it is always the same. What was
+   * computed of a view can then be used again. Default: no such promise.
+   */
+  readonly views?: number | undefined
+  /**
    * The samples at these indices, as new tensors. Called for one batch at a time, when it is needed.
    *
    * @param random Source of random numbers for augmentation; a {@link DataLoader} passes one that depends on its seed,
    *   the epoch and the batch. Without it samples are not augmented.
+   * @param view Passed where the data set has `views`; with it the augmentation is that of the view.
    */
-  batch(indices: readonly number[] | Int32Array, random?: Random): Batch
+  batch(indices: readonly number[] | Int32Array, random?: Random, view?: SampleView): Batch
   /** How a loader names its dataset when it is printed. */
   toString(): string
 }
@@ -103,11 +168,16 @@ export class Subset<D extends Dataset = Dataset> implements Dataset {
     return this.dataset.classes
   }
 
-  batch(indices: readonly number[] | Int32Array, random?: Random): Batch {
+  get views(): number | undefined {
+    return this.dataset.views
+  }
+
+  batch(indices: readonly number[] | Int32Array, random?: Random, view?: SampleView): Batch {
     checkIndices('Subset.batch', indices, this.length)
     return this.dataset.batch(
       Int32Array.from(indices, index => this.indices[index]!),
       random,
+      view,
     )
   }
 

@@ -1,9 +1,26 @@
 import { inspect } from 'node:util'
 import { AlambicError, argumentError } from '../errors.js'
-import { anything, boolean, listOf, number, readOptions, text, type Kinds } from '../checks/options.js'
+import {
+  anything,
+  boolean,
+  integer,
+  listOf,
+  number,
+  readOptions,
+  requireKind,
+  text,
+  type Kinds,
+} from '../checks/options.js'
 import { isUint8Array } from '../checks/realms.js'
 import { fromTypedArray } from '../tensors/tensor.js'
-import { checkIndices, splitIndices, splitOptions, type Batch, type Dataset } from './dataset.js'
+import {
+  checkIndices,
+  splitIndices,
+  splitOptions,
+  type Batch,
+  type Dataset,
+  type SampleView,
+} from './dataset.js'
 import { checkLabels } from './labels.js'
 import {
   channelStatistics,
@@ -13,7 +30,7 @@ import {
   type Augmentation,
   type ImageShape,
 } from './pixels.js'
-import type { Random } from './random.js'
+import { Random } from './random.js'
 
 /** Normalisation and augmentation of images. */
 export interface ImageOptions {
@@ -53,7 +70,7 @@ const imageDatasetInit: Kinds<ImageDatasetInit> = {
 }
 
 /** Pixels of the border are checked with the message of their own. */
-const augmentation: Kinds<Augmentation> = { horizontalFlip: boolean, cropPadding: anything }
+const augmentation: Kinds<Augmentation> = { horizontalFlip: boolean, cropPadding: anything, views: anything }
 
 /**
  * Images of one size as bytes in memory. Batches are float32 `(N, C, H, W)`, `(byte / 255 − mean) / std`, with int64
@@ -111,18 +128,23 @@ export class ImageDataset implements Dataset {
     return this.labels.length
   }
 
+  /** How many views each image has that come again: 1 without augmentation, undefined where each epoch draws anew. */
+  get views(): number | undefined {
+    return this.#isAugmented ? this.augment.views : 1
+  }
+
   /**
    * The images at these indices.
    *
    * @throws AlambicError `ERR_INDEX` for an index that the dataset does not have
    */
-  batch(indices: readonly number[] | Int32Array, random?: Random): Batch {
+  batch(indices: readonly number[] | Int32Array, random?: Random, view?: SampleView): Batch {
     checkIndices('ImageDataset.batch', indices, this.length)
     const labels = BigInt64Array.from({ length: indices.length }, (_, at) =>
       BigInt(this.labels[indices[at]!]!),
     )
     return {
-      data: fromTypedArray(this.floats(indices, random), [indices.length, ...this.shape]),
+      data: fromTypedArray(this.floats(indices, random, view), [indices.length, ...this.shape]),
       labels: fromTypedArray(labels, [indices.length]),
     }
   }
@@ -132,13 +154,14 @@ export class ImageDataset implements Dataset {
    *
    * @internal
    */
-  floats(indices: readonly number[] | Int32Array, random?: Random): Float32Array {
+  floats(indices: readonly number[] | Int32Array, random?: Random, view?: SampleView): Float32Array {
     const { pixels, shape, augment } = this
     const length = indices.length * this.#imageSize
     if (this.#staging.length < length) this.#staging = new Float32Array(length)
     const target = this.#staging.subarray(0, length)
-    if (random !== undefined && (augment.horizontalFlip || augment.cropPadding)) {
-      gatherAugmented(target, pixels, shape, indices, this.#tables, augment, random)
+    if (random !== undefined && this.#isAugmented) {
+      const randomOf = view === undefined || augment.views === undefined ? () => random : randomOfView(view)
+      gatherAugmented(target, pixels, shape, indices, this.#tables, augment, randomOf)
     } else {
       gatherImages(target, pixels, shape, indices, this.#tables)
     }
@@ -195,11 +218,17 @@ export class ImageDataset implements Dataset {
     parts.push(`mean [${mean.join(', ')}]`, `std [${std.join(', ')}]`)
     if (augment.horizontalFlip) parts.push('horizontal flip')
     if (augment.cropPadding) parts.push(`crop padding ${augment.cropPadding}`)
+    if (augment.views !== undefined) parts.push(`${augment.views} views`)
     return `ImageDataset(${parts.join(', ')})`
   }
 
   [inspect.custom](): string {
     return this.toString()
+  }
+
+  get #isAugmented(): boolean {
+    const { horizontalFlip = false, cropPadding = 0 } = this.augment
+    return horizontalFlip || cropPadding > 0
   }
 
   get #imageSize(): number {
@@ -232,9 +261,17 @@ function channelValues(name: 'mean' | 'std', values: readonly number[], channels
 }
 
 function checkedAugmentation(augment: Augmentation): Augmentation {
-  const { horizontalFlip = false, cropPadding = 0 } = readOptions('augment', augment, augmentation)
+  const { horizontalFlip = false, cropPadding = 0, views } = readOptions('augment', augment, augmentation)
   if (!Number.isInteger(cropPadding) || cropPadding < 0) {
     throw argumentError('augment.cropPadding', 'a number of pixels of at least 0', cropPadding)
   }
-  return { horizontalFlip, cropPadding }
+  if (views !== undefined) requireKind('augment.views', viewCount, views)
+  return { horizontalFlip, cropPadding, ...(views !== undefined && { views }) }
+}
+
+const viewCount = integer(1)
+
+/** Streams of their own, beside those of batches. */
+function randomOfView({ seed, number }: SampleView): (index: number) => Random {
+  return index => new Random(seed, index, number, 2)
 }

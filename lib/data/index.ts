@@ -2,7 +2,7 @@
 import './named.js'
 
 export { loadCifar10, loadCifar100, type Cifar100Options, type CifarOptions } from './cifar.js'
-export { randomSplit, Subset, type Batch, type Dataset } from './dataset.js'
+export { randomSplit, Subset, type Batch, type Dataset, type SampleView, type Taught } from './dataset.js'
 export { readIdx, type IdxArray, type ReadIdxOptions } from './idx.js'
 export { convertImages, type ImageConversion, type ImageFormat } from './image-format.js'
 export { ImageDataset, type ImageDatasetInit, type ImageOptions } from './image-dataset.js'

@@ -14,7 +14,15 @@ import {
 import { isPromise } from '../checks/realms.js'
 import { fromTypedArray } from '../tensors/tensor.js'
 import type { Device } from '../tensors/types.js'
-import { batchOn, dataSet, isBatch, releaseBatch, type Batch, type Dataset } from './dataset.js'
+import {
+  batchOn,
+  dataSet,
+  isBatch,
+  releaseBatch,
+  type Batch,
+  type Dataset,
+  type SampleView,
+} from './dataset.js'
 import { permutation, Random } from './random.js'
 
 export interface DataLoaderOptions {
@@ -186,7 +194,11 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 
   #make(order: Int32Array, epoch: number, number: number): unknown {
-    return this.dataset.batch(this.#indicesOf(order, number), new Random(this.seed, epoch, number))
+    return this.dataset.batch(
+      this.#indicesOf(order, number),
+      new Random(this.seed, epoch, number),
+      viewInEpoch(this.dataset, this.seed, epoch),
+    )
   }
 
   #indicesOf(order: Int32Array, number: number): Int32Array {
@@ -238,6 +250,19 @@ export class DataLoader<D extends Dataset = Dataset> implements Iterable<Batch>,
   }
 }
 
+/**
+ * The view in which the samples of a data set are seen in an epoch; undefined where it promises none.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for `views` that are no integer of at least 1
+ */
+export function viewInEpoch({ views }: Dataset, seed: number, epoch: number): SampleView | undefined {
+  if (views === undefined) return undefined
+  requireKind('DataLoader: views of the data set', viewCount, views)
+  return { number: epoch % views, seed }
+}
+
+const viewCount = integer(1)
+
 const epochNumber = integer(0, Number.MAX_SAFE_INTEGER)
 
 /** Samples are numbered in an Int32Array. */
@@ -248,12 +273,16 @@ function checkLength(length: unknown): number {
   return length as number
 }
 
-/** What comes from functions of the user's. */
-function checkBatch(what: string, value: unknown): Batch {
+/**
+ * What comes from functions of the user's.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for what is no batch
+ */
+export function checkBatch(what: string, value: unknown): Batch {
   if (isBatch(value)) return value
   const isObject = typeof value === 'object' && value !== null && ('data' in value || 'labels' in value)
   const parts = (value ?? {}) as Partial<Record<keyof Batch, unknown>>
-  const shown = (['data', 'labels', 'indices', 'targets'] as const)
+  const shown = (['data', 'labels', 'indices', 'targets', 'taught'] as const)
     .filter((name, i) => i < 2 || parts[name] !== undefined)
     .map(name => `${name}: ${show(parts[name])}`)
   const got = isObject ? `{ ${shown.join(', ')} }` : show(value)

@@ -8,6 +8,12 @@ export interface Augmentation {
    * Add a black border of this many pixels, and crop the image to its size at a random place; at least 0. Default: 0.
    */
   cropPadding?: number
+  /**
+   * So many views of each image are drawn, at least 1, and come again and again, an epoch each: what an image looks like
+   * in an epoch of a {@link DataLoader} depends on the seed, the image's index, and the epoch modulo `views`. Teachers'
+   * outputs can then be kept. Default: each epoch draws anew.
+   */
+  views?: number
 }
 
 /** Channels, height, width. */
@@ -49,7 +55,11 @@ export function gatherImages(
   }
 }
 
-/** As {@link gatherImages}, each image changed by what it draws from `random`. */
+/**
+ * As {@link gatherImages}, each image changed by what it draws.
+ *
+ * @param randomOf gives what the image with an index draws from
+ */
 export function gatherAugmented(
   target: Float32Array,
   pixels: Uint8Array,
@@ -57,11 +67,11 @@ export function gatherAugmented(
   indices: ArrayLike<number>,
   tables: readonly Float32Array[],
   augmentation: Augmentation,
-  random: Random,
+  randomOf: (index: number) => Random,
 ): void {
   const area = height * width
   for (let image = 0; image < indices.length; image++) {
-    const draw = drawAugmentation(augmentation, random)
+    const draw = drawAugmentation(augmentation, randomOf(indices[image]!))
     for (let channel = 0; channel < channels; channel++) {
       const from = (indices[image]! * channels + channel) * area
       const to = (image * channels + channel) * area

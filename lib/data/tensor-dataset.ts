@@ -6,6 +6,8 @@ import { checkIndices, type Batch, type Dataset } from './dataset.js'
 
 /** Samples in tensors on any device: row i of `data` belongs to element i of `labels`. */
 export class TensorDataset implements Dataset {
+  /** Each sample is always the same. */
+  readonly views = 1
   readonly classes: readonly string[] | undefined
 
   /**

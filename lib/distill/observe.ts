@@ -1,5 +1,5 @@
 /** What a step observes: each model runs once, and one probe per model collects all that is taken from it. */
-import type { Batch } from '../data/dataset.js'
+import type { Batch, Taught } from '../data/dataset.js'
 import { AlambicError } from '../errors.js'
 import { ModelProbe, type Observed } from '../features/model-probe.js'
 import { scope } from '../memory/memory.js'
@@ -120,9 +120,14 @@ function toMethod(
     else refuseAsync(whose, observed.output)
     return observed
   }
-  const teachAll = (images: Tensor) =>
-    Object.fromEntries(Array.from(observers, ([name, observer]) => [name, observer.observe(images)]))
-  const prepared = Array.from(observers.values(), ({ prepared }) => prepared)
+  const teachAll = (images: Tensor, taught: Batch['taught']) =>
+    Object.fromEntries(
+      Array.from(observers, ([name, observer]) => {
+        const known = taught?.[name]
+        return [name, known === undefined ? observer.observe(images) : observer.recallWide(known)]
+      }),
+    )
+  const prepared: PreparedTeacher[] = []
   const used = Array.from(observers.values(), ({ model }) => model)
   return {
     student,
@@ -134,21 +139,30 @@ function toMethod(
     begin(epoch, step) {
       if (loss.begin !== undefined) needed = loss.begin(epoch, step)
     },
-    prepare({ data, labels, indices, targets }: Batch): Tensor[] {
-      for (const observer of observers.values()) observer.prepare(data)
+    prepare({ data, labels, indices, targets, taught }: Batch): Tensor[] {
+      for (const [name, observer] of observers) {
+        if (taught?.[name] !== undefined) continue
+        observer.prepare(data)
+        prepared.push(observer.prepared)
+      }
       if (loss.prepare !== undefined)
         inMode(student, false, () =>
           noGrad(() => {
-            const teachers = teachAll(data)
+            const teachers = teachAll(data, taught)
             loss.prepare!({ student: observe(data), teachers, labels, indices, targets })
           }),
         )
       return [...student.parameters(), ...loss.modules.trained.flatMap(module => module.parameters())]
     },
-    *loss({ data, labels, indices, targets }: Batch): InParts<LossParts> {
+    *loss({ data, labels, indices, targets, taught = {} }: Batch): InParts<LossParts> {
       if (targets !== undefined && loss.takesTargets !== true) throw refuseTargets()
       const teachers: Record<string, Observed> = {}
       for (const name of needed) {
+        const known = taught[name]
+        if (known !== undefined) {
+          teachers[name] = observers.get(name)!.recall(known)
+          continue
+        }
         teachers[name] = observers.get(name)!.teach(data)
         yield
       }
@@ -166,7 +180,7 @@ function refuseTargets(): AlambicError {
 }
 
 /** A teacher with its probe, and made fast. */
-class TeacherObserver {
+export class TeacherObserver {
   readonly model: Module<[Tensor], Tensor>
   readonly prepared: PreparedTeacher
   private readonly probe: ModelProbe
@@ -205,6 +219,35 @@ class TeacherObserver {
   /** As a step does it: made fast; its other tensors need not wait for the backward. */
   teach(images: Tensor): Observed {
     return besideTheRest(() => this.prepared.run(() => scope(() => this.observe(images))))
+  }
+
+  /** What a batch has of it already. */
+  recall({ output, features, embedding }: Taught): Observed {
+    const { layers, embedding: needsEmbedding } = this.needs
+    const missing = layers.find(layer => !Object.hasOwn(features, layer))
+    if (missing !== undefined) throw this.notTaught(`the features of ${JSON.stringify(missing)}`)
+    if (needsEmbedding && embedding === undefined) throw this.notTaught('the embedding')
+    return { output, features, embedding }
+  }
+
+  /** The same in the dtype of the model, whatever a step computes in: parts are made by it. */
+  recallWide(taught: Taught): Observed {
+    const dtype = this.model.parameters()[0]?.dtype
+    const wide = (tensor: Tensor) =>
+      dtype === undefined || !/^b?float/.test(tensor.dtype) ? tensor : tensor.to(dtype)
+    const { output, features, embedding } = this.recall(taught)
+    return {
+      output: wide(output),
+      features: Object.fromEntries(Object.entries(features).map(([path, each]) => [path, wide(each)])),
+      embedding: embedding && wide(embedding),
+    }
+  }
+
+  private notTaught(what: string): AlambicError {
+    return new AlambicError(
+      'ERR_ARGUMENT',
+      `${this.whose}: expected ${what} among what batches have of it (taught), got none`,
+    )
   }
 
   detach(): void {

@@ -310,7 +310,7 @@ export async function trainObjective(
   checkArguments(who, labelled, trainLoader, valLoader, epochs)
   const inputs = inputsByTeacher(teacherInput, names)
   const observed = Object.fromEntries(
-    Object.entries(models).map(([name, model]) => [name, { model, toInput: inputs(name) }]),
+    Object.entries(models).map(([name, model]) => [name, { model, toInput: inputs(name).toInput }]),
   )
   const loss = objective.toLoss(names)
   const parameter = student.parameters()[0]
@@ -328,26 +328,44 @@ export async function trainObjective(
   return { ...result, objective }
 }
 
-/** `teacher` is the name of a single one. */
-function teachersByName(who: string, teachers: Teachers | null): Record<string, Classifier> {
+/**
+ * `teacher` is the name of a single one.
+ *
+ * @internal
+ */
+export function teachersByName(who: string, teachers: Teachers | null): Record<string, Classifier> {
   if (teachers === null) return {}
   if (isPlainObject(teachers)) return { ...(teachers as Record<string, Classifier>) }
   checkModel(`${who}: teachers`, teachers)
   return { teacher: teachers }
 }
 
-function inputsByTeacher(
+interface InputOfTeacher {
+  given: ModelInput | undefined
+  toInput: (images: Tensor) => Tensor
+}
+
+/**
+ * What is given to each teacher.
+ *
+ * @internal
+ */
+export function inputsByTeacher(
   given: ObjectiveOptions['teacherInput'],
   names: readonly string[],
-): (name: string) => (images: Tensor) => Tensor {
+): (name: string) => InputOfTeacher {
   const isByName = isPlainObject(given) && !('from' in given && 'to' in given)
   if (!isByName) {
-    const all = toInputFunction('teacherInput', given as ModelInput | undefined)
-    return () => all
+    const all = given as ModelInput | undefined
+    const toInput = toInputFunction('teacherInput', all)
+    return () => ({ given: all, toInput })
   }
   const unknown = Object.keys(given).find(name => !names.includes(name))
   if (unknown !== undefined) throw unknownOption('teacherInput', unknown, names)
-  return name => toInputFunction(`teacherInput: ${name}`, (given as Record<string, ModelInput>)[name])
+  return name => {
+    const own = (given as Record<string, ModelInput | undefined>)[name]
+    return { given: own, toInput: toInputFunction(`teacherInput: ${name}`, own) }
+  }
 }
 
 const outputOnly = { logits: true, layers: [], embedding: false } as const

@@ -10,7 +10,7 @@ import { FeatureProbe } from './capture.js'
 export interface Observed {
   output: Tensor
   /** By path. */
-  features: Record<string, Tensor>
+  features: Readonly<Record<string, Tensor>>
   /** `(N, D)`: what the model's last linear layer is given. Only where it was asked for. */
   embedding: Tensor | undefined
 }

@@ -18,6 +18,7 @@ import {
   type Kind,
   type Kinds,
 } from '../checks/options.js'
+import { cacheSettings, teacherCache } from '../cache/options.js'
 import { dataSet } from '../data/dataset.js'
 import { fitOptions, type FitOptions } from '../distill/fit.js'
 import { Objective } from '../distill/objective.js'
@@ -75,6 +76,7 @@ const distillerOptions: Kinds<DistillerOptions> = {
   student: module,
   teacher: anything, // the training looks at it
   teacherInput: anything,
+  teacherCache,
   train: dataSet,
   validation: orNull(either(dataSet, integer(1))),
   test: orNull(dataSet),
@@ -105,6 +107,7 @@ export function checkOptions(options: DistillerOptions): void {
   requireKind('Distiller: student', module, student)
   requireKind('Distiller: train', dataSet, train)
   readOptions('Distiller: checkpoint', checkpoint, checkpointOptions)
+  cacheSettings('Distiller: teacherCache', options.teacherCache ?? 'never')
   readOptions('Distiller: about', about, descriptionKinds)
   if (given.folder === '') throw argumentError('Distiller: folder', 'a path', '')
   if (typeof validation === 'number' && validation >= train.length)

@@ -22,6 +22,7 @@ import { MetricsFile, RunFolder, WriteQueue } from './folder.js'
 import { loadRecipe } from './load-recipe.js'
 import { checkOptions, stagesOf, type Stage } from './check-options.js'
 import type { DistillerOptions } from './options.js'
+import { TaughtData } from './teacher-cache.js'
 import { accuracyOf, meanOfLastTen, type BestEpoch, type RunEpoch, type RunResult } from './results.js'
 
 /** A step of a run. */
@@ -238,6 +239,7 @@ class RunUnderWay {
   private readonly comparing: DataLoader | null
   private readonly testing: DataLoader | null
   private readonly training: DataLoader
+  private readonly taught: TaughtData
   /** Ends a stage whose patience is over. */
   private readonly enough = new AbortController()
   private best: BestEpoch | null
@@ -276,7 +278,8 @@ class RunUnderWay {
     this.metrics = folder === null ? null : new MetricsFile(folder.metrics)
     const { seed = 0, test = null, testEachEpoch = false } = options
     const [train, validation] = dividedData(options)
-    this.training = new DataLoader(train, {
+    this.taught = new TaughtData(options, stages, train)
+    this.training = new DataLoader(this.taught.dataset, {
       batchSize: options.batchSize ?? 64,
       shuffle: true,
       seed,
@@ -298,6 +301,7 @@ class RunUnderWay {
     if (device !== undefined) this.moveTo(device)
     if (this.made.resumed === undefined) manualSeed(seed)
     await this.begin()
+    await this.taught.open(this.made.signal)
     let stopped = false
     try {
       for (; this.stage < this.made.stages.length; this.stage++) {
@@ -310,6 +314,7 @@ class RunUnderWay {
       this.refuseFailure()
       return await this.finish(stopped)
     } finally {
+      this.taught.close()
       await this.queue.finished()
       for (const weights of [this.bestWeights, this.average])
         for (const each of Object.values(weights ?? {})) each.dispose()
@@ -353,6 +358,7 @@ class RunUnderWay {
     const resume = resumed?.stage === this.stage ? resumed.training : undefined
     this.stepsOfStage = resume?.updates ?? 0
     const { epochs } = stage
+    this.taught.begin(stage.objective)
     const stages = this.made.stages.length
     if (resume === undefined) this.epochsSinceBest = 0
     await this.made.emit('stage', { name, number: this.stage + 1, stages, epochs })

@@ -1,4 +1,5 @@
 /** What a run is made of. */
+import type { TeacherCacheMode, TeacherCacheOptions } from '../cache/options.js'
 import type { Classifier, Teachers } from '../distill/train.js'
 import type { Dataset } from '../data/dataset.js'
 import type { DataLoaderOptions } from '../data/loader.js'
@@ -59,6 +60,12 @@ export interface DistillerOptions extends Omit<StageOptions, 'name'> {
   teacher?: Teachers | null
   /** Converts a batch's images for a teacher, see {@link ObjectiveOptions.teacherInput}. */
   teacherInput?: ModelInput | Readonly<Record<string, ModelInput>>
+  /**
+   * Whether what teachers give for the training data is computed once, kept on disk, and used in every epoch and by later
+   * runs with the same teacher and data; the teachers do not run then. Possible where samples come again as they were:
+   * without augmentation, or with `augment.views`. Default: `'never'`.
+   */
+  teacherCache?: TeacherCacheMode | TeacherCacheOptions
   train: Dataset
   /** Data by which epochs are compared; a number: so many samples are held out of `train`. Default: none. */
   validation?: Dataset | number | null

@@ -1,0 +1,120 @@
+/** What a step of a run costs with the teacher's outputs from a cache, against the same step with the teacher. */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { data, Distiller, methods, optim } from '../lib/index.js'
+import { atLeast, type Benchmark, type BenchmarkContext, type BenchmarkResult } from './benchmark.js'
+import { contest } from './contest.js'
+import { pairs, type Pair } from './pairs.js'
+import { formatMilliseconds, formatTable, formatTimes } from './table.js'
+
+/** Batches of an epoch, which is what a turn runs. */
+const stepsPerTurn = 5
+
+/** A run that goes on by one epoch when it is asked to. */
+class PacedRun {
+  private resume: () => void = () => undefined
+  private ready: () => void = () => undefined
+  private waiting: Promise<void>
+  private readonly ended: Promise<unknown>
+  private readonly stop = new AbortController()
+
+  constructor(pair: Pair, compile: boolean, folder: string | null) {
+    this.waiting = new Promise(resolve => (this.ready = resolve))
+    const run = new Distiller({
+      teacher: pair.makeTeacher(),
+      student: pair.makeStudent(),
+      train: data.proceduralImages({ count: pair.batch * stepsPerTurn, size: pair.size, classes: 10 }),
+      batchSize: pair.batch,
+      objective: [
+        { term: new methods.CrossEntropy(), weight: 0.1 },
+        { term: new methods.KD(), weight: 0.9 },
+      ],
+      optimizer: parameters => new optim.SGD(parameters, { lr: 0.01, momentum: 0.9 }),
+      epochs: Number.MAX_SAFE_INTEGER,
+      compile,
+      ...(folder !== null && { teacherCache: { mode: 'always', folder } as const }),
+    })
+    run.on('epoch', () => this.pause())
+    this.ended = run.start({ signal: this.stop.signal })
+    this.ended.catch(() => this.ready())
+  }
+
+  private pause(): Promise<void> {
+    const resumed = new Promise<void>(resolve => (this.resume = resolve))
+    this.ready()
+    return resumed
+  }
+
+  /** Milliseconds of a step, the mean of an epoch. */
+  async step(): Promise<number> {
+    await this.waiting
+    this.waiting = new Promise(resolve => (this.ready = resolve))
+    const start = performance.now()
+    this.resume()
+    await this.waiting
+    return (performance.now() - start) / stepsPerTurn
+  }
+
+  async close(): Promise<void> {
+    await this.waiting
+    this.stop.abort()
+    this.resume()
+    await this.ended
+  }
+}
+
+interface CacheResult {
+  step: string
+  teacher: number
+  cached: number
+  timesAsFast: number
+}
+
+async function measure(pair: Pair, compile: boolean, rounds: number, folder: string): Promise<CacheResult> {
+  const [teacher, cached] = [new PacedRun(pair, compile, null), new PacedRun(pair, compile, folder)]
+  const times = await contest(
+    { teacher: { run: () => teacher.step() }, cached: { run: () => cached.step() } },
+    { rounds, warmups: 2 },
+  )
+  await Promise.all([teacher.close(), cached.close()])
+  return { step: compile ? 'compiled' : 'eager', ...times, timesAsFast: times.teacher / times.cached }
+}
+
+async function run({ rounds, progress, wanted }: BenchmarkContext): Promise<BenchmarkResult> {
+  const pair = pairs[0]!
+  const folder = await mkdtemp(join(tmpdir(), 'alambic-bench-'))
+  const results: CacheResult[] = []
+  try {
+    for (const compile of [false, true]) {
+      if (!wanted(compile ? 'compiled' : 'eager')) continue
+      progress(compile ? 'compiled' : 'eager')
+      results.push(await measure(pair, compile, rounds, folder))
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true })
+  }
+  return {
+    data: results,
+    table: formatTable(
+      [`${pair.name}, batch ${pair.batch}`, 'with the teacher', 'from the cache', 'times as fast'],
+      results.map(({ step, teacher, cached, timesAsFast }) => [
+        step,
+        formatMilliseconds(teacher),
+        formatMilliseconds(cached),
+        formatTimes(timesAsFast),
+      ]),
+      1,
+    ),
+    targets: results.flatMap(({ step, timesAsFast }) =>
+      atLeast(`a cached teacher, ${pair.name}, ${step}`, 1.8, timesAsFast),
+    ),
+  }
+}
+
+export const cache: Benchmark = {
+  name: 'cache',
+  description: "a step of a run with the teacher's outputs from a cache, against one with the teacher",
+  defaultRounds: 9,
+  run,
+}
