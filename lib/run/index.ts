@@ -5,6 +5,7 @@ import type { LoadedRecipe } from './recipe/loaded.js'
 import type { Recipe } from './recipe/schema.js'
 
 export type { CheckpointOptions, DistillerOptions, StageOptions, StudentDescription } from './options.js'
+export type { OptionsSchema, RegisterOptions } from '../checks/registry.js'
 export type { LoadedRecipe } from './recipe/loaded.js'
 export type { RecipeError, RecipeProblem } from './recipe/problems.js'
 export type { Recipe, ResolvedRecipe } from './recipe/schema.js'
