@@ -1,4 +1,4 @@
-/** Writes `recipe.schema.json`, with which editors complete recipes: `npm run generate:recipe-schema`. */
+/** Writes `recipe.schema.json`, with which editors complete recipes: `npm run generate:recipes`. */
 import { writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { format } from 'prettier'

@@ -1,6 +1,6 @@
 /** Importing the package loads nothing: where nothing is built, a program can catch what the first use throws. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -92,4 +92,26 @@ it('makes the operator table at first use, whichever it is, and the same one for
     has: [true, true, true],
     then: 'undefined',
   })
+}, 60_000)
+
+it('needs neither zod nor yaml: only recipes do', () => {
+  const lean = mkdtempSync(join(tmpdir(), 'alambic-lean-'))
+  try {
+    for (const name of ['lib', 'package.json', 'tsconfig.json'])
+      cpSync(join(root, name), join(lean, name), { recursive: true })
+    mkdirSync(join(lean, 'node_modules'))
+    for (const name of readdirSync(join(root, 'node_modules')))
+      if (name !== 'zod' && name !== 'yaml')
+        symlinkSync(join(root, 'node_modules', name), join(lean, 'node_modules', name))
+    const file = join(lean, 'try.mts')
+    writeFileSync(
+      file,
+      `import { loadRecipe } from './lib/index.ts'
+       console.log(await loadRecipe({} as never).catch(error => error.code))`,
+    )
+    const out = execFileSync(process.execPath, ['--import', 'tsx', file], { cwd: lean, encoding: 'utf8' })
+    expect(out.trim()).toBe('ERR_MODULE_NOT_FOUND')
+  } finally {
+    rmSync(lean, { recursive: true })
+  }
 }, 60_000)

@@ -392,7 +392,7 @@ describe('what is registered from outside', () => {
     })
   })
 
-  it('runs under Node.js itself where it is JavaScript', () => {
+  it('that is missing is said, also under Node.js itself', () => {
     const where = mkdtempSync(join(folder, 'own-'))
     for (const name of ['own.yaml', 'own.ts']) cpSync(join(examples, name), join(where, name))
     const program = `
@@ -405,6 +405,18 @@ describe('what is registered from outside', () => {
       encoding: 'utf8',
     })
     expect(JSON.parse(out)).toEqual(['ERR_RECIPE', 'import=none.js'])
+  })
+})
+
+describe('the recipes of docs/recipes.md', () => {
+  const page = readFileSync(join(packageRoot, 'docs/recipes.md'), 'utf8')
+  const blocks = Array.from(page.matchAll(/^```yaml\n([^]*?)^```/gm), ([, block]) => block!)
+
+  it.each(blocks)('have no mistakes: %j', async block => {
+    // The one that another extends is the first.
+    write('r20.yaml', blocks[0]!)
+    const loaded = await loadRecipe(write('page.yaml', block), { checkFiles: false })
+    expect(loaded.recipe.student.model).toMatch(/resnet20B|convNet/)
   })
 })
 
@@ -426,7 +438,7 @@ describe('the example recipes', () => {
 })
 
 describe('the JSON Schema', () => {
-  it('in the package is the one of this version: `npm run generate:recipe-schema`', async () => {
+  it('in the package is the one of this version: `npm run generate:recipes`', () => {
     const file = JSON.parse(readFileSync(join(packageRoot, 'recipe.schema.json'), 'utf8')) as unknown
     // What the tests above registered is not in it.
     const program = `

@@ -1,5 +1,6 @@
 /** What is wrong with a recipe, and where. */
-import { AlambicError } from '../../errors.js'
+import { isError } from '../../checks/realms.js'
+import { AlambicError, show } from '../../errors.js'
 
 /** The keys and numbers that lead to a value: `['objective', 1, 'weight']`. */
 export type Path = readonly (string | number)[]
@@ -47,6 +48,12 @@ export function problemText({ file, line, column, set, path, message }: RecipePr
   const where =
     set === undefined ? [file, line, column].filter(each => each !== undefined).join(':') : `--set ${set}`
   return [where, path, message].filter(each => each !== '').join(': ')
+}
+
+/** What an error says; those of a user's own code are named. */
+export function reasonOf(error: unknown): string {
+  if (error instanceof AlambicError) return error.message
+  return isError(error) ? String(error) : `${show(error)} was thrown`
 }
 
 export function recipeError(problems: readonly RecipeProblem[]): RecipeError {

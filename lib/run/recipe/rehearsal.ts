@@ -23,22 +23,9 @@ import { zeros } from '../../tensors/factories.js'
 import type { Tensor } from '../../tensors/tensor.js'
 import type { Draft } from './draft.js'
 import { inputOf, makeModel, makeTerm, type WeightsInRecipe } from './make.js'
-import { pathText, type Path, type Problems } from './problems.js'
+import { pathText, reasonOf, type Path, type Problems } from './problems.js'
 import type { ResolvedRecipe, ResolvedTeacher, ResolvedTerm } from './schema.js'
-
-/** A term, and where the recipe has it. */
-export interface TermSite {
-  path: Path
-  term: ResolvedTerm
-  /** Batches that make one step, where the term is used. */
-  accumulate: number
-}
-
-/** A path of a layer of the student, and where the recipe has it. */
-export interface LayerSite {
-  path: Path
-  layer: string
-}
+import type { LayerSite, TermSite } from './sites.js'
 
 interface Model {
   path: Path
@@ -103,10 +90,10 @@ class Rehearsal {
   }
 
   private say(path: Path, error: unknown, suggestion?: string): void {
-    if (!(error instanceof AlambicError)) throw error
+    const message = reasonOf(error)
     const section = typeof path.at(-1) === 'string' ? path.slice(0, -1) : path
-    const at = this.draft.optionIn(error.message, [section, [...section, 'options'], path]) ?? path
-    this.problems.add(this.draft.place(at), at, error.message, { value: this.draft.at(at), suggestion })
+    const at = this.draft.optionIn(message, [section, [...section, 'options'], path]) ?? path
+    this.problems.add(this.draft.place(at), at, message, { value: this.draft.at(at), suggestion })
   }
 
   // ---- Networks ------------------------------------------------------------------------------------------------------------
