@@ -122,7 +122,8 @@ export interface AttentionTransferOptions {
    */
   weights?: readonly number[]
   /**
-   * Pool the larger feature to the smaller one's size before its map is computed, as RepDistiller does. Default: false:
+   * Pool both features to the smaller of their heights and of their widths before the maps are computed, as RepDistiller
+   * does with square features, of which it pools the larger. Default: false:
    * the teacher's map is resized bilinearly (`interpolate` with `mode="bilinear"`).
    */
   pool?: boolean
