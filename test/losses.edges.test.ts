@@ -709,21 +709,24 @@ describe('Attention over features that are pooled', () => {
   test.each<[name: string, student: [number, number], teacher: [number, number], common: [number, number]]>([
     ['a narrower teacher', [4, 4], [4, 1], [4, 1]],
     ['a narrower student', [4, 1], [4, 4], [4, 1]],
-    ['one higher, the other wider', [4, 16], [8, 8], [4, 8]],
+    ['one higher, the other wider', [4, 16], [8, 8], [4, 16]],
     ['squares', [8, 8], [4, 4], [4, 4]],
-  ])('compares both at the smaller height and width: %s', (_, student, teacher, common) => {
-    const ours = randn([2, 3, ...student])
-    const theirs = randn([2, 5, ...teacher])
-    const [a, b] = [ours, theirs].map(each => map(pooled(each, common))) as [Tensor, Tensor]
-    const expected = nn.functional.mseLoss(a, b).item()
-    const loss = new AttentionTransfer({ pool: true })
-    const { attention } = loss.forward([ours], [theirs], zeros([2, 2]), tensor([0n, 1n]))
-    expect(attention.item()).toBeCloseTo(expected, 7)
-    const features = { student: { features: [ours] }, teacher: { features: [theirs] } }
-    expect(new methods.Attention({ variant: 'code' }).forward(features).item()).toBeCloseTo(expected, 7)
-    const norms = a.sub(b).norm(2, [1]).mean().item()
-    expect(new methods.Attention({ variant: 'paper' }).forward(features).item()).toBeCloseTo(norms, 6)
-  })
+  ])(
+    'compares both at the size of the smaller, by height, then by width: %s',
+    (_, student, teacher, common) => {
+      const ours = randn([2, 3, ...student])
+      const theirs = randn([2, 5, ...teacher])
+      const [a, b] = [ours, theirs].map(each => map(pooled(each, common))) as [Tensor, Tensor]
+      const expected = nn.functional.mseLoss(a, b).item()
+      const loss = new AttentionTransfer({ pool: true })
+      const { attention } = loss.forward([ours], [theirs], zeros([2, 2]), tensor([0n, 1n]))
+      expect(attention.item()).toBeCloseTo(expected, 7)
+      const features = { student: { features: [ours] }, teacher: { features: [theirs] } }
+      expect(new methods.Attention({ variant: 'code' }).forward(features).item()).toBeCloseTo(expected, 7)
+      const norms = a.sub(b).norm(2, [1]).mean().item()
+      expect(new methods.Attention({ variant: 'paper' }).forward(features).item()).toBeCloseTo(norms, 6)
+    },
+  )
 
   test('pools the larger of two squares alone, bit for bit', () => {
     const ours = randn([2, 3, 8, 8])

@@ -122,8 +122,8 @@ export interface AttentionTransferOptions {
    */
   weights?: readonly number[]
   /**
-   * Pool both features to the smaller of their heights and of their widths before the maps are computed, as RepDistiller
-   * does with square features, of which it pools the larger. Default: false:
+   * Pool the larger feature (comparing height, then width) to the smaller one's size before its map is computed, as
+   * RepDistiller does. Default: false:
    * the teacher's map is resized bilinearly (`interpolate` with `mode="bilinear"`).
    */
   pool?: boolean

@@ -75,7 +75,7 @@ export class Attention extends Term {
       .map((ours, i) => [ours, teacher[i]!, weights[i]!] as const)
       .filter(([, , weight]) => weight > 0)
       .map(([ours, theirs, weight]) => {
-        const [a, b] = pooledToCommon(ours, theirs)
+        const [a, b] = pooledToTheSmaller(ours, theirs)
         return mapOf(a).sub(mapOf(b)).flatten({ startDim: 1 }).norm(2, [1]).mean().mul(weight)
       })
       .reduce((sum, level) => sum.add(level))
@@ -90,8 +90,13 @@ function mapOf(features: Tensor): Tensor {
   return new Tensor(native.attentionMap(features.handle))
 }
 
-/** Both to the smaller of their heights and of their widths. */
-function pooledToCommon(student: Tensor, teacher: Tensor): [student: Tensor, teacher: Tensor] {
+/** By the height, and for equal heights by the width. */
+function isLarger(one: Tensor, other: Tensor): boolean {
+  const [height, width] = [2, 3].map(dim => one.size(dim) - other.size(dim)) as [number, number]
+  return height === 0 ? width > 0 : height > 0
+}
+
+function pooledToTheSmaller(student: Tensor, teacher: Tensor): [student: Tensor, teacher: Tensor] {
   const sizes = [student, teacher].map(({ shape }) => shape.slice(2))
   if (String(sizes[0]) === String(sizes[1])) return [student, teacher]
   if (student.ndim !== 4 || teacher.ndim !== 4)
@@ -100,10 +105,9 @@ function pooledToCommon(student: Tensor, teacher: Tensor): [student: Tensor, tea
       `Attention: expected features of equal size, or 4-D ones (N, C, H, W), got student (${student.shape.join(', ')}) ` +
         `and teacher (${teacher.shape.join(', ')})`,
     )
-  const common = [2, 3].map(dim => Math.min(student.size(dim), teacher.size(dim)))
-  const pooled = (feature: Tensor) =>
-    String(feature.shape.slice(2)) === String(common)
-      ? feature
-      : functional.adaptiveAvgPool2d(feature, common)
-  return [pooled(student), pooled(teacher)]
+  const pooled = (feature: Tensor, like: Tensor) =>
+    functional.adaptiveAvgPool2d(feature, [like.shape[2]!, like.shape[3]!])
+  return isLarger(student, teacher)
+    ? [pooled(student, teacher), teacher]
+    : [student, pooled(teacher, student)]
 }

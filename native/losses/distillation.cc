@@ -3,10 +3,8 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Reduction.h>
 
-#include <algorithm>
 #include <limits>
 #include <sstream>
-#include <tuple>
 
 #include "errors.h"
 #include "losses/feature_losses.h"
@@ -70,9 +68,9 @@ bool same_space(const Tensor& a, const Tensor& b) { return a.sizes().slice(2) ==
 std::vector<int64_t> space(const Tensor& feature) { return feature.sizes().slice(2).vec(); }
 
 // Computed with, as all of the loss is, in the wider dtype: a mean in half precision would be rounded to it.
-Tensor pool(const Tensor& feature, const Tensor& other, const std::vector<int64_t>& size) {
+Tensor pool(const Tensor& feature, const Tensor& other) {
   auto dtype = at::promote_types(loss_dtype(feature), loss_dtype(other));
-  return at::adaptive_avg_pool2d(feature.to(dtype), size);
+  return at::adaptive_avg_pool2d(feature.to(dtype), space(other));
 }
 
 // (H, W) are compared as Python compares tuples: lexicographically. The spatially larger feature is pooled.
@@ -87,8 +85,8 @@ std::pair<Tensor, Tensor> align(const Level& level, const Tensor& student, const
     fail("ERR_SHAPE_MISMATCH", level,
          ": expected equal shapes (only 4-D features are pooled to fit), got student ", describe(student),
          " and teacher ", describe(teacher));
-  if (space(student) < space(teacher)) return {student, pool(teacher, student, space(student))};
-  return {pool(student, teacher, space(teacher)), teacher};
+  if (space(student) < space(teacher)) return {student, pool(teacher, student)};
+  return {pool(student, teacher), teacher};
 }
 
 // Channels may differ: the map has one.
@@ -101,21 +99,13 @@ void check_attention_pair(const Level& level, const Tensor& student, const Tenso
          " and teacher ", describe(teacher));
 }
 
-// Of both the smaller height and the smaller width: of square features the larger is pooled, as in the code
-// of the authors, which compares heights.
-std::pair<Tensor, Tensor> pooled_to_common(const Tensor& student, const Tensor& teacher) {
-  if (same_space(student, teacher)) return {student, teacher};
-  std::vector<int64_t> common = {std::min(student.size(2), teacher.size(2)),
-                                 std::min(student.size(3), teacher.size(3))};
-  auto pooled = [&](const Tensor& feature, const Tensor& other) {
-    return space(feature) == common ? feature : pool(feature, other, common);
-  };
-  return {pooled(student, teacher), pooled(teacher, student)};
-}
-
 Tensor attention_distance(Tensor student, Tensor teacher, bool pools) {
   auto student_dtype = student.scalar_type(), teacher_dtype = teacher.scalar_type();
-  if (pools) std::tie(student, teacher) = pooled_to_common(student, teacher);
+  if (pools && space(student) > space(teacher))
+    student = pool(student, teacher);
+  else if (pools && space(student) < space(teacher))
+    teacher = pool(teacher, student);
+
   auto student_map = attention_map(student, student_dtype);
   auto teacher_map = attention_map(teacher, teacher_dtype);
   auto dtype = at::promote_types(student_map.scalar_type(), teacher_map.scalar_type());

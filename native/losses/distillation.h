@@ -29,8 +29,7 @@ at::Tensor feature_distance(const char* name, const std::vector<at::Tensor>& stu
                             const std::vector<at::Tensor>& teacher, Criterion criterion,
                             const std::vector<double>& weights);
 
-// `pool` brings both features to the smaller of their heights and of their widths before the maps are made,
-// as RepDistiller does with square ones.
+// `pool` brings the larger feature to the smaller one's size before the map is made, as RepDistiller does.
 at::Tensor attention_distances(const char* name, const std::vector<at::Tensor>& student,
                                const std::vector<at::Tensor>& teacher, bool pool,
                                const std::vector<double>& weights);
