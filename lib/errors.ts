@@ -82,7 +82,8 @@ function describe(value: unknown, depth: number): string {
   try {
     if (typeof value === 'string') return quoted(value)
     if (typeof value === 'bigint') return shortBigint(value)
-    if (typeof value === 'function') return `function ${nameOf(value) || '(anonymous)'}`
+    if (typeof value === 'function')
+      return `${isClass(value) ? 'class' : 'function'} ${nameOf(value) || '(anonymous)'}`
     if (typeof value !== 'object' || value === null) return cut(String(value), longestText)
     if (Array.isArray(value)) return depth >= 3 ? '[…]' : describeList(value, depth)
     return describeObject(value)
@@ -125,9 +126,22 @@ function cut(text: string, longest: number): string {
   return text.length <= longest ? text : `${text.slice(0, longest)}…`
 }
 
+/** Written as `class`: to call it without `new` is an error. */
+export function isClass(value: unknown): boolean {
+  if (typeof value !== 'function') return false
+  // The prototype of a function is writable, and most functions have none: the text is looked at for few.
+  if (Object.getOwnPropertyDescriptor(value, 'prototype')?.writable !== false) return false
+  return Function.prototype.toString.call(value).startsWith('class')
+}
+
 /** Its digits take time and space that grow with it. */
 function shortBigint(value: bigint): string {
   return BigInt.asIntN(256, value) === value ? `${value}n` : 'a bigint of more than 256 bits'
+}
+
+/** The error for an argument that was left out: `name is missing: expected …`. */
+export function missingError(name: string, expected: string): AlambicError {
+  return new AlambicError('ERR_ARGUMENT', `${name} is missing: expected ${expected}`)
 }
 
 /** The error for an argument of the wrong kind: `name: expected …, got …`. */

@@ -47,4 +47,10 @@ std::vector<std::string> nearest(const std::string& name, const std::vector<std:
   return result;
 }
 
+std::string join(const std::vector<std::string>& parts, const char* separator) {
+  std::string text;
+  for (size_t i = 0; i < parts.size(); i++) text += (i > 0 ? separator : "") + parts[i];
+  return text;
+}
+
 }  // namespace alambic

@@ -9,4 +9,6 @@ namespace alambic {
 std::vector<std::string> nearest(const std::string& name, const std::vector<std::string>& known,
                                  size_t count);
 
+std::string join(const std::vector<std::string>& parts, const char* separator);
+
 }  // namespace alambic

@@ -270,5 +270,39 @@ describe('schedules that would do nothing are refused', () => {
     const schedulerMetric = ({ epoch }: EpochReport) => epoch
     await trainClassifier(new nn.Linear(2, 2), batches([1]), null, { ...quiet, scheduler, schedulerMetric })
     expect(metrics).toEqual([1, 2, 3, 4])
+
+describe('What makes an optimizer or a schedule', () => {
+  const fit = (options: FitOptions, model = new nn.Linear(2, 2)) =>
+    trainClassifier(model, batches([1]), null, { epochs: 1, log: null, ...options })
+
+  it.each([
+    ['a class for the optimizer', { optimizer: optim.SGD }, 'optimizer: expected a function that makes .* got class SGD$'],
+    ['nothing of the kind', { optimizer: {} }, 'optimizer: expected a function that makes an optimizer, such as .*, got {}$'],
+    ['an instance', { optimizer: new optim.SGD(new nn.Linear(1, 1).parameters()) }, 'optimizer: .* got SGD$'],
+    ['a function that returns a class', { optimizer: () => optim.SGD }, 'optimizer: expected .* returns an optimizer, got class SGD$'],
+    ['a class for the schedule', { scheduler: lrScheduler.StepLR }, 'scheduler: expected a function that makes .* got class StepLR$'],
+    ['a class for the log', { log: class Log {} }, 'log: expected a function, or null, got class Log$'],
+    ['a class for a callback', { onEpoch: class Report {} }, 'onEpoch: expected a function, got class Report$'],
+  ])('is a function, not %s', async (_, options, message) => {
+    const error = (await fit(options as never).catch((thrown: unknown) => thrown)) as AlambicError
+    expect(error).toBeInstanceOf(AlambicError)
+    expect(error.code).toBe('ERR_ARGUMENT')
+    expect(error.message).toMatch(new RegExp(message))
+  }) // prettier-ignore
+
+  it('says that nothing is trainable where all parameters are frozen', async () => {
+    const model = new nn.Linear(2, 2).requiresGrad(false)
+    const error = (await fit({}, model).catch((thrown: unknown) => thrown)) as AlambicError
+    expect(error.code).toBe('ERR_AUTOGRAD')
+    expect(error.message).toBe(
+      'expected parameters to train, got 2, of which requiresGrad is false: nothing is trainable; ' +
+        'model.requiresGrad(true) makes them so',
+    )
+    // The function that makes the optimizer may still choose.
+    const thaw = (parameters: Tensor[]) => {
+      for (const each of parameters) each.requiresGrad = true
+      return new optim.SGD(parameters)
+    }
+    expect((await fit({ optimizer: thaw }, model)).history).toHaveLength(1)
   })
 })

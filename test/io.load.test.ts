@@ -190,6 +190,21 @@ describe('loadStateDict', () => {
     expect((await failure(() => loadStateDict('test'))).message).toContain('a folder')
   })
 
+  it('takes the bytes of a file as an ArrayBuffer, shared or not', async () => {
+    const bytes = Uint8Array.from(checkpoint)
+    const shared = new SharedArrayBuffer(bytes.length)
+    new Uint8Array(shared).set(bytes)
+    const keys = Object.keys(await loadStateDict(checkpoint))
+    for (const buffer of [bytes.buffer, shared])
+      expect(Object.keys(await loadStateDict(buffer))).toEqual(keys)
+    structuredClone(bytes.buffer, { transfer: [bytes.buffer] })
+    const gone = await failure(() => loadStateDict(bytes.buffer))
+    expect([gone.code, gone.message]).toEqual([
+      'ERR_ARGUMENT',
+      expect.stringContaining('memory was transferred'),
+    ])
+  })
+
   it('releases everything when it fails in the middle', async () => {
     const damaged = Buffer.from(checkpoint)
     // The last byte of the fourth tensor: three were made before.

@@ -9,6 +9,7 @@ import {
   autocast,
   data,
   grad,
+  methods,
   nn,
   scope,
   torch,
@@ -739,4 +740,41 @@ test.each(['student', 'teacher'])('a %s that is sparse or nested is refused by n
       expect(codeOf(compute)).toBe('ERR_ARGUMENT')
       expect(compute).toThrow(new RegExp(`level 0: expected dense features, got .* for the ${side}`))
     }
+})
+
+describe('Attention over features that are pooled', () => {
+  const map = (feature: Tensor) =>
+    nn.functional.normalize(feature.square().mean([1]).flatten({ startDim: 1 }))
+  const pooled = (feature: Tensor, size: [number, number]) => nn.functional.adaptiveAvgPool2d(feature, size)
+
+  test.each<[name: string, student: [number, number], teacher: [number, number], common: [number, number]]>([
+    ['a narrower teacher', [4, 4], [4, 1], [4, 1]],
+    ['a narrower student', [4, 1], [4, 4], [4, 1]],
+    ['one higher, the other wider', [4, 16], [8, 8], [4, 16]],
+    ['squares', [8, 8], [4, 4], [4, 4]],
+  ])(
+    'compares both at the size of the smaller, by height, then by width: %s',
+    (_, student, teacher, common) => {
+      const ours = randn([2, 3, ...student])
+      const theirs = randn([2, 5, ...teacher])
+      const [a, b] = [ours, theirs].map(each => map(pooled(each, common))) as [Tensor, Tensor]
+      const expected = nn.functional.mseLoss(a, b).item()
+      const loss = new AttentionTransfer({ pool: true })
+      const { attention } = loss.forward([ours], [theirs], zeros([2, 2]), tensor([0n, 1n]))
+      expect(attention.item()).toBeCloseTo(expected, 7)
+      const features = { student: { features: [ours] }, teacher: { features: [theirs] } }
+      expect(new methods.Attention({ variant: 'code' }).forward(features).item()).toBeCloseTo(expected, 7)
+      const norms = a.sub(b).norm(2, [1]).mean().item()
+      expect(new methods.Attention({ variant: 'paper' }).forward(features).item()).toBeCloseTo(norms, 6)
+    },
+  )
+
+  test('pools the larger of two squares alone, bit for bit', () => {
+    const ours = randn([2, 3, 8, 8])
+    const theirs = randn([2, 5, 4, 4])
+    const term = new methods.Attention({ variant: 'code' })
+    const distance = (student: Tensor) =>
+      term.forward({ student: { features: [student] }, teacher: { features: [theirs] } }).item()
+    expect(distance(ours)).toBe(distance(pooled(ours, [4, 4])))
+  })
 })

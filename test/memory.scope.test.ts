@@ -31,6 +31,16 @@ describe('scope()', () => {
     expect(memory().tensors).toBe(before + 4)
   })
 
+  it('leaves its tensors to the backstop where a promise may resolve to one of them', async () => {
+    const result = scope(() => {
+      const sum = ones([2]).add(1)
+      return { now: ones([1]), later: Promise.resolve({ sum }) }
+    })
+    const { sum } = await result.later
+    expect(sum.tolist()).toEqual([2, 2])
+    expect(result.now.isDisposed).toBe(false)
+  })
+
   it('finds tensors under symbols, beside elements, and where they are not enumerable', () => {
     const before = memory().tensors
     const key = Symbol('k')

@@ -137,7 +137,7 @@ describe('Operators', () => {
       'a complex number that the dtype does not hold',
       () => full([1], { re: 1e39, im: 0 }, { dtype: 'complex64' }),
       'ERR_ARGUMENT',
-      'expected a number that complex64 can hold',
+      'or an infinite one, for dtype complex64, got 1e+39',
     ],
     [
       'a dtype without scales',

@@ -384,3 +384,37 @@ test.each<[string, () => unknown]>([
 ])('%s refuses the name __proto__, which would replace its class', (_, make) => {
   expect(codeOf(make)).toBe('ERR_ARGUMENT')
 })
+
+describe('Inputs that a Sequential would not see', () => {
+  const one = zeros([1, 2])
+
+  test('are refused', () => {
+    const error = errorOf(() =>
+      new nn.Sequential(new nn.ReLU()).forward(...([one, one] as unknown as [Tensor])),
+    )
+    expect(error.code).toBe('ERR_ARGUMENT')
+    expect(error.message).toBe('Sequential: forward: expected one input, as ReLU takes, got 2')
+    const nested = new nn.Sequential(new nn.Sequential(new nn.Linear(2, 2)))
+    expect(codeOf(() => nested.forward(...([one, 1] as unknown as [Tensor])))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => new nn.Sequential().forward(...([one, one] as unknown as [Tensor])))).toBe(
+      'ERR_ARGUMENT',
+    )
+  })
+
+  test('are passed on to a first module that takes them', () => {
+    class Sum extends nn.Module<[Tensor, Tensor], Tensor> {
+      forward(x: Tensor, y: Tensor) {
+        return x.add(y)
+      }
+    }
+    class Scaled extends nn.Module<[Tensor, { by?: number }?], Tensor> {
+      forward(x: Tensor, { by = 1 } = {}) {
+        return x.mul(by)
+      }
+    }
+    const two = new nn.Sequential<[Tensor, Tensor]>(new Sum(), new nn.ReLU())
+    expect(two.forward(tensor([1]), tensor([2])).tolist()).toEqual([3])
+    const scaled = new nn.Sequential<[Tensor, { by?: number }?]>(new Scaled())
+    expect(scaled.forward(tensor([1]), { by: 3 }).tolist()).toEqual([3])
+  })
+})

@@ -563,3 +563,35 @@ describe('state', () => {
     steps.loadStateDict({ ...steps.stateDict(), _is_initial: false, _get_lr_called_within_step: false })
   })
 })
+
+describe('Groups that changed after the schedule was made', () => {
+  test('are no part of a cycle, and nothing is changed', () => {
+    for (const cycleMomentum of [true, false]) {
+      const optimizer = make()
+      const schedule = new lrScheduler.OneCycleLR(optimizer, 1, { totalSteps: 10, cycleMomentum })
+      optimizer.addParamGroup({ params: zeros([1], { requiresGrad: true }) })
+      const before = optimizer.paramGroups.map(({ lr, momentum }) => [lr, momentum])
+      expectError(
+        () => schedule.step(),
+        'ERR_ARGUMENT',
+        /^OneCycleLR: paramGroups\[1\]\.initialLr: expected a group .* after addParamGroup\(\)$/,
+      )
+      expect(optimizer.paramGroups.map(({ lr, momentum }) => [lr, momentum])).toEqual(before)
+    }
+  })
+
+  test.each([
+    ['StepLR', (optimizer: optim.SGD) => new lrScheduler.StepLR(optimizer, 1)],
+    ['ExponentialLR', (optimizer: optim.SGD) => new lrScheduler.ExponentialLR(optimizer, 0.5)],
+    ['ReduceLROnPlateau', (optimizer: optim.SGD) => new lrScheduler.ReduceLROnPlateau(optimizer)],
+  ])('have learning rates that are numbers: %s', (name, schedule) => {
+    const optimizer = make()
+    const made = schedule(optimizer)
+    optimizer.paramGroups[0]!.lr = '1' as never
+    expectError(
+      () => made.step(1),
+      'ERR_ARGUMENT',
+      new RegExp(`^${name}: paramGroups\\[0\\]\\.lr: expected a number, got "1"$`),
+    )
+  })
+})

@@ -197,7 +197,7 @@ describe.each(optimizers)('%s', (_, make) => {
     const optimizer = make([withGradient(parameter())])
     expectError(() => optimizer.addParamGroup({ params: parameter(), lr: -1 }), 'ERR_ARGUMENT', /^lr: .*-1/)
     optimizer.paramGroups[0]!.lr = NaN
-    expectError(() => optimizer.step(), 'ERR_ARGUMENT', /^lr: .*nan/i)
+    expectError(() => optimizer.step(), 'ERR_ARGUMENT', /^step: paramGroups\[0\]\.lr: .*nan/i)
   })
 
   test('refuses empty and odd lists of parameters', () => {

@@ -63,6 +63,37 @@ describe('tensor()', () => {
     },
   )
 
+  it('takes typed arrays as rows, which keep their dtype', () => {
+    const made = tensor([Float64Array.of(1, 0.1), Float64Array.of(3, 4)])
+    expect([made.dtype, made.shape]).toEqual(['float64', [2, 2]])
+    expect(made.tolist()).toEqual([
+      [1, 0.1],
+      [3, 4],
+    ])
+    expect(tensor([[BigInt64Array.of(1n)], [BigInt64Array.of(2n ** 60n)]]).dtype).toBe('int64')
+    expect(tensor([Uint8Array.of(1), [2]], { dtype: 'int16' }).tolist()).toEqual([[1], [2]])
+    expect(codeOf(() => tensor([Uint8Array.of(1), [2]]))).toBe('ERR_ARGUMENT')
+    expect(() => tensor([Uint8Array.of(1), Int8Array.of(2)])).toThrow(
+      "expected parts of one dtype, got uint8 and int8; say which they become: { dtype: 'uint8' }",
+    )
+    expect(() => tensor([Float32Array.of(1, 2), Float32Array.of(3)])).toThrow(
+      'tensor: expected 2 elements at data[1] as at its first neighbour, got 1',
+    )
+  })
+
+  it('takes tensors without dimensions as elements, and names stack for others', () => {
+    const made = tensor([tensor(1n), tensor(2n ** 60n)])
+    expect([made.dtype, made.shape]).toEqual(['int64', [2]])
+    expect(made.toTypedArray()).toEqual(BigInt64Array.of(1n, 2n ** 60n))
+    expect(tensor([tensor(1), 2.5], { dtype: 'float64' }).tolist()).toEqual([1, 2.5])
+    expect(tensor(tensor(true)).dtype).toBe('bool')
+    expect(codeOf(() => tensor([zeros([2]), zeros([2])]))).toBe('ERR_ARGUMENT')
+    expect(() => tensor([zeros([2]), zeros([2])])).toThrow(
+      'tensor: data[0]: expected a tensor without dimensions, got float32 (2); torch.stack([…]) makes one',
+    )
+    expect(() => tensor(zeros([2]))).toThrow(/x\.detach\(\)\.clone\(\) copies one$/)
+  })
+
   it('refuses ragged arrays, saying where', () => {
     expect(() => tensor([[1, 2], [3]])).toThrow(/expected 2 elements at data\[1\].*got 1/)
     expect(codeOf(() => tensor([[1, 2], [3]]))).toBe('ERR_SHAPE_MISMATCH')

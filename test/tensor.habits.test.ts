@@ -16,7 +16,7 @@ import {
   type DType,
   type Tensor,
 } from '../lib/index.js'
-import { codeOf } from './codes.js'
+import { codeOf, expectError } from './codes.js'
 import { errorOf, hasDtype, isOldest } from './nn.fixtures.js'
 
 const x = arange(6).reshape([2, 3])
@@ -414,5 +414,94 @@ describe('options of functions', () => {
     expect(() => y.sum({ keepDims: true } as never)).toThrow(/did you mean "keepdim"/)
     expect(codeOf(() => y.sum({ keepDims: true } as never))).toBe('ERR_NO_OVERLOAD')
     expect(() => torch.relu(y, { inplace: true } as never)).toThrow(/there is no option "inplace"/)
+  })
+})
+
+describe('Arguments side by side, as in Python', () => {
+  const y = zeros([2, 12])
+  /** Types would not let it pass. */
+  const call = (target: object, name: string, args: readonly unknown[]) => () =>
+    (target as Record<string, (...args: unknown[]) => unknown>)[name]!(...args)
+
+  it.each<[name: string, args: unknown[], written: string, target: object]>([
+    ['view', [2, 12], 'x.view([2, 12])', y],
+    ['reshape', [4, 6], 'x.reshape([4, 6])', y],
+    ['permute', [1, 0], 'x.permute([1, 0])', y],
+    ['sum', [0, 1], 'x.sum([0, 1])', y],
+    ['sum', [0, true], 'x.sum(0, { keepdim: true })', y],
+    ['argmax', [1], 'x.argmax({ dim: 1 })', y],
+    ['flatten', [1], 'x.flatten({ startDim: 1 })', y],
+    ['roll', [1, 0], 'x.roll(1, { dims: 0 })', y],
+    ['topk', [2, 1], 'x.topk(2, { dim: 1 })', y],
+    ['cat', [[y], 1], 'cat(…, { dim: 1 })', torch],
+    ['zeros', [2, 3], 'zeros([2, 3])', torch],
+    ['zeros', [[2], 'int64'], 'zeros([2], { dtype: "int64" })', torch],
+  ])('%s of %j is answered with %s', (name, args, written, target) => {
+    expect(codeOf(call(target, name, args))).toBe('ERR_NO_OVERLOAD')
+    expect(call(target, name, args)).toThrow(`; did you mean ${written}? Arguments without a default`)
+  })
+
+  it('of a method do not count the tensor before the dot', () => {
+    expect(call(y, 'argmax', [1, 2, 3])).toThrow(
+      /^argmax: no overload takes 3 positional arguments besides self\. Arguments/,
+    )
+    expect(call(torch, 'argmax', [y, 1, 2])).toThrow(
+      /^argmax: no overload takes 3 positional arguments\. Arguments/,
+    )
+  })
+
+  it('that are one number, where a list is wanted', () => {
+    expect(call(y, 'reshape', [24])).toThrow('reshape: shape: expected int[], got 24; did you mean [24]?')
+    expect(call(y, 'view', [24])).toThrow(/; did you mean \[24\]\?$/)
+  })
+
+  const functions = { zeros, ones, full, tensor, torchZeros: (size: never) => torch.zeros(size) }
+
+  it.each([
+    ['zeros', [2, 3], 'zeros: shape: expected an array of sizes, got 2, 3; did you mean zeros([2, 3])?'],
+    ['ones', [2], 'ones: shape: expected an array of sizes, got 2; did you mean ones([2])?'],
+    ['zeros', [], 'zeros: shape is missing: expected an array of sizes such as [2, 3]'],
+    ['full', [[2]], 'full: value is missing: expected a number'],
+    ['tensor', [], 'tensor: data is missing: expected numbers, nested arrays or a typed array'],
+    ['zeros', [[2], 'float32'], 'zeros: options: expected an object, got "float32"; did you mean { dtype: "float32" }?'],
+    ['zeros', [[2], 'cpu'], 'zeros: options: expected an object, got "cpu"; did you mean { device: "cpu" }?'],
+    ['torchZeros', [undefined], 'zeros: size: expected int[], got undefined'],
+  ])('%s of %j is answered: %s', (name, args, message) => {
+    expect(codeOf(call(functions, name, args))).toBe('ERR_ARGUMENT')
+    expect(call(functions, name, args)).toThrow(message)
+  }) // prettier-ignore
+
+  it('in a list of tensors name the operator', () => {
+    expectError(
+      () => torch.cat([y, 1 as never]),
+      'ERR_ARGUMENT',
+      /^cat: expected a tensor or null at index 1 of a list of tensors, got 1$/,
+    )
+    const gone = zeros([1])
+    gone.dispose()
+    expectError(() => torch.stack([y, gone]), 'ERR_TENSOR_RELEASED', /^stack: the tensor at index 1 /)
+  })
+})
+
+describe('Names of dtypes in other libraries', () => {
+  it.each([
+    ['float', 'float32'],
+    ['double', 'float64'],
+    ['half', 'float16'],
+    ['long', 'int64'],
+    ['int', 'int32'],
+    ['short', 'int16'],
+    ['byte', 'uint8'],
+    ['torch.float32', 'float32'],
+    ['Float32', 'float32'],
+    ['flaot64', 'float64'],
+  ])('%s is answered with %s', (name, meant) => {
+    const dtype = name as DType
+    expectError(() => zeros([1], { dtype }), 'ERR_DTYPE', new RegExp(`got "${name}"; did you mean "${meant}"\\?$`))
+    expectError(() => zeros([1]).to(dtype), 'ERR_DEVICE', new RegExp(`got "${name}"; among dtypes, .* "${meant}"$`))
+  }) // prettier-ignore
+
+  it('are not looked for in a device', () => {
+    expect(() => zeros([1]).to('gpu')).toThrow(/got "gpu"$/)
   })
 })

@@ -1,6 +1,16 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { arange, memory, slice, tensor, zeros, type DType, type Index, type Tensor } from '../lib/index.js'
+import {
+  arange,
+  full,
+  memory,
+  slice,
+  tensor,
+  zeros,
+  type DType,
+  type Index,
+  type Tensor,
+} from '../lib/index.js'
 import { codeOf } from './codes.js'
 
 const x = arange(24).reshape([2, 3, 4])
@@ -269,5 +279,28 @@ describe('values that setAt() does not take', () => {
   it('says which shapes do not fit', () => {
     expect(() => zeros([2, 3]).setAt(0, tensor([1, 2]))).toThrow(/broadcasts to \(3\), got \(2\)/)
     expect(codeOf(() => zeros([3]).setAt([[0, 1]], tensor([1, 2, 3])))).toBe('ERR_SHAPE_MISMATCH')
+  })
+})
+
+describe('Numbers that a float dtype does not hold', () => {
+  it.each<[DType, number]>([
+    ['float32', 1e39],
+    ['float32', -1e39],
+    ['float32', 3.40282351e38],
+    ['complex64', 1e39],
+  ])('are refused for %s as in Python: %d', (dtype, value) => {
+    const y = zeros([2], { dtype })
+    expect(codeOf(() => y.setAt([0], value))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => y.setAt([[0]], value))).toBe('ERR_ARGUMENT')
+    expect(codeOf(() => full([1], value, { dtype }))).toBe('ERR_ARGUMENT')
+    expect(y.at(0).abs().item()).toBe(0)
+  })
+
+  it('are infinite where Python takes them so', () => {
+    expect(zeros([1]).setAt(0, Infinity).item()).toBe(Infinity)
+    expect(zeros([1]).setAt(0, 3.4028234663852886e38).item()).toBe(3.4028234663852886e38)
+    expect(zeros([1], { dtype: 'float16' }).setAt(0, 70000).item()).toBe(Infinity)
+    expect(full([1], 70000, { dtype: 'float16' }).item()).toBe(Infinity)
+    expect(tensor([1e39]).item()).toBe(Infinity)
   })
 })

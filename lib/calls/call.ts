@@ -3,7 +3,7 @@
  * a buffer that native code sees. Knows the Tensor class only through {@link installMethods}, which `tensor.ts` calls: the class needs this
  * file and this file the class.
  */
-import { AlambicError } from '../errors.js'
+import { AlambicError, show } from '../errors.js'
 import { Tag, type CallResult, type PlanId } from '../native/contract.js'
 import { callBuffer, claim, claims, reserve } from '../native/call-buffer.js'
 import { native } from '../native/loader.js'
@@ -26,23 +26,46 @@ export class Operator {
   constructor(
     readonly qualifiedName: string,
     readonly overload: string | null,
+    private readonly isMethod = false,
   ) {}
 
-  plan(positional: number, options: readonly string[]): PlanId {
-    return native.plan(this.qualifiedName, this.overload, positional, options)
+  /** Its name in JavaScript. */
+  get name(): string {
+    return camelCase(this.qualifiedName.replace(/^aten::/, '').replace('::', '.'))
+  }
+
+  /** @param values what stands in the positions, for messages */
+  plan(values: readonly unknown[], options: readonly string[]): PlanId {
+    const shown = values.map(shownInMessages)
+    return native.plan(this.qualifiedName, this.overload, values.length, options, shown, this.isMethod)
   }
 
   /** The form with so many positional arguments and options of these names, in this order. */
-  form(positional: number, options: readonly string[]): Form {
+  form(values: readonly unknown[], options: readonly string[]): Form {
+    const positional = values.length
     const key = `${positional} ${options.join(' ')}`
     let form = this.forms.get(key)
     if (form === undefined) {
-      form = { positional, options, plan: this.plan(positional, options) }
+      form = { positional, options, plan: this.plan(values, options) }
       this.forms.set(key, form)
     }
     this.lastForm = form
     return form
   }
+}
+
+export function camelCase(name: string): string {
+  return name.replace(/(?<=[a-zA-Z0-9])_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+}
+
+/** Longer lists say no more. */
+const longestShown = 8
+
+/** Numbers, words and short lists of numbers; undefined for tensors and whatever else. */
+function shownInMessages(value: unknown): unknown {
+  if (['number', 'boolean', 'string'].includes(typeof value)) return value
+  const isShort = Array.isArray(value) && value.length <= longestShown
+  return isShort && value.every(each => typeof each === 'number') ? value : undefined
 }
 
 interface Form {
@@ -86,20 +109,20 @@ function writeOther(at: number, tag: number, value: unknown): number {
   return write(at, tag, 0)
 }
 
-function encode(at: number, value: unknown): number {
+function encode(operator: Operator, at: number, value: unknown): number {
   if (typeof value === 'number') return write(at, Tag.number, value)
   if (value instanceof Tensor) return write(at, Tag.tensor, value.handle)
-  return encodeOther(at, value)
+  return encodeOther(operator, at, value)
 }
 
-function encodeOther(at: number, value: unknown): number {
-  if (value === null || value === undefined) return write(at, Tag.null, 0)
+function encodeOther(operator: Operator, at: number, value: unknown): number {
+  if (value === null || value === undefined) return write(at, Tag.null, value === null ? 0 : 1)
   if (typeof value === 'boolean') return write(at, Tag.boolean, value ? 1 : 0)
   if (typeof value === 'string') return encodeString(at, value)
-  if (Array.isArray(value)) return encodeList(at, value)
+  if (Array.isArray(value)) return encodeList(operator, at, value)
   if (typedArrayName(value) !== undefined) {
     requireMemory(value as ArrayBufferView)
-    return encodeList(at, Array.from(value as Iterable<number>))
+    return encodeList(operator, at, Array.from(value as Iterable<number>))
   }
   if (value instanceof Generator) return writeOther(at, Tag.generator, value.native)
   return writeOther(at, Tag.other, value)
@@ -122,14 +145,14 @@ function encodeString(at: number, value: string): number {
 /** No operator takes more, and the buffer would grow with it. */
 const longestList = 2 ** 24
 
-function encodeList(at: number, list: readonly unknown[]): number {
+function encodeList(operator: Operator, at: number, list: readonly unknown[]): number {
   if (list.length > longestList)
     throw new AlambicError(
       'ERR_ARGUMENT',
-      `expected a list of at most ${longestList} values, got one of ${list.length}; make a tensor of it`,
+      `${operator.name}: expected a list of at most ${longestList} values, got one of ${list.length}; make a tensor of it`,
     )
   if (typeof list[0] === 'number') return encodeNumbers(at, list)
-  if (list.some(each => each instanceof Tensor)) return encodeTensors(at, list)
+  if (list.some(each => each instanceof Tensor)) return encodeTensors(operator, at, list)
   return writeOther(at, Tag.other, list)
 }
 
@@ -145,26 +168,29 @@ function encodeNumbers(start: number, list: readonly unknown[]): number {
   return at
 }
 
-function encodeTensors(start: number, list: readonly unknown[]): number {
+function encodeTensors(operator: Operator, start: number, list: readonly unknown[]): number {
   const { length } = list
   reserve(start + length + longestCall)
   let at = write(start, Tag.tensorList, length)
-  for (let i = 0; i < length; i++) callBuffer[at++] = toHandle(list[i], i)
+  for (let i = 0; i < length; i++) callBuffer[at++] = toHandle(operator, list[i], i)
   return at
 }
 
-function toHandle(value: unknown, index: number): number {
-  if (value instanceof Tensor) return released(value)
+function toHandle(operator: Operator, value: unknown, index: number): number {
+  if (value instanceof Tensor) return liveHandle(operator, value, index)
   if (value === null || value === undefined) return 0
-  throw new AlambicError('ERR_ARGUMENT', `expected a tensor or null at index ${index} of a list of tensors`)
+  throw new AlambicError(
+    'ERR_ARGUMENT',
+    `${operator.name}: expected a tensor or null at index ${index} of a list of tensors, got ${show(value)}`,
+  )
 }
 
 /** In a list, 0 means null: a released tensor must not pass for it. */
-function released(tensor: Tensor): number {
+function liveHandle(operator: Operator, tensor: Tensor, index: number): number {
   if (tensor.handle === 0)
     throw new AlambicError(
       'ERR_TENSOR_RELEASED',
-      'a tensor of the list was released before: keep it with keep()',
+      `${operator.name}: the tensor at index ${index} of the list was released before: keep it with keep()`,
     )
   return tensor.handle
 }
@@ -173,11 +199,11 @@ function released(tensor: Tensor): number {
  * Writes a call of values whose reading made other calls meanwhile: from copies, whose reading runs nothing of the
  * program's.
  */
-function writeAgain(plan: PlanId, values: readonly unknown[], count: number): void {
+function writeAgain(operator: Operator, plan: PlanId, values: readonly unknown[], count: number): void {
   const copies = values.slice(0, count).map(copyOf)
   begin(plan)
   let at = firstValue
-  for (const copy of copies) at = encode(at, copy)
+  for (const copy of copies) at = encode(operator, at, copy)
 }
 
 function copyOf(value: unknown): unknown {
@@ -217,17 +243,17 @@ function decodeTensor(result: number, args: readonly unknown[]): unknown {
 }
 
 function call1(operator: Operator, a: unknown): unknown {
-  const own = begin((operator.plan1 ??= operator.plan(1, [])))
-  encode(firstValue, a)
-  if (own !== claims) writeAgain(operator.plan1, [a], 1)
+  const own = begin((operator.plan1 ??= operator.plan([a], [])))
+  encode(operator, firstValue, a)
+  if (own !== claims) writeAgain(operator, operator.plan1, [a], 1)
   const result = others === null ? nativeCall() : callWithOthers(nativeCall, others)
   return result === undefined && callBuffer[0]! > 0 ? new Tensor(callBuffer[0]!) : decode(result, [a])
 }
 
 function call2(operator: Operator, a: unknown, b: unknown): unknown {
-  const own = begin((operator.plan2 ??= operator.plan(2, [])))
-  encode(encode(firstValue, a), b)
-  if (own !== claims) writeAgain(operator.plan2, [a, b], 2)
+  const own = begin((operator.plan2 ??= operator.plan([a, b], [])))
+  encode(operator, encode(operator, firstValue, a), b)
+  if (own !== claims) writeAgain(operator, operator.plan2, [a, b], 2)
   const result = others === null ? nativeCall() : callWithOthers(nativeCall, others)
   return result === undefined && callBuffer[0]! > 0 ? new Tensor(callBuffer[0]!) : decode(result, [a, b])
 }
@@ -257,11 +283,11 @@ function prepare(operator: Operator, self: Tensor | null, args: ArrayLike<unknow
     values[count++] = value
   }
   if (!isSame || form.options.length !== count - positional)
-    form = operator.form(positional, options === null ? [] : givenOptions(options))
+    form = operator.form(values.slice(0, positional), options === null ? [] : givenOptions(options))
   const own = begin(form.plan)
   let at = firstValue
-  for (let i = 0; i < count; i++) at = encode(at, values[i])
-  if (own !== claims) writeAgain(form.plan, values, count)
+  for (let i = 0; i < count; i++) at = encode(operator, at, values[i])
+  if (own !== claims) writeAgain(operator, form.plan, values, count)
   return values
 }
 
@@ -360,7 +386,7 @@ function makeMethods(own: object): object {
     const prototype = Object.create(next) as object
     for (const { jsName, name } of names.slice(Math.max(0, end - methodsPerPrototype), end))
       Object.defineProperty(prototype, jsName, {
-        value: toMethod(new Operator(`aten::${name}`, null)),
+        value: toMethod(new Operator(`aten::${name}`, null, true)),
         configurable: true,
         writable: true,
       })

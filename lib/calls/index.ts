@@ -3,7 +3,7 @@
  */
 import { AlambicError, show } from '../errors.js'
 import { native } from '../native/loader.js'
-import { Operator, operatorNames, toFunction } from './call.js'
+import { camelCase, Operator, operatorNames, toFunction } from './call.js'
 import type { Operators } from './operators.generated.js'
 import { packageExports } from './package-exports.js'
 import { unique } from './unique.js'
@@ -57,10 +57,6 @@ function refuseUnknown(path: string, qualifiedName: (name: string) => string): o
 /** Of an operator, by its name in Python. */
 function jsNameOf(name: string): string {
   return operatorNames('aten').find(each => each.name === name)?.jsName ?? camelCase(name)
-}
-
-function camelCase(name: string): string {
-  return name.replace(/(?<=[a-zA-Z0-9])_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
 }
 
 /** Throws for overloads that the operator has not; what every function has is found as before. */

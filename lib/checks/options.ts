@@ -2,7 +2,7 @@
  * Options of everything that takes an object of them. Beside each type of options stands a list of what its members
  * take; the compiler holds the two against each other, and {@link readOptions} holds what a caller gives against the list.
  */
-import { AlambicError, argumentError } from '../errors.js'
+import { AlambicError, argumentError, isClass, show } from '../errors.js'
 import { nearest } from './names.js'
 import type { TensorOptions } from '../tensors/types.js'
 
@@ -53,7 +53,7 @@ export function readOptions<Options extends object>(
   if (given === undefined) return {} as Options
   if (isOf(tensor, given))
     throw argumentError(`${who}: options`, `an object such as { ${Object.keys(kinds)[0] ?? ''} }`, given)
-  if (!isOf(options, given)) throw argumentError(`${who}: options`, options.expected, given)
+  if (!isOf(options, given)) throw notOptions(who, given, kinds)
   for (const name of Object.keys(given)) {
     const value = (given as Record<string, unknown>)[name]
     if (value === undefined) continue
@@ -87,6 +87,23 @@ function isOf(kind: Kind, value: unknown): boolean {
 export const options: Kind = {
   expected: 'an object',
   fits: value => Object.prototype.toString.call(value) === '[object Object]',
+}
+
+/** For a value of an option that stands alone, as Python takes it, the error shows it with its name. */
+function notOptions(who: string, given: unknown, kinds: object): AlambicError {
+  const name = nameOfAlone(given, kinds as Record<string, Kind>)
+  const offer = name === undefined ? '' : `; did you mean { ${name}: ${show(given)} }?`
+  return new AlambicError(
+    'ERR_ARGUMENT',
+    `${who}: options: expected ${options.expected}, got ${show(given)}${offer}`,
+  )
+}
+
+/** The first option that takes the value; one that takes anything says nothing. */
+function nameOfAlone(given: unknown, kinds: Record<string, Kind>): string | undefined {
+  if (typeof given === 'string' && 'device' in kinds && /^(cpu|cuda|meta)\b/.test(given)) return 'device'
+  if (!['string', 'number', 'boolean'].includes(typeof given)) return undefined
+  return Object.keys(kinds).find(name => kinds[name] !== anything && isOf(kinds[name]!, given))
 }
 
 /** The error for an option that does not exist. */
@@ -124,7 +141,10 @@ export const device: Kind = { ...text, expected: "a device such as 'cpu' or 'cud
 /** Native code knows which there are. */
 export const dtype: Kind = { ...text, expected: "a dtype such as 'float32'" }
 
-export const callback: Kind = { expected: 'a function', fits: value => typeof value === 'function' }
+export const callback: Kind = {
+  expected: 'a function',
+  fits: value => typeof value === 'function' && !isClass(value),
+}
 
 export const signal: Kind = {
   expected: 'an AbortSignal',

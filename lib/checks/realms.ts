@@ -61,11 +61,30 @@ export function isList(value: unknown): boolean {
 
 /** @throws AlambicError `ERR_ARGUMENT` for a view whose memory is gone */
 export function requireMemory(view: ArrayBufferView): void {
-  if (isDetached(view))
-    throw new AlambicError(
-      'ERR_ARGUMENT',
-      'expected an array with its memory, got one whose memory was transferred, to another thread for example',
-    )
+  if (isDetached(view)) throw lostMemory()
+}
+
+function lostMemory(): AlambicError {
+  return new AlambicError(
+    'ERR_ARGUMENT',
+    'expected an array with its memory, got one whose memory was transferred, to another thread for example',
+  )
+}
+
+/**
+ * The bytes that a caller gave: a `Uint8Array`, or all of an `ArrayBuffer` or `SharedArrayBuffer`; undefined for anything
+ * else.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` for a buffer whose memory is gone
+ */
+export function givenBytes(value: unknown): Uint8Array | undefined {
+  if (isUint8Array(value)) return value
+  if (!types.isAnyArrayBuffer(value)) return undefined
+  try {
+    return new Uint8Array(value)
+  } catch {
+    throw lostMemory()
+  }
 }
 
 /** Whether the memory of a view was taken away from it: such a view is empty, and nothing can be made of it. */

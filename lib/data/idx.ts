@@ -1,7 +1,7 @@
 import { notNegative, readOptions, type Kinds } from '../checks/options.js'
 import { endianness } from 'node:os'
 import { DEFAULT_MAX_BYTES, displayName, formatError, readBytes, requirePath } from '../io/files.js'
-import { bytesOf, isUint8Array } from '../checks/realms.js'
+import { bytesOf, givenBytes } from '../checks/realms.js'
 import { gunzip, isGzip } from './gunzip.js'
 
 const ELEMENT_TYPES = {
@@ -41,13 +41,14 @@ export const idxOptions: Kinds<ReadIdxOptions> = { maxBytes: notNegative }
  *   type code, dimensions or length are wrong; the message gives the byte offset
  */
 export async function readIdx(
-  source: string | URL | Uint8Array,
+  source: string | URL | Uint8Array | ArrayBuffer | SharedArrayBuffer,
   options: ReadIdxOptions = {},
 ): Promise<IdxArray> {
   const { maxBytes = DEFAULT_MAX_BYTES } = readOptions('readIdx', options, idxOptions)
-  if (!isUint8Array(source)) requirePath('readIdx: source', source, ', or its bytes')
-  const name = isUint8Array(source) ? 'idx data' : displayName(source)
-  const stored = isUint8Array(source) ? bytesOf(source) : await readBytes(source, maxBytes)
+  const bytes = givenBytes(source)
+  if (bytes === undefined) requirePath('readIdx: source', source, ', or its bytes')
+  const name = bytes === undefined ? displayName(source as string | URL) : 'idx data'
+  const stored = bytes === undefined ? await readBytes(source as string | URL, maxBytes) : bytesOf(bytes)
   const content = isGzip(stored)
     ? await gunzip(stored, name, head => parseHeader(head, name, maxBytes).totalBytes)
     : stored

@@ -172,8 +172,16 @@ export interface FitOptions {
 export const fitOptions: Kinds<FitOptions> = {
   epochs: integer(1),
   lr: notNegative,
-  optimizer: callback,
-  scheduler: callback,
+  optimizer: {
+    ...callback,
+    expected:
+      'a function that makes an optimizer, such as parameters => new optim.SGD(parameters, { lr: 0.1 })',
+  },
+  scheduler: {
+    ...callback,
+    expected:
+      'a function that makes a schedule, such as optimizer => new optim.lrScheduler.StepLR(optimizer, 30)',
+  },
   schedulerInterval: oneOf('epoch', 'step'),
   schedulerMetric: callback,
   clipGradNorm: {
@@ -450,7 +458,7 @@ class Training {
     const { lr = 1e-3, clipGradNorm, accumulate = 1, ema, signal } = options
     const makeOptimizer = options.optimizer ?? (all => new Adam(all, { lr }))
     const parameters = scope(() => method.prepare(batch)).filter(each => !this.frozen.has(each))
-    if (parameters.length === 0)
+    if (parameters.length === 0 && this.frozen.size > 0)
       throw new AlambicError(
         'ERR_ARGUMENT',
         'frozen: expected parts that leave a parameter to be trained, got all',
@@ -556,10 +564,13 @@ class Training {
     const ready = (this.context ??= await withMoved(batch, device, each => this.prepare(each)))
     this.begin()
     const { compiled } = this
-    const { values } = compiled?.takes(batch)
-      ? scope(() => ({ values: compiled.start(moveBatch(batch, device), where) }))
-      : { values: trainInParts(ready, () => moveBatch(batch, device), where, turns) }
-    const done = await values
+    const stepped = compiled?.takes(batch)
+      ? scope(() => {
+          const values = compiled.start(moveBatch(batch, device), where)
+          return () => values // in a function: with a promise in its result the scope would release nothing
+        })
+      : () => trainInParts(ready, () => moveBatch(batch, device), where, turns)
+    const done = await stepped()
     if (this.accumulation !== undefined)
       return this.accumulation.isFull ? this.finishUpdate(where) : undefined
     this.afterUpdate()
@@ -663,6 +674,8 @@ function checkOptimizer(made: Optimizer, parameters: readonly Tensor[]): Optimiz
   if (typeof step !== 'function' || typeof zeroGrad !== 'function')
     throw argumentError('optimizer', 'a function that returns an optimizer', made)
   const held = groupsOf(made)?.flatMap(({ params }) => params)
+  if (![...parameters, ...(held ?? [])].some(({ requiresGrad }) => requiresGrad))
+    throw nothingTrainable(parameters.length)
   const trained = new Set(parameters)
   if (held !== undefined && !held.some(each => trained.has(each)))
     throw new AlambicError(
@@ -671,6 +684,15 @@ function checkOptimizer(made: Optimizer, parameters: readonly Tensor[]): Optimiz
         `got one of ${held.length} others, with which nothing would be trained`,
     )
   return made
+}
+
+function nothingTrainable(count: number): AlambicError {
+  const got = count === 0 ? 'a model without any' : `${count}, of which requiresGrad is false`
+  return new AlambicError(
+    'ERR_AUTOGRAD',
+    `expected parameters to train, got ${got}: nothing is trainable` +
+      (count === 0 ? '' : '; model.requiresGrad(true) makes them so'),
+  )
 }
 
 /** An optimizer of one's own may have none. */

@@ -122,7 +122,8 @@ export interface AttentionTransferOptions {
    */
   weights?: readonly number[]
   /**
-   * Pool the larger feature to the smaller one's size before its map is computed, as RepDistiller does. Default: false:
+   * Pool the larger feature (comparing height, then width) to the smaller one's size before its map is computed, as
+   * RepDistiller does. Default: false:
    * the teacher's map is resized bilinearly (`interpolate` with `mode="bilinear"`).
    */
   pool?: boolean

@@ -1,5 +1,6 @@
 /** What a model is given where it wants other inputs than the batches are. */
 import { convertImages, type ImageConversion } from '../data/image-format.js'
+import { callback, requireKind } from '../checks/options.js'
 import { argumentError } from '../errors.js'
 import { Tensor } from '../tensors/tensor.js'
 
@@ -13,8 +14,7 @@ export type ModelInput = ((images: Tensor) => Tensor) | ImageConversion
 export function toInputFunction(name: string, input: ModelInput | undefined): (images: Tensor) => Tensor {
   if (input === undefined) return images => images
   if (typeof input === 'object' && input !== null) return convertImages(input)
-  if (typeof input !== 'function')
-    throw argumentError(name, 'a function of a batch of images, or { from, to }', input)
+  requireKind(name, { ...callback, expected: 'a function of a batch of images, or { from, to }' }, input)
   return images => {
     const result: unknown = input(images)
     if (result instanceof Tensor) return result

@@ -108,7 +108,7 @@ function tooLong(name: string, maxBytes: number, found: string): AlambicError {
 /** A path as it is, and that of a `file:` URL. @throws AlambicError `ERR_ARGUMENT` for anything else */
 export function displayName(path: string | URL): string {
   if (typeof path === 'string') return path
-  if (!isURL(path)) throw argumentError('file', 'a path, a file: URL or a Buffer', path)
+  if (!isURL(path)) throw argumentError('file', 'a path, a file: URL or the bytes of a file', path)
   try {
     return fileURLToPath(path)
   } catch (error) {

@@ -16,7 +16,9 @@ export interface LoadOptions extends MaterializeOptions {
   /**
    * Where in the file the weights are, such as `'state_dict'` or `'models.student'`; `''` is the whole file. Default:
    * the whole file, except for a checkpoint with a model's tensors under `state_dict`, `model_state_dict` or `model`.
-   * Other tensors beside them do not count as weights if they are single numbers or the states of generators, such as
+   * Where weights stand beside them, as tensors or in dicts such as `classifier`, it is the whole file; copies of the
+   * model's tensors, such as an average of them, are none, nor are dicts in a file that `epoch`, `optimizer` and the like
+   * show to be a checkpoint. Other tensors beside them do not count as weights if they are single numbers or the states of generators, such as
    * `best_acc` and `rng_state`, or if `epoch`, `optimizer` and the like show that the file is a checkpoint; tensors
    * with the usual names of weights, such as `weight`, always count.
    */
@@ -187,10 +189,49 @@ function usualEntry(value: Value): Value {
   const isCheckpoint = Array.from(value.map.keys()).some(
     key => typeof key === 'string' && BOOKKEEPING.test(key.toLowerCase()),
   )
-  const hasWeights = Array.from(value.map).some(
-    ([key, child]) => child instanceof TensorRecord && isWeight(keyText(key), child, isCheckpoint),
+  const entry = value.map.get(found[0]!) as Dict
+  const own = shapesByName(entry)
+  const searched = new Set<Value>([entry])
+  const hasWeights = Array.from(value.map).some(([key, child]) =>
+    child instanceof TensorRecord
+      ? isWeight(keyText(key), child, isCheckpoint)
+      : !isCheckpoint && holdsOtherWeights(child, keyText(key), own, searched),
   )
-  return hasWeights ? value : value.map.get(found[0]!)!
+  return hasWeights ? value : entry
+}
+
+/**
+ * Whether a part of a file has weights by their names. Copies of the entry's `own` tensors, such as averages of them, are
+ * none.
+ */
+function holdsOtherWeights(
+  value: Value,
+  path: string,
+  own: ReadonlyMap<string, string>,
+  searched: Set<Value>,
+  depth = 0,
+): boolean {
+  if (searched.has(value) || depth > MAX_DEPTH) return false
+  searched.add(value)
+  if (isSame(shapesByName(value), own)) return false
+  return childrenOf(value).some(([key, child]) => {
+    const name = `${path}.${key}`
+    if (child instanceof TensorRecord) return WEIGHT_NAME.test(name)
+    return holdsOtherWeights(child, name, own, searched, depth + 1)
+  })
+}
+
+function isSame(shapes: ReadonlyMap<string, string>, own: ReadonlyMap<string, string>): boolean {
+  if (shapes.size === 0 || shapes.size !== own.size) return false
+  return Array.from(shapes).every(([name, shape]) => own.get(name) === shape)
+}
+
+/** Of the tensors that lie in a dict itself, as the names that a single GPU gives them. */
+function shapesByName(value: Value): Map<string, string> {
+  const shapes = new Map<string, string>()
+  for (const [name, child] of childrenOf(value))
+    if (child instanceof TensorRecord) shapes.set(name.replace(/^module\./, ''), String(child.shape))
+  return shapes
 }
 
 /** Whether a tensor beside an entry for weights is one itself, rather than a number or a state of the training's. */

@@ -1,7 +1,7 @@
 import { open, type FileHandle } from 'node:fs/promises'
 import { displayName } from './files.js'
 import { AlambicError } from '../errors.js'
-import { bytesOf, isUint8Array } from '../checks/realms.js'
+import { bytesOf, givenBytes } from '../checks/realms.js'
 import { fileError } from './file-error.js'
 
 /** Where a file's bytes come from: a file that is open, or memory. */
@@ -18,7 +18,7 @@ export interface ByteSource {
 }
 
 /** A path, a `file:` URL, or the bytes of a file. */
-export type FileOrBytes = string | URL | Uint8Array
+export type FileOrBytes = string | URL | Uint8Array | ArrayBuffer | SharedArrayBuffer
 
 /**
  * Opens a file, or takes bytes as if they were one.
@@ -26,8 +26,9 @@ export type FileOrBytes = string | URL | Uint8Array
  * @throws AlambicError `ERR_FILE_NOT_FOUND` when there is no file that can be read, `ERR_ARGUMENT` for other values
  */
 export async function openSource(input: FileOrBytes): Promise<ByteSource> {
-  if (isUint8Array(input)) return new MemorySource(input)
-  const name = displayName(input)
+  const bytes = givenBytes(input)
+  if (bytes !== undefined) return new MemorySource(bytes)
+  const name = displayName(input as string | URL)
   try {
     const file = await open(name, 'r')
     try {

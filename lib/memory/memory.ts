@@ -143,7 +143,8 @@ export function releaseIdleMemory(): void {
  * enumerable. Tensors in instances of other classes are not found, nor those that an array of more than 1000 elements
  * has under names of its own.
  * Parameters and buffers of modules made inside are not released, nor are tensors passed to {@link keep}. Scopes nest:
- * the result of the inner one belongs to the outer.
+ * the result of the inner one belongs to the outer. A promise in the result may resolve to any of the tensors: then none
+ * is released at the end, and garbage collection releases those that nobody gets.
  *
  * @throws AlambicError `ERR_ASYNC_CALLBACK` when `body` returns a promise or a generator: tensors made later would escape the
  *   scope
@@ -153,15 +154,16 @@ export function scope<T>(body: () => T): T {
   const outer = current
   const made: Tensor[] = []
   const leaving = new Set<Tensor>()
+  let isAwaited = false
   enter({ made, outer })
   try {
     const result = body()
     refusePromise('scope', result)
-    if (made.length > 0) collectTensors(result, tensor => leaving.add(tensor))
+    if (made.length > 0) isAwaited = collectTensors(result, tensor => leaving.add(tensor))
     return result
   } finally {
     enter(outer)
-    settle(made, leaving)
+    settle(made, leaving, isAwaited)
   }
 }
 
@@ -193,13 +195,18 @@ export class DividedScope {
   }
 }
 
-/** Releases tensors in one native call, and hands those that leave to the scope around. */
-function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>): void {
+/**
+ * Releases tensors in one native call, and hands those that leave to the scope around.
+ *
+ * @param isAwaited whether a promise may resolve to any of them: then the backstop releases what nobody gets
+ */
+function settle(made: readonly Tensor[], leaving: ReadonlySet<Tensor>, isAwaited = false): void {
   claim(made.length)
   let count = 0
   for (const tensor of made) {
     if (tensor.handle === 0) continue
     if (leaving.has(tensor)) track(tensor)
+    else if (isAwaited) watch(tensor)
     else {
       callBuffer[count++] = tensor.handle
       tensor.handle = 0
@@ -271,18 +278,24 @@ export function refusePromise(
     )
 }
 
-/** Calls `visit` for the tensors in a value: where {@link scope} looks for them. @internal */
-export function collectTensors(value: unknown, visit: (tensor: Tensor) => void): void {
-  if (typeof value !== 'object' || value === null) return
+/**
+ * Calls `visit` for the tensors in a value: where {@link scope} looks for them. Returns whether there is a promise, into
+ * which nobody can look. @internal
+ */
+export function collectTensors(value: unknown, visit: (tensor: Tensor) => void): boolean {
+  if (typeof value !== 'object' || value === null) return false
   if (isTensor(value)) {
     visit(value)
-    return
+    return false
   }
+  let hasPromise = false
   // A set goes on to what is added while it is run through, and has nothing twice.
   const found = new Set<object>([value])
   for (const object of found)
     if (isTensor(object)) visit(object)
+    else if (types.isPromise(object)) hasPromise = true
     else for (const part of partsOf(object)) if (typeof part === 'object' && part !== null) found.add(part)
+  return hasPromise
 }
 
 /**

@@ -104,6 +104,12 @@ function mapOf(features: Tensor): Tensor {
   return new Tensor(native.attentionMap(features.handle))
 }
 
+/** By the height, and for equal heights by the width. */
+function isLarger(one: Tensor, other: Tensor): boolean {
+  const [height, width] = [2, 3].map(dim => one.size(dim) - other.size(dim)) as [number, number]
+  return height === 0 ? width > 0 : height > 0
+}
+
 function pooledToTheSmaller(student: Tensor, teacher: Tensor): [student: Tensor, teacher: Tensor] {
   const sizes = [student, teacher].map(({ shape }) => shape.slice(2))
   if (String(sizes[0]) === String(sizes[1])) return [student, teacher]
@@ -115,7 +121,7 @@ function pooledToTheSmaller(student: Tensor, teacher: Tensor): [student: Tensor,
     )
   const pooled = (feature: Tensor, like: Tensor) =>
     functional.adaptiveAvgPool2d(feature, [like.shape[2]!, like.shape[3]!])
-  return student.shape[2]! > teacher.shape[2]!
+  return isLarger(student, teacher)
     ? [pooled(student, teacher), teacher]
     : [student, pooled(teacher, student)]
 }

@@ -484,9 +484,17 @@ export interface NativeAddon extends NativeLayers {
   // ---- dispatch.cc
   /**
    * Prepares calls of an operator in one form: so many positional arguments, these options in this order.
-   * `overload` null leaves the choice of the overload to the arguments of each call.
+   * `overload` null leaves the choice of the overload to the arguments of each call. For messages: the positional
+   * values, those that are to be shown, and whether the first of them stands before the dot.
    */
-  plan(qualifiedName: string, overload: string | null, positional: number, options: readonly string[]): PlanId
+  plan(
+    qualifiedName: string,
+    overload: string | null,
+    positional: number,
+    options: readonly string[],
+    values?: readonly unknown[],
+    isMethod?: boolean,
+  ): PlanId
   /**
    * Calls what lies in the {@link callBuffer}: the plan, then two numbers per value ({@link Tag}), behind a list its
    * elements. `others` are the values that are no numbers, in their order.

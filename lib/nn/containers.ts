@@ -85,6 +85,8 @@ abstract class NumberedModules<
  * Modules one after the other, each given the output of the one before. As `torch.nn.Sequential`: by position, or by
  * name from an object.
  *
+ * The first may take several inputs, as its class declares; inputs that it would not see are `ERR_ARGUMENT`.
+ *
  * @example new nn.Sequential(new nn.Conv2d(3, 8, 3), new nn.ReLU())           // paths '0', '1'
  * @example new nn.Sequential({ conv: new nn.Conv2d(3, 8, 3), relu: new nn.ReLU() })
  */
@@ -101,11 +103,27 @@ export class Sequential<Inputs extends unknown[] = [Tensor], Output = Tensor> ex
 
   override forward(...inputs: Inputs): Output {
     const [first, ...others] = this.children()
+    if (inputs.length > 1) refuseIgnored(first, inputs.length)
     if (first === undefined) return inputs[0] as Output
     let value: unknown = first.forward(...inputs)
     for (const module of others) value = module.forward(value)
     return value as Output
   }
+}
+
+/** @throws AlambicError `ERR_ARGUMENT` where the first module would see one of several inputs alone */
+function refuseIgnored(first: AnyModule | undefined, count: number): void {
+  if (first !== undefined && !takesOne(first)) return
+  const taker = first === undefined ? '' : `, as ${first.constructor.name} takes`
+  throw new AlambicError('ERR_ARGUMENT', `Sequential: forward: expected one input${taker}, got ${count}`)
+}
+
+/** Whether a module's forward is written with one parameter, and has no other way to see more. */
+function takesOne(module: AnyModule): boolean {
+  const { forward } = module as { forward: (this: void, ...inputs: never[]) => unknown }
+  const text = Function.prototype.toString.call(forward)
+  const parameters = text.slice(0, text.indexOf(')'))
+  return forward.length === 1 && !/=|\.\.\./.test(parameters) && !/\barguments\b|\[native code\]/.test(text)
 }
 
 function refuseForward(container: Module): never {

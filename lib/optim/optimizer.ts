@@ -4,7 +4,7 @@ import { nearest } from '../checks/names.js'
 import type { NativeOptimizer, NativeOptimizerOptions, NativeOptimizerState } from '../native/contract.js'
 import { isPlainObject } from '../memory/memory.js'
 import { isMap } from '../checks/realms.js'
-import { anything, boolean, readOptions } from '../checks/options.js'
+import { anything, boolean, callback, readOptions, requireKind } from '../checks/options.js'
 import { Tensor, tensor } from '../tensors/tensor.js'
 import { refuseAsync } from './callbacks.js'
 import { fromJson, tensorFromJson, withJson } from './json.js'
@@ -153,8 +153,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
   step(): void
   step<Result>(closure: () => Result): Result
   step<Result>(closure?: () => Result): Result | undefined {
-    if (closure !== undefined && typeof closure !== 'function')
-      throw argumentError('step: closure', 'a function', closure)
+    if (closure !== undefined) requireKind('step: closure', callback, closure)
     const result = closure === undefined ? undefined : enableGrad(() => runClosure(closure))
     this.native.step(this.groups as unknown as NativeOptimizerOptions[])
     return result
@@ -208,7 +207,7 @@ export abstract class Optimizer<Options extends OptimizerOptions = OptimizerOpti
     checkNumbers(numbers, dict.state)
     const loaded = saved.map((group, i) => {
       this.checkSavedGroup(group, `param_groups[${i}]`)
-      return knownOptions(group, this.defaults, `param_groups[${i}]`)
+      return knownOptions(group, this, `param_groups[${i}]`)
     })
     const groups = this.groups.map((group, i) => ({ ...group, ...loaded[i] }))
     const made: Tensor[] = []
@@ -359,21 +358,37 @@ function savedByPython(group: SavedGroup): boolean {
   return 'foreach' in group || 'differentiable' in group
 }
 
+/** Which optimizer has an option, by its name in Python. */
+const owners = new Map([
+  ...['momentum', 'dampening', 'nesterov'].map(name => [name, 'SGD'] as const),
+  ...['betas', 'eps', 'amsgrad'].map(name => [name, 'Adam'] as const),
+])
+
+function unknownSavedOption(key: string, known: Iterable<string>, { constructor }: object): string {
+  const owner = owners.get(key)
+  if (owner !== undefined)
+    return `this optimizer has no such option, ${owner} has; expected the state of an optimizer of class ${constructor.name}`
+  const [near] = nearest(key, known, 1)
+  return `this optimizer has no such option${near === undefined ? '' : `; did you mean ${near}?`}`
+}
+
 /** The options of a saved group by their names in JavaScript. */
-function knownOptions(saved: SavedGroup, defaults: object, where: string): Record<string, unknown> {
-  const names = [...Object.keys(defaults), ...scheduleFields].filter(name => !kernelChoices.includes(name))
+function knownOptions(
+  saved: SavedGroup,
+  optimizer: { readonly defaults: object },
+  where: string,
+): Record<string, unknown> {
+  const names = [...Object.keys(optimizer.defaults), ...scheduleFields].filter(
+    name => !kernelChoices.includes(name),
+  )
   const byKey = new Map(names.map(name => [snakeCase(name), name]))
   const options: Record<string, unknown> = {}
   for (const [key, value] of Object.entries(saved)) {
     const name = byKey.get(key)
     if (name !== undefined) {
       if (value !== undefined) options[name] = plainOption(value)
-    } else if (key !== 'params' && !foreignFields.includes(key)) {
-      const [near] = nearest(key, byKey.keys(), 1)
-      throw stateError(
-        `${where}.${key}: this optimizer has no such option${near === undefined ? '' : `; did you mean ${near}?`}`,
-      )
-    }
+    } else if (key !== 'params' && !foreignFields.includes(key))
+      throw stateError(`${where}.${key}: ${unknownSavedOption(key, byKey.keys(), optimizer)}`)
   }
   try {
     checkScheduleFields(options)

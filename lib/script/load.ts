@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { AlambicError, argumentError } from '../errors.js'
 import { native } from '../native/loader.js'
 import { device, dtype, readOptions, type Kinds } from '../checks/options.js'
-import { bytesOf, isUint8Array } from '../checks/realms.js'
+import { bytesOf, givenBytes } from '../checks/realms.js'
 import type { Device, DType } from '../tensors/types.js'
 import { checkTorchScript } from './archive.js'
 import { wrapScript, type ScriptModule } from './script-module.js'
@@ -27,7 +27,7 @@ const loadOptions: Kinds<LoadTorchScriptOptions> = { device, dtype }
  */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any -- what goes in and out is known to who loads it
 export async function loadTorchScript<Inputs extends any[] = any[], Output = any>(
-  source: string | Uint8Array,
+  source: ScriptSource,
   options: LoadTorchScriptOptions = {},
 ): Promise<ScriptModule<Inputs, Output>> {
   const { device, dtype } = readOptions('loadTorchScript', options, loadOptions)
@@ -38,10 +38,13 @@ export async function loadTorchScript<Inputs extends any[] = any[], Output = any
   return wrapScript(script) as ScriptModule<Inputs, Output>
 }
 
+type ScriptSource = string | Uint8Array | ArrayBuffer | SharedArrayBuffer
+
 /** Bytes that nobody else changes. */
-async function readSource(source: string | Uint8Array): Promise<Uint8Array> {
+async function readSource(source: ScriptSource): Promise<Uint8Array> {
   // The slice of a Buffer would be a view of it.
-  if (isUint8Array(source)) return Uint8Array.prototype.slice.call(bytesOf(source))
+  const bytes = givenBytes(source)
+  if (bytes !== undefined) return Uint8Array.prototype.slice.call(bytesOf(bytes))
   if (typeof source !== 'string' || source.includes('\0'))
     throw argumentError('source', "a file's path or its bytes", source)
   try {

@@ -1,6 +1,8 @@
 /** Between JavaScript's arrays and the dtypes of tensors. */
 import { AlambicError, argumentError, show } from '../errors.js'
-import { typedArrayName } from '../checks/realms.js'
+import { tensor } from '../checks/options.js'
+import { requireMemory, typedArrayName } from '../checks/realms.js'
+import type { Tensor } from './tensor.js'
 import type { Complex, DType, Scalar } from './types.js'
 
 export type TypedArray =
@@ -27,8 +29,11 @@ export interface Float16ArrayLike extends ArrayBufferView {
   readonly [Symbol.toStringTag]: 'Float16Array'
 }
 
-/** Numbers in nested arrays, all rows of one depth equally long. */
-export type NestedData = number | bigint | boolean | Complex | readonly NestedData[]
+/**
+ * Numbers in nested arrays, all rows of one depth equally long. The innermost rows may be typed arrays, and the elements
+ * tensors without dimensions.
+ */
+export type NestedData = number | bigint | boolean | Complex | Tensor | NumberArray | readonly NestedData[]
 
 type Element = number | bigint | boolean | Complex
 
@@ -90,7 +95,7 @@ const mostDimensions = 64
 
 export function shapeOf(data: NestedData): number[] {
   const shape: number[] = []
-  for (let level: unknown = data; Array.isArray(level); level = (level as unknown[])[0]) {
+  for (let level = rowOf(data); level !== undefined; level = rowOf(level[0])) {
     if (shape.length === mostDimensions)
       throw new AlambicError(
         'ERR_ARGUMENT',
@@ -116,25 +121,81 @@ function isElement(value: unknown): value is Element {
   )
 }
 
-/** The elements of nested arrays of this shape, in row-major order. */
-export function flatten(data: NestedData, shape: readonly number[]): Element[] {
-  const flat: Element[] = []
-  const visit = (value: NestedData, depth: number, path: string) => {
+/** An array or typed array. */
+function rowOf(value: unknown): ArrayLike<unknown> | undefined {
+  if (Array.isArray(value)) return value as unknown[]
+  return typedArrayName(value) === undefined ? undefined : (value as ArrayLike<unknown>)
+}
+
+/** What nested arrays hold, in row-major order. */
+export interface Flat {
+  elements: Element[]
+  /** Of the typed arrays and tensors among them. */
+  dtypes: Set<DType>
+  /** Whether some elements are of plain arrays. */
+  hasPlain: boolean
+}
+
+/** The elements of nested arrays of this shape. */
+export function flatten(data: NestedData, shape: readonly number[]): Flat {
+  const elements: Element[] = []
+  const dtypes = new Set<DType>()
+  let hasPlain = false
+  const visit = (value: unknown, depth: number, path: string) => {
     if (depth < shape.length) {
+      const row = rowOf(value)
       const expected = shape[depth]!
-      if (!Array.isArray(value) || value.length !== expected) {
-        const got = Array.isArray(value) ? `${value.length}` : 'a single value'
-        throw new AlambicError(
-          'ERR_SHAPE_MISMATCH',
-          `tensor: expected ${expected} elements at data${path} as at its first neighbour, got ${got}`,
-        )
-      }
-      for (let i = 0; i < expected; i++) visit(value[i] as NestedData, depth + 1, `${path}[${i}]`)
-    } else if (isElement(value)) flat.push(value)
-    else throw argumentError(`tensor: data${path}`, 'a number, bigint, boolean or { re, im }', value)
+      if (row?.length !== expected) throw raggedError(path, expected, row)
+      if (!Array.isArray(row)) addTyped(row as unknown as NumberArray)
+      else for (let i = 0; i < expected; i++) visit(row[i], depth + 1, `${path}[${i}]`)
+    } else if (isElement(value)) {
+      hasPlain = true
+      elements.push(value)
+    } else if (tensor.fits(value)) {
+      dtypes.add((value as Tensor).dtype)
+      elements.push(elementOf(value as Tensor, path))
+    } else throw argumentError(`tensor: data${path}`, 'a number, bigint, boolean or { re, im }', value)
+  }
+  const addTyped = (row: NumberArray) => {
+    requireMemory(row)
+    dtypes.add(dtypeOfArray(row))
+    for (const each of row as unknown as Iterable<Element>) elements.push(each)
   }
   visit(data, 0, '')
-  return flat
+  return { elements, dtypes, hasPlain }
+}
+
+function raggedError(path: string, expected: number, row: ArrayLike<unknown> | undefined): AlambicError {
+  const got = row === undefined ? 'a single value' : `${row.length}`
+  return new AlambicError(
+    'ERR_SHAPE_MISMATCH',
+    `tensor: expected ${expected} elements at data${path} as at its first neighbour, got ${got}`,
+  )
+}
+
+/** The value of a tensor without dimensions; integers beyond 2^53 are bigints. */
+function elementOf(element: Tensor, path: string): Element {
+  if (element.ndim === 0) return readElements(element.toTypedArray(), element.dtype)[0]!
+  throw new AlambicError(
+    'ERR_ARGUMENT',
+    `tensor: data${path}: expected a tensor without dimensions, got ${element.dtype} (${element.shape.join(', ')}); ` +
+      (path === '' ? 'x.detach().clone() copies one' : 'torch.stack([…]) makes one tensor of several'),
+  )
+}
+
+/**
+ * The dtype of the typed arrays and tensors that nested arrays hold; undefined where there are none.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` where they differ, or stand beside plain numbers
+ */
+export function jointDtype({ dtypes, hasPlain }: Flat): DType | undefined {
+  const [first] = dtypes
+  if (first === undefined || (dtypes.size === 1 && !hasPlain)) return first
+  const parts = [...dtypes, ...(hasPlain ? ['plain values'] : [])]
+  throw new AlambicError(
+    'ERR_ARGUMENT',
+    `tensor: data: expected parts of one dtype, got ${parts.join(' and ')}; say which they become: { dtype: '${first}' }`,
+  )
 }
 
 /** What holds the elements before native code converts them to `dtype`. */
@@ -246,14 +307,34 @@ function rangeError(what: string, dtype: DType, value: unknown): AlambicError {
   return argumentError(what, `${expected} dtype ${dtype}`, value)
 }
 
+/** The largest number of float32. */
+const largestFloat = (2 - 2 ** -23) * 2 ** 127
+
+/** Whether a finite number would become infinite. Narrower dtypes take it so, as in Python. */
+function overflows(value: number | bigint | boolean, dtype: DType): boolean {
+  if (dtype !== 'float32' && dtype !== 'complex64') return false
+  const size = Math.abs(Number(value))
+  return size > largestFloat && (size < Infinity || typeof value === 'bigint')
+}
+
+function overflowError(what: string, dtype: DType, value: unknown): AlambicError {
+  return argumentError(
+    what,
+    `a number from -3.4028235e38 to 3.4028235e38, or an infinite one, for dtype ${dtype}`,
+    value,
+  )
+}
+
 /**
- * Refuses a number that a tensor of this dtype does not hold: for integers what is out of range, NaN and infinities.
- * What has a fraction is cut off, as in Python.
+ * Refuses a number that a tensor of this dtype does not hold: for integers what is out of range, NaN and infinities; for
+ * float32 and complex64 what would become infinite. What has a fraction is cut off, as in Python.
  *
  * @throws AlambicError `ERR_ARGUMENT`
  */
 export function requireFits(what: string, value: unknown, dtype: DType): void {
   if (isComplex(value)) {
+    for (const part of [value.re, value.im])
+      if (overflows(part, dtype)) throw overflowError(what, dtype, part)
     if (!dtype.startsWith('complex') && value.im !== 0)
       throw new AlambicError(
         'ERR_ARGUMENT',
@@ -262,6 +343,7 @@ export function requireFits(what: string, value: unknown, dtype: DType): void {
   } else if (typeof value !== 'number' && typeof value !== 'bigint' && typeof value !== 'boolean')
     throw new AlambicError('ERR_ARGUMENT', `${what}: expected a number, got ${show(value)}`)
   else if (!fits(value, ranges[dtype])) throw rangeError(what, dtype, value)
+  else if (overflows(value, dtype)) throw overflowError(what, dtype, value)
 }
 
 /** `{ re: 1, im: 0 }` may go into a real tensor. */

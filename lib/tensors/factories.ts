@@ -1,6 +1,6 @@
 /** Tensors from nothing. Shapes are arrays; options as in PyTorch. */
 import { isComplex, requireFits } from './elements.js'
-import { argumentError } from '../errors.js'
+import { AlambicError, argumentError, missingError } from '../errors.js'
 import { scope } from '../memory/memory.js'
 import { generator, integer, readOptions, tensorOptions, type Kinds } from '../checks/options.js'
 import type { Generator } from '../calls/generator.js'
@@ -17,20 +17,45 @@ const randomOptions: Kinds<RandomOptions> = { ...tensorOptions, generator }
 
 const eyeOptions: Kinds<TensorOptions & { m?: number }> = { ...tensorOptions, m: integer(0) }
 
+/**
+ * The shape, which is the first of the arguments.
+ *
+ * @throws AlambicError `ERR_ARGUMENT` where it is missing, and for sizes that stand beside each other, as in Python
+ */
+function readShape(who: string, args: readonly unknown[]): readonly number[] {
+  const [shape] = args
+  if (shape === undefined) throw missingError(`${who}: shape`, 'an array of sizes such as [2, 3]')
+  if (typeof shape !== 'number') return shape as readonly number[]
+  const end = args.findIndex(each => typeof each !== 'number')
+  const sizes = (end < 0 ? args : args.slice(0, end)).join(', ')
+  throw new AlambicError(
+    'ERR_ARGUMENT',
+    `${who}: shape: expected an array of sizes, got ${sizes}; did you mean ${who}([${sizes}])?`,
+  )
+}
+
 function finish(tensor: Tensor, requiresGrad: boolean | undefined): Tensor {
   if (requiresGrad) tensor.requiresGrad = true
   return tensor
 }
 
 /** All elements 0. */
-export function zeros(shape: readonly number[], options: TensorOptions = {}): Tensor {
-  const { requiresGrad, ...others } = readOptions('zeros', options, tensorOptions)
+export function zeros(shape: readonly number[], options?: TensorOptions): Tensor
+export function zeros(...args: unknown[]): Tensor {
+  const shape = readShape('zeros', args)
+  const { requiresGrad, ...others } = readOptions(
+    'zeros',
+    args[1] as TensorOptions | undefined,
+    tensorOptions,
+  )
   return finish(torch.zeros(shape, others), requiresGrad)
 }
 
 /** All elements 1. */
-export function ones(shape: readonly number[], options: TensorOptions = {}): Tensor {
-  const { requiresGrad, ...others } = readOptions('ones', options, tensorOptions)
+export function ones(shape: readonly number[], options?: TensorOptions): Tensor
+export function ones(...args: unknown[]): Tensor {
+  const shape = readShape('ones', args)
+  const { requiresGrad, ...others } = readOptions('ones', args[1] as TensorOptions | undefined, tensorOptions)
   return finish(torch.ones(shape, others), requiresGrad)
 }
 
@@ -41,6 +66,8 @@ export function ones(shape: readonly number[], options: TensorOptions = {}): Ten
  * @throws AlambicError `ERR_ARGUMENT` for a number that the dtype does not hold
  */
 export function full(shape: readonly number[], value: Scalar, options: TensorOptions = {}): Tensor {
+  readShape('full', [shape])
+  if (value === undefined) throw missingError('full: value', 'a number')
   const {
     requiresGrad,
     dtype = dtypeOfScalar(value),
@@ -68,20 +95,34 @@ function dtypeOfScalar(value: Scalar): DType {
 }
 
 /** Elements that are not set: whatever the memory holds. */
-export function empty(shape: readonly number[], options: TensorOptions = {}): Tensor {
-  const { requiresGrad, ...others } = readOptions('empty', options, tensorOptions)
+export function empty(shape: readonly number[], options?: TensorOptions): Tensor
+export function empty(...args: unknown[]): Tensor {
+  const shape = readShape('empty', args)
+  const { requiresGrad, ...others } = readOptions(
+    'empty',
+    args[1] as TensorOptions | undefined,
+    tensorOptions,
+  )
   return finish(torch.empty(shape, others), requiresGrad)
 }
 
 /** Standard normal. */
-export function randn(shape: readonly number[], options: RandomOptions = {}): Tensor {
-  const { requiresGrad, ...others } = readOptions('randn', options, randomOptions)
+export function randn(shape: readonly number[], options?: RandomOptions): Tensor
+export function randn(...args: unknown[]): Tensor {
+  const shape = readShape('randn', args)
+  const { requiresGrad, ...others } = readOptions(
+    'randn',
+    args[1] as RandomOptions | undefined,
+    randomOptions,
+  )
   return finish(torch.randn(shape, others), requiresGrad)
 }
 
 /** Uniform in [0, 1). */
-export function rand(shape: readonly number[], options: RandomOptions = {}): Tensor {
-  const { requiresGrad, ...others } = readOptions('rand', options, randomOptions)
+export function rand(shape: readonly number[], options?: RandomOptions): Tensor
+export function rand(...args: unknown[]): Tensor {
+  const shape = readShape('rand', args)
+  const { requiresGrad, ...others } = readOptions('rand', args[1] as RandomOptions | undefined, randomOptions)
   return finish(torch.rand(shape, others), requiresGrad)
 }
 
@@ -90,10 +131,12 @@ export function randint(high: number, shape: readonly number[], options?: Random
 export function randint(low: number, high: number, shape: readonly number[], options?: RandomOptions): Tensor
 export function randint(...args: unknown[]): Tensor {
   const bounds = args.filter(each => typeof each === 'number')
-  const [shape, options] = args.slice(bounds.length) as [number[], RandomOptions?]
+  if (bounds.length === 0) throw missingError('randint: high', 'an integer that the results are below')
+  const [shape, options] = args.slice(bounds.length) as [unknown, RandomOptions?]
+  const sizes = readShape('randint', [shape])
   const { requiresGrad, dtype = 'int64', ...others } = readOptions('randint', options, randomOptions)
   const [low, high] = bounds.length === 1 ? [0, bounds[0]!] : [bounds[0]!, bounds[1]!]
-  return finish(torch.randint(low, high, shape, { dtype, ...others }), requiresGrad)
+  return finish(torch.randint(low, high, sizes, { dtype, ...others }), requiresGrad)
 }
 
 /** A random permutation of 0 … n − 1, int64. */

@@ -1,4 +1,5 @@
 /** Hooks of tensors: functions that see, and may replace, a gradient on its way. */
+import { callback, requireKind } from '../checks/options.js'
 import { AlambicError, argumentError } from '../errors.js'
 import { refusePromise } from '../memory/memory.js'
 import type { Handle } from '../native/contract.js'
@@ -22,7 +23,7 @@ let lastNumber = 0
 const thrown: { errors: unknown[] } = { errors: [] }
 
 export function registerHook(tensor: Tensor, hook: TensorHook): HookHandle {
-  if (typeof hook !== 'function') throw argumentError('registerHook: hook', 'a function', hook)
+  requireKind('registerHook: hook', callback, hook)
   for (const number of native.forgottenHooks()) hooks.delete(number)
   const number = ++lastNumber
   const position = native.registerHook(tensor.handle, number, runHook)

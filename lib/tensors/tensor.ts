@@ -2,6 +2,7 @@ import { inspect } from 'node:util'
 import {
   dtypeOfArray,
   flatten,
+  jointDtype,
   nest,
   readElements,
   shapeOf,
@@ -12,7 +13,7 @@ import {
   type Source,
   type TypedArray,
 } from './elements.js'
-import { AlambicError, argumentError, show } from '../errors.js'
+import { AlambicError, argumentError, missingError, show } from '../errors.js'
 import { formatTensor } from './format.js'
 import { indexTensor, setIndexed, type Index } from './indexing.js'
 import { release, track } from '../memory/memory.js'
@@ -324,7 +325,7 @@ export class Tensor {
    * array is a list of indices, one per dimension: `x.setAt([[0, 2]], 5)` writes to the rows 0 and 2.
    *
    * @returns this tensor
-   * @throws AlambicError as {@link at}; `ERR_ARGUMENT` for a number that the dtype does not hold, `ERR_SHAPE_MISMATCH`
+   * @throws AlambicError as {@link at}; `ERR_ARGUMENT` for a number that the dtype does not hold, such as 1e39 for float32, `ERR_SHAPE_MISMATCH`
    *   for a value that does not broadcast
    */
   setAt(indices: Index | readonly Index[], value: Tensor | Scalar): this {
@@ -652,19 +653,23 @@ declare global {
 
 /**
  * A tensor from numbers, nested arrays or a typed array, which is copied. Numbers become float32, bigints int64,
- * booleans bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off.
+ * booleans bool and `{ re, im }` complex64, unless a dtype is given. For an integer dtype fractions are cut off. Typed
+ * arrays of one length in an array are rows, and tensors without dimensions are elements; they keep their dtype, and have
+ * to be of one unless a dtype is given.
  *
  * @example tensor([[1, 2], [3, 4]]), tensor(0.5, { requiresGrad: true }), tensor([1n, 2n]) // int64
- * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for a
- *   mix of bigints and numbers without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for
+ * @throws AlambicError `ERR_SHAPE_MISMATCH` for ragged arrays, `ERR_ARGUMENT` for elements that are no numbers, for
+ *   tensors with dimensions (see `torch.stack`), for a mix of bigints and numbers, or of dtypes, without a dtype, and for a number that an integer dtype does not hold: 300 or −1 for
  *   uint8, NaN for int64
  */
 export function tensor(data: NestedData | NumberArray, options: TensorOptions = {}): Tensor {
   readOptions('tensor', options, tensorOptions)
   if (ArrayBuffer.isView(data)) return fromTypedArray(data, [data.length], options)
+  if (data === undefined) throw missingError('tensor: data', 'numbers, nested arrays or a typed array')
   const { dtype, ...others } = options
   const shape = shapeOf(data)
-  return make(toSource(flatten(data, shape), dtype, shape), shape, others)
+  const flat = flatten(data, shape)
+  return make(toSource(flat.elements, dtype ?? jointDtype(flat), shape), shape, others)
 }
 
 /**

@@ -12,8 +12,6 @@ namespace alambic {
 
 namespace {
 
-bool is_integer(double number) { return std::trunc(number) == number && std::abs(number) <= 9.2e18; }
-
 [[noreturn]] void not_a_call() { fail("ERR_ARGUMENT", "call: expected the values of a planned call"); }
 
 // JavaScript has one kind of number: whole ones are integers, so that integer tensors stay integer. -0 is not
@@ -32,32 +30,6 @@ std::string show_list(const Argument& argument, size_t most, Show show_element) 
   if (argument.length > most) list << ", … " << argument.length << " in all";
   list << "]";
   return list.str();
-}
-
-std::string show_plain(const Plain& value) {
-  switch (value.type) {
-    case Plain::Type::Boolean:
-      return value.number != 0 ? "true" : "false";
-    case Plain::Type::Number:
-      return c10::str(value.number);
-    case Plain::Type::BigInt:
-      return value.is_lossless ? c10::str(value.integer, "n") : "a bigint of more than 64 bits";
-    case Plain::Type::String:
-      return '"' + value.text + '"';
-    case Plain::Type::Complex:
-      return c10::str("{ re: ", value.number, ", im: ", value.imaginary, " }");
-    case Plain::Type::List: {
-      constexpr size_t most = 16;
-      const auto& list = value.elements;
-      std::ostringstream text;
-      for (size_t i = 0; i < std::min(list.size(), most); i++) text << (i ? ", " : "") << show_plain(list[i]);
-      if (list.size() > most) text << ", … " << list.size() << " in all";
-      return "[" + text.str() + "]";
-    }
-    case Plain::Type::Unknown:
-      break;
-  }
-  return value.text;
 }
 
 Plain unknown(const char* name) {
@@ -169,12 +141,42 @@ void read_others(Environment& environment, Others others, Argument* arguments, s
     if (used == others.count) not_a_call();
     argument.value = others.values[used++];
     if (argument.tag == Tag::Generator) continue;
-    copies.values.push_back(copy_value(Napi::Value(environment.env, argument.value), false));
+    copies.values.push_back(to_plain(Napi::Value(environment.env, argument.value)));
     argument.plain = &copies.values.back();
   }
 }
 
 }  // namespace
+
+bool is_integer(double number) { return std::trunc(number) == number && std::abs(number) <= 9.2e18; }
+
+Plain to_plain(const Napi::Value& value) { return copy_value(value, false); }
+
+std::string show_plain(const Plain& value) {
+  switch (value.type) {
+    case Plain::Type::Boolean:
+      return value.number != 0 ? "true" : "false";
+    case Plain::Type::Number:
+      return c10::str(value.number);
+    case Plain::Type::BigInt:
+      return value.is_lossless ? c10::str(value.integer, "n") : "a bigint of more than 64 bits";
+    case Plain::Type::String:
+      return '"' + value.text + '"';
+    case Plain::Type::Complex:
+      return c10::str("{ re: ", value.number, ", im: ", value.imaginary, " }");
+    case Plain::Type::List: {
+      constexpr size_t most = 16;
+      const auto& list = value.elements;
+      std::ostringstream text;
+      for (size_t i = 0; i < std::min(list.size(), most); i++) text << (i ? ", " : "") << show_plain(list[i]);
+      if (list.size() > most) text << ", … " << list.size() << " in all";
+      return "[" + text.str() + "]";
+    }
+    case Plain::Type::Unknown:
+      break;
+  }
+  return value.text;
+}
 
 int64_t to_integer(const Plain& value) {
   if (value.type == Plain::Type::Number) return static_cast<int64_t>(value.number);
@@ -358,7 +360,7 @@ std::string Reader::show(const Argument& argument) const {
     case Tag::Boolean:
       return argument.number != 0 ? "true" : "false";
     case Tag::Null:
-      return "null";
+      return argument.number != 0 ? "undefined" : "null";
     case Tag::Word:
       return '"' + argument.word->text + '"';
     case Tag::TensorList:

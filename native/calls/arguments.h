@@ -46,7 +46,7 @@ struct Plain {
 
 struct Argument {
   Tag tag;
-  double number;             // a Number, or a Boolean as 0 or 1
+  double number;             // a Number, a Boolean as 0 or 1, or of a Null 1 where it was undefined
   const at::Tensor* tensor;  // a Tensor
   const double* list;        // the elements of a list: numbers, or handles with 0 for null
   size_t length;
@@ -81,6 +81,13 @@ void read_arguments(Environment& environment, Others others, Argument* arguments
 inline Handle handle_of(double number) {
   return number >= 0 && number < 9007199254740992.0 ? static_cast<Handle>(number) : Handle{0};
 }
+
+bool is_integer(double number);
+
+// A copy. Runs JavaScript where the value is an object or a list.
+Plain to_plain(const Napi::Value& value);
+// For messages.
+std::string show_plain(const Plain& value);
 
 // Of a whole Number or a BigInt. Throws ERR_ARGUMENT for one that does not fit into 64 bits.
 int64_t to_integer(const Plain& value);

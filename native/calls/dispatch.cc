@@ -9,6 +9,7 @@
 #include "autograd/autograd.h"
 #include "calls/arguments.h"
 #include "calls/given.h"
+#include "calls/hints.h"
 #include "environment.h"
 #include "errors.h"
 #include "tensors/scalars.h"
@@ -41,6 +42,25 @@ bool is_text(const Argument& argument) {
          (argument.tag == Tag::Other && argument.plain->type == Plain::Type::String);
 }
 
+// A number where a list is wanted: the list with it, for the first candidate that takes that.
+std::string suggest_list(const Plan& plan, const Argument* arguments, const Reader& reader) {
+  for (const auto& candidate : plan.candidates) {
+    std::string list;
+    bool fits = true;
+    for (size_t i = 0; i < candidate.source.size() && fits; i++) {
+      if (candidate.source[i] < 0) continue;
+      const auto& parameter = candidate.overload->parameters[i];
+      const auto& argument = arguments[candidate.source[i]];
+      bool is_element = parameter.kind == Kind::IntList && argument.tag == Tag::Number &&
+                        parameter.broadcast == 0 && is_integer(argument.number);
+      fits = is_element || reader.matches(parameter, argument, true);
+      if (is_element) list = "[" + reader.show(argument) + "]";
+    }
+    if (fits && !list.empty()) return "; did you mean " + list + "?";
+  }
+  return "";
+}
+
 [[noreturn]] void no_match(const Plan& plan, const Argument* arguments, size_t count, const Reader& reader) {
   std::ostringstream message;
   message << plan.op->js_name << ": ";
@@ -53,7 +73,8 @@ bool is_text(const Argument& argument) {
       const auto& argument = arguments[candidate.source[i]];
       // Names those that there are.
       if (parameter.kind == Kind::Dtype && is_text(argument)) parse_dtype(reader.text(argument));
-      message << parameter.js_name << ": expected " << parameter.type << ", got " << reader.show(argument);
+      message << parameter.js_name << ": expected " << parameter.type << ", got " << reader.show(argument)
+              << suggest_list(plan, arguments, reader);
       fail("ERR_ARGUMENT", message.str());
     }
   }
@@ -62,6 +83,7 @@ bool is_text(const Argument& argument) {
   message << "); there are ";
   for (size_t i = 0; i < plan.candidates.size(); i++)
     message << (i ? " and " : "") << signature(*plan.op, *plan.candidates[i].overload);
+  message << suggest_list(plan, arguments, reader);
   fail("ERR_NO_OVERLOAD", message.str());
 }
 
@@ -329,7 +351,24 @@ napi_value with_call(napi_env env, napi_callback_info info) {
 // ---- Plans and the catalogue
 // ----------------------------------------------------------------------------------------
 
-// plan(qualifiedName, overload | null, positional count, option names) -> plan
+GivenCall to_given_call(const Napi::CallbackInfo& info) {
+  GivenCall given;
+  auto options = info[3].As<Napi::Array>();
+  for (uint32_t i = 0; i < options.Length(); i++)
+    given.options.push_back(to_text(options.Get(i), "option name"));
+  auto positional = to_integer(info[2], "positional");
+  if (positional < 0 || positional > 1000000)
+    fail("ERR_ARGUMENT", "plan: expected a number of positional arguments, got ", positional);
+  given.positional.resize(static_cast<size_t>(positional));
+  if (info[4].IsUndefined()) return given;
+  auto values = info[4].As<Napi::Array>();
+  for (uint32_t i = 0; i < values.Length() && i < given.positional.size(); i++)
+    given.positional[i] = to_plain(values.Get(i));
+  given.is_method = positional > 0 && to_bool(info[5], "isMethod");
+  return given;
+}
+
+// plan(qualifiedName, overload | null, positional count, option names, values?, isMethod?) -> plan
 Napi::Value make_plan(const Napi::CallbackInfo& info) {
   auto name = to_text(info[0], "operator name");
   if (name.find("::") == std::string::npos)
@@ -337,15 +376,9 @@ Napi::Value make_plan(const Napi::CallbackInfo& info) {
   std::string overload;
   bool any = info[1].IsNull();
   if (!any) overload = to_text(info[1], "overload name");
-  std::vector<std::string> options;
-  auto array = info[3].As<Napi::Array>();
-  for (uint32_t i = 0; i < array.Length(); i++) options.push_back(to_text(array.Get(i), "option name"));
-  auto positional = to_integer(info[2], "positional");
-  if (positional < 0 || positional > 1000000)
-    fail("ERR_ARGUMENT", "plan: expected a number of positional arguments, got ", positional);
-  auto id = Environment::of(info.Env())
-                .operators.plan(name, any ? nullptr : &overload, static_cast<int>(positional), options);
-  return Napi::Number::New(info.Env(), id);
+  auto given = to_given_call(info);
+  auto& operators = Environment::of(info.Env()).operators;
+  return Napi::Number::New(info.Env(), operators.plan(name, any ? nullptr : &overload, given));
 }
 
 Napi::Value operator_names(const Napi::CallbackInfo& info) {

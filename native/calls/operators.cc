@@ -6,6 +6,7 @@
 #include <string_view>
 #include <tuple>
 
+#include "calls/hints.h"
 #include "calls/number_tensors.h"
 #include "errors.h"
 #include "text.h"
@@ -224,12 +225,6 @@ bool is_first_in_python(const std::string& qualified_name, const std::string& ov
   return found != first.end() && found->second == overload;
 }
 
-std::string join(const std::vector<std::string>& parts, const char* separator) {
-  std::ostringstream text;
-  for (size_t i = 0; i < parts.size(); i++) text << (i ? separator : "") << parts[i];
-  return text.str();
-}
-
 // An option that no overload has is a slip of the pen.
 void refuse_unknown_option(const Operator& op, const std::string& option) {
   std::vector<std::string> known;
@@ -249,14 +244,16 @@ void refuse_unknown_option(const Operator& op, const std::string& option) {
   fail("ERR_NO_OVERLOAD", op.js_name, ": there is no option \"", option, "\"; ", offer);
 }
 
-[[noreturn]] void no_overload(const Operator& op, const std::string* overload, int positional,
-                              const std::vector<std::string>& options) {
-  for (const auto& option : options) refuse_unknown_option(op, option);
+[[noreturn]] void no_overload(const Operator& op, const std::string* overload, const GivenCall& given) {
+  for (const auto& option : given.options) refuse_unknown_option(op, option);
   std::ostringstream message;
-  message << op.js_name << ": no overload takes " << positional << " positional argument"
-          << (positional == 1 ? "" : "s");
-  if (!options.empty()) message << " and { " << join(options, ", ") << " }";
-  message << "; arguments without a default are positional, the others go into one options object. It is "
+  auto count = given.positional.size() - (given.is_method ? 1 : 0);
+  message << op.js_name << ": no overload takes " << count << " positional argument"
+          << (count == 1 ? "" : "s") << (given.is_method ? " besides self" : "");
+  if (!given.options.empty()) message << " and { " << join(given.options, ", ") << " }";
+  auto suggestion = suggest_call(op, given);
+  message << (suggestion.empty() ? ". " : "; did you mean " + suggestion + "? ");
+  message << "Arguments without a default are positional, the others go into one options object. It is "
              "called as ";
   std::vector<std::string> signatures;
   for (const auto& candidate : op.overloads)
@@ -330,9 +327,11 @@ const Operator& OperatorTable::find(const std::string& qualified_name) {
   return *operators_.emplace(qualified_name, std::move(op)).first->second;
 }
 
-uint32_t OperatorTable::plan(const std::string& qualified_name, const std::string* overload, int positional,
-                             const std::vector<std::string>& options) {
+uint32_t OperatorTable::plan(const std::string& qualified_name, const std::string* overload,
+                             const GivenCall& given) {
   const auto& op = find(qualified_name);
+  const auto positional = static_cast<int>(given.positional.size());
+  const auto& options = given.options;
   auto plan = std::make_unique<Plan>();
   plan->op = &op;
   bool overload_exists = false;
@@ -350,7 +349,7 @@ uint32_t OperatorTable::plan(const std::string& qualified_name, const std::strin
     fail("ERR_UNKNOWN_OPERATOR", op.js_name, ": no overload named \"", *overload, "\"; there are ",
          join(known, ", "));
   }
-  if (plan->candidates.empty()) no_overload(op, overload, positional, options);
+  if (plan->candidates.empty()) no_overload(op, overload, given);
 
   const auto& first = plan->candidates.front();
   plan->value_names.resize(positional + options.size());

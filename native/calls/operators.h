@@ -89,12 +89,13 @@ struct Plan {
 
 std::string camel_case(const std::string& name);
 
+struct GivenCall;
+
 class OperatorTable {
  public:
   // Throws ERR_UNKNOWN_OPERATOR (with near names) or ERR_NO_OVERLOAD (with the signatures that exist).
   // `overload` restricts the plan to one overload; nullptr leaves the choice to the arguments.
-  uint32_t plan(const std::string& qualified_name, const std::string* overload, int positional,
-                const std::vector<std::string>& options);
+  uint32_t plan(const std::string& qualified_name, const std::string* overload, const GivenCall& given);
   const Plan& at(uint32_t id) const { return *plans_[id]; }
   bool has(double id) const { return id >= 0 && id < static_cast<double>(plans_.size()); }
 

@@ -101,9 +101,9 @@ void check_attention_pair(const Level& level, const Tensor& student, const Tenso
 
 Tensor attention_distance(Tensor student, Tensor teacher, bool pools) {
   auto student_dtype = student.scalar_type(), teacher_dtype = teacher.scalar_type();
-  if (pools && student.size(2) > teacher.size(2))
+  if (pools && space(student) > space(teacher))
     student = pool(student, teacher);
-  else if (pools && student.size(2) < teacher.size(2))
+  else if (pools && space(student) < space(teacher))
     teacher = pool(teacher, student);
 
   auto student_map = attention_map(student, student_dtype);

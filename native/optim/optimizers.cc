@@ -171,7 +171,11 @@ class OptimizerObject : public Napi::ObjectWrap<OptimizerObject<Algorithm>>, pub
       fail("ERR_LENGTH_MISMATCH", "paramGroups: expected ", optimizer_.groups(),
            " groups; add one with addParamGroup()");
     GroupOptions options;
-    for (uint32_t i = 0; i < groups.Length(); i++) options.push_back(to_options(groups.Get(i)));
+    for (uint32_t i = 0; i < groups.Length(); i++) try {
+        options.push_back(to_options(groups.Get(i)));
+      } catch (const CodedError& error) {
+        fail(error.code(), "step: paramGroups[", i, "].", error.what());
+      }
     check_alive(value.Env(), "step");
     return options;
   }

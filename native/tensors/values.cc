@@ -4,12 +4,14 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 
 #include <algorithm>
+#include <cctype>
 #include <sstream>
 
 #include "autograd/autograd.h"
 #include "compat.h"
 #include "environment.h"
 #include "errors.h"
+#include "text.h"
 
 namespace alambic {
 
@@ -116,11 +118,34 @@ optional<at::ScalarType> find_dtype(const std::string& name) {
   return nullopt;
 }
 
+// What PyTorch, C and others call dtypes.
+constexpr std::pair<const char*, const char*> dtype_aliases[] = {
+    {"float", "float32"},     {"double", "float64"},   {"half", "float16"},       {"long", "int64"},
+    {"int", "int32"},         {"short", "int16"},      {"char", "int8"},          {"byte", "uint8"},
+    {"boolean", "bool"},      {"cfloat", "complex64"}, {"cdouble", "complex128"}, {"chalf", "complex32"},
+    {"complex", "complex64"}, {"f16", "float16"},      {"f32", "float32"},        {"f64", "float64"},
+    {"bf16", "bfloat16"},     {"fp16", "float16"},     {"fp32", "float32"},       {"fp64", "float64"},
+    {"i8", "int8"},           {"i16", "int16"},        {"i32", "int32"},          {"i64", "int64"},
+    {"u8", "uint8"},          {"u16", "uint16"},       {"u32", "uint32"},         {"u64", "uint64"},
+};
+
+// The dtype that a name may mean, or nothing.
+static std::string nearest_dtype(const std::string& name) {
+  auto word = name.substr(name.rfind('.') + 1);  // of torch.float32, np.float32
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  for (const auto& [alias, meant] : dtype_aliases)
+    if (word == alias) return meant;
+  auto near = nearest(word, dtype_names(), 1);
+  return near.empty() ? "" : near.front();
+}
+
 at::ScalarType parse_dtype(const std::string& name) {
   if (auto dtype = find_dtype(name)) return *dtype;
   std::ostringstream known;
   for (const auto& entry : dtypes) known << (known.tellp() ? ", " : "") << entry.name;
-  fail("ERR_DTYPE", "dtype: expected one of ", known.str(), "; got \"", name, "\"");
+  auto near = nearest_dtype(name);
+  fail("ERR_DTYPE", "dtype: expected one of ", known.str(), "; got \"", name, "\"",
+       near.empty() ? "" : "; did you mean \"" + near + "\"?");
 }
 
 std::vector<std::string> dtype_names() {
@@ -147,8 +172,9 @@ at::Device parse_device(const std::string& text) {
   try {
     device = at::Device(text);
   } catch (const c10::Error&) {
+    auto near = nearest_dtype(text);
     fail("ERR_DEVICE", "device: expected a device such as \"cpu\", \"cuda\" or \"cuda:0\", got \"", text,
-         "\"");
+         "\"", near.empty() ? "" : "; among dtypes, the nearest is \"" + near + "\"");
   }
   check_present(*device);
   return *device;

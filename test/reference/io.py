@@ -141,7 +141,7 @@ for new_or_old, options in (("torch.save", {}), ("old torch.save", OLD)):
     CASES.append(case(f"{new_or_old}, special tensors", saved(tensors, **options), tensors))
     state = checkpoint()
     CASES.append(case(f"{new_or_old}, a checkpoint", saved(state, **options), state["state_dict"]))
-    for protocol in (3, 4, 5):
+    for protocol in (0, 3, 4, 5):
         tensors = state_dict(["float32", "int64"])
         data = saved(tensors, pickle_protocol=protocol, **options)
         CASES.append(case(f"{new_or_old}, protocol {protocol}", data, tensors))

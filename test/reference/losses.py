@@ -64,12 +64,8 @@ def attention(student, teacher):
 
 
 def pooled_attention(student, teacher):
-    """RepDistiller: the feature with the larger height is pooled before it is squared."""
-    if student.size(2) > teacher.size(2):
-        student = F.adaptive_avg_pool2d(student, tuple(teacher.shape[-2:]))
-    elif student.size(2) < teacher.size(2):
-        teacher = F.adaptive_avg_pool2d(teacher, tuple(student.shape[-2:]))
-    return F.mse_loss(attention_map(student), attention_map(teacher))
+    """RepDistiller: the feature with the larger height is pooled before it is squared; of equal heights, the wider."""
+    return F.mse_loss(*map(attention_map, align(student, teacher)))
 
 
 def level_mean(losses, weights):

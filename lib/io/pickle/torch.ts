@@ -90,8 +90,19 @@ function moduleClass(id: Value): Unknown | undefined {
   throw new Malformed('the class of a module', kindOf(type ?? null))
 }
 
+/** Protocol 0 has the text that Python prints: `('storage', <class 'torch.FloatStorage'>, '0', 'cpu', 6)`. */
+const printedStorage = /^\('storage', <class '([\w.]+)'>, '([^'\\]*)', '[^'\\]*', (\d+)(?:, None)?\)$/
+
+function printedReference(text: string): StorageReference {
+  const [, type = '', key, numel] = printedStorage.exec(text) ?? []
+  const dtype = storageType(type)
+  if (key === undefined || dtype === undefined) throw new Malformed('a storage', 'another text')
+  return { key, dtype, bytes: size(Number(numel)) * itemSize(dtype) }
+}
+
 /** `('storage', class, key, location, numel)`, in old files with a view after it; the location does not matter. */
 function storageReference(id: Value): StorageReference {
+  if (typeof id === 'string') return printedReference(id)
   const [kind, type, key, , numel, view] = id instanceof Tuple ? id.items : []
   const dtype = type instanceof Reference ? storageType(type.global.name) : undefined
   if (kind !== 'storage' || dtype === undefined) throw new Malformed('a storage', kindOf(id))

@@ -2,7 +2,7 @@
 import { argumentError } from '../../errors.js'
 import { isPlainObject } from '../../memory/memory.js'
 import type { Optimizer } from '../optimizer.js'
-import { number, readOptions, type Kinds } from '../../checks/options.js'
+import { callback, number, readOptions, type Kinds } from '../../checks/options.js'
 import { refuseAsync } from '../callbacks.js'
 import { checkBetween, checkCount, checkIndex, checkList, checkMagnitude, checkNumber } from './checks.js'
 import { LRScheduler, schedulerOptions, type SchedulerOptions } from './scheduler.js'
@@ -45,7 +45,7 @@ export class LambdaLR extends LRScheduler {
 }
 
 function lambdasOf(given: unknown, groups: number): ((epoch: number) => unknown)[] {
-  if (typeof given === 'function') return Array(groups).fill(given) as ((epoch: number) => unknown)[]
+  if (callback.fits(given)) return Array(groups).fill(given) as ((epoch: number) => unknown)[]
   if (!Array.isArray(given) || given.length !== groups)
     throw argumentError(
       'lrLambda',
@@ -57,7 +57,7 @@ function lambdasOf(given: unknown, groups: number): ((epoch: number) => unknown)
 }
 
 function checkFunction(name: string, value: unknown): void {
-  if (typeof value !== 'function') throw argumentError(name, 'a function of the epoch', value)
+  if (!callback.fits(value)) throw argumentError(name, 'a function of the epoch', value)
 }
 
 export interface StepLROptions extends SchedulerOptions {

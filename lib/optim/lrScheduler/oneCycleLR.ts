@@ -122,6 +122,7 @@ export class OneCycleLR extends LRScheduler {
     const start = this.phases[this.phases.indexOf(phase) - 1]?.endStep ?? 0
     // A phase without length is at its end.
     const share = phase.endStep - start > rounding ? (step - start) / (phase.endStep - start) : 1
+    this.groups.forEach((group, i) => checkEnds(group, i, this.cycleMomentum))
     return this.groups.map(group => {
       if (this.cycleMomentum) setMomentum(group, this.anneal(group, phase.momentum, share))
       return this.anneal(group, phase.lr, share)
@@ -198,6 +199,21 @@ function prepare(
     group.baseMomentum = lows[i]!
     setMomentum(group, highs[i]!)
   })
+}
+
+/** What {@link prepare} wrote, and what may have been changed since. */
+function checkEnds(group: Movable, index: number, cycleMomentum: boolean): void {
+  const momenta = cycleMomentum ? (['baseMomentum', 'maxMomentum'] as const) : []
+  for (const field of ['initialLr', 'maxLr', 'minLr', ...momenta] as const) {
+    const name = `OneCycleLR: paramGroups[${index}].${field}`
+    if (group[field] === undefined)
+      throw new AlambicError(
+        'ERR_ARGUMENT',
+        `${name}: expected a group that was there when the schedule was made, got one without; make the schedule after ` +
+          'addParamGroup()',
+      )
+    checkMagnitude(name, group[field])
+  }
 }
 
 function setMomentum(group: Movable, value: number): void {

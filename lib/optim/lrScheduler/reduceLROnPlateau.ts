@@ -3,7 +3,7 @@ import { Tensor } from '../../tensors/tensor.js'
 import type { Optimizer } from '../optimizer.js'
 import { anything, readOptions, type Kinds } from '../../checks/options.js'
 import { checkIndex, checkList, checkMagnitude, checkNumber, checkWord, perGroup } from './checks.js'
-import { checkOptimizer } from './scheduler.js'
+import { checkOptimizer, readLrs } from './scheduler.js'
 import { readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
 
 export interface ReduceLROnPlateauOptions {
@@ -100,6 +100,7 @@ export class ReduceLROnPlateau {
    */
   step(metric: number | Tensor): void {
     const current = toNumber(metric)
+    this.currentLrs() // they may have been set by hand
     this.lastEpoch++
     if (this.isBetter(current)) {
       this.best = current
@@ -155,7 +156,7 @@ export class ReduceLROnPlateau {
   }
 
   private currentLrs(): number[] {
-    return this.optimizer.paramGroups.map(group => group.lr)
+    return readLrs('ReduceLROnPlateau', this.optimizer.paramGroups)
   }
 
   private isBetter(current: number): boolean {

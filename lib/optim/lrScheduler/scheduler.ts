@@ -2,7 +2,7 @@ import { AlambicError, argumentError } from '../../errors.js'
 import { integer, type Kinds } from '../../checks/options.js'
 import { Optimizer, type OptimizerOptions, type ParamGroup } from '../optimizer.js'
 import { roundingOf } from '../rounding.js'
-import { checkIndex, checkLastLrs, checkList, checkMagnitude } from './checks.js'
+import { checkIndex, checkLastLrs, checkList, checkMagnitude, checkNumber } from './checks.js'
 import { checkState, readState, writeState, type SchedulerStateDict, type StateFields } from './state.js'
 
 export interface SchedulerOptions {
@@ -72,7 +72,7 @@ export abstract class LRScheduler {
   }
 
   protected currentLrs(): number[] {
-    return this.groups.map(group => group.lr)
+    return readLrs(this.constructor.name, this.groups)
   }
 
   /**
@@ -86,6 +86,7 @@ export abstract class LRScheduler {
     this.stepCount++
     this.lastEpoch++
     try {
+      this.currentLrs() // they may have been set by hand
       this.setLrs(this.getLr())
     } catch (error) {
       Object.assign(this, { stepCount, lastEpoch })
@@ -166,6 +167,19 @@ export abstract class LRScheduler {
     this.lastEpoch = epoch
     this.setLrs(this.getClosedFormLr())
   }
+}
+
+/**
+ * The learning rates of the groups.
+ *
+ * @param who the schedule, for messages
+ * @throws AlambicError `ERR_ARGUMENT` for one that is no number
+ */
+export function readLrs(who: string, groups: readonly Group[]): number[] {
+  return groups.map(({ lr }, i) => {
+    checkNumber(`${who}: paramGroups[${i}].lr`, lr)
+    return lr
+  })
 }
 
 /** -1 is before the first. */

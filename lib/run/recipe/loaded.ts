@@ -111,6 +111,7 @@ export class LoadedRecipe {
         'device',
       ]),
       ...(recipe.precision !== 'auto' && { precision: recipe.precision }),
+      ...cacheOf(recipe),
       checkpoint: recipe.checkpoint,
       seed,
       about: this.describeStudent(facts),
@@ -244,6 +245,13 @@ export class LoadedRecipe {
     const batches = (samples - validation) / batchSize
     return Math.max(Math.ceil((dropLast ? Math.floor(batches) : Math.ceil(batches)) / accumulate), 1)
   }
+}
+
+/** One for all teachers: what the first says that has one. */
+function cacheOf({ teacher, teachers = {} }: ResolvedRecipe): Pick<DistillerOptions, 'teacherCache'> {
+  const caches = [teacher, ...Object.values(teachers)].map(each => each?.cache ?? 'never')
+  const cache = caches.find(each => each !== 'never')
+  return cache === undefined ? {} : { teacherCache: cache }
 }
 
 function limited(whole: Dataset, samples = Infinity, seed: number): Dataset {

@@ -175,8 +175,14 @@ const teacher = named('teacher', 'The network that is learned from.', {
     .union([
       leaf<'auto' | 'always' | 'never'>(cacheUse, 'Whether it is used.'),
       z.strictObject({
-        use: leaf<'auto' | 'always' | 'never'>(cacheUse, 'Whether it is used.').default('auto'),
+        mode: leaf<'auto' | 'always' | 'never'>(cacheUse, 'Whether it is used.').default('auto'),
+        folder: leaf<string>(path, "Where it is kept. Default: in the user's cache folder.").optional(),
         topK: leaf<number>(integer(1), 'Keep only so many of the largest logits. Default: all.').optional(),
+        maxBytes: leaf<number>(integer(1), 'More is not kept. Default: 10e9.').optional(),
+        dtype: leaf<'float32' | 'float16' | 'bfloat16'>(
+          oneOf('float32', 'float16', 'bfloat16'),
+          'In what it is kept. Default: as the outputs are.',
+        ).optional(),
       }),
     ])
     .meta({ description: "Whether the teacher's outputs are computed once and kept on disk." })
