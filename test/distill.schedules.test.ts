@@ -270,6 +270,8 @@ describe('schedules that would do nothing are refused', () => {
     const schedulerMetric = ({ epoch }: EpochReport) => epoch
     await trainClassifier(new nn.Linear(2, 2), batches([1]), null, { ...quiet, scheduler, schedulerMetric })
     expect(metrics).toEqual([1, 2, 3, 4])
+  })
+})
 
 describe('What makes an optimizer or a schedule', () => {
   const fit = (options: FitOptions, model = new nn.Linear(2, 2)) =>

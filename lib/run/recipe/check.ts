@@ -89,6 +89,9 @@ function resolvePaths(recipe: ResolvedRecipe, draft: Draft): void {
     if (typeof weights === 'string') teacher.weights = draft.absolute([...path, 'weights'], weights)
     else if (weights !== undefined) weights.file = draft.absolute([...path, 'weights', 'file'], weights.file)
     if (torchscript !== undefined) teacher.torchscript = draft.absolute([...path, 'torchscript'], torchscript)
+    const { cache } = teacher
+    if (typeof cache === 'object' && cache.folder !== undefined)
+      cache.folder = draft.absolute([...path, 'cache', 'folder'], cache.folder)
   }
 }
 
