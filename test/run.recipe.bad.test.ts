@@ -398,6 +398,14 @@ const bad: Record<string, Bad> = {
     value: 'smaller.safetensors',
     says: 'stage1.0.conv.weight: expected (8, 3, 3, 3), got (4, 3, 3, 3)',
   },
+  'weights of another network': {
+    from: /student:.*/,
+    to: 'student: { model: resnet20, weights: smaller.safetensors }',
+    at: '3:38',
+    path: 'student.weights',
+    value: 'smaller.safetensors',
+    says: 'into CifarResNet: missing keys: conv1.weight, bn1.weight, bn1.bias, … 97 in all; unexpected keys: stage1.0.bn',
+  },
   'data that is missing': {
     from: /data:.*/,
     to: 'data: { name: cifar10, dir: empty }',

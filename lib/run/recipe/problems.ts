@@ -52,8 +52,21 @@ export function problemText({ file, line, column, set, path, message }: RecipePr
 
 /** What an error says; those of a user's own code are named. */
 export function reasonOf(error: unknown): string {
-  if (error instanceof AlambicError) return error.message
+  if (error instanceof AlambicError) return onOneLine(error.message)
   return isError(error) ? String(error) : `${show(error)} was thrown`
+}
+
+/** Where keys do not match, there may be hundreds of them. */
+function onOneLine(message: string): string {
+  const [first, ...more] = message.split('\n').map(line => line.trim())
+  return more.length === 0 ? message : `${first} ${more.map(shortened).join('; ')}`
+}
+
+function shortened(line: string): string {
+  const keys = line.split(', ')
+  return /^(missing|unexpected) keys/.test(line) && keys.length > 4
+    ? `${keys.slice(0, 3).join(', ')}, … ${keys.length} in all`
+    : line
 }
 
 export function recipeError(problems: readonly RecipeProblem[]): RecipeError {
