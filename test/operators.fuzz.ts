@@ -34,9 +34,14 @@ const limiter =
     ? ['prlimit', `--data=${MAX_DATA_BYTES}`, '--core=0']
     : []
 
-/** glibc's own checks: memory that a call damaged ends the process soon, and not in a later call. */
-const heapChecks: NodeJS.ProcessEnv =
-  limiter.length > 0 ? { LD_PRELOAD: 'libc_malloc_debug.so.0', MALLOC_CHECK_: '3' } : {}
+/**
+ * glibc's own checks: memory that a call damaged ends the process soon, and not in a later call. They need memory, of
+ * which the huge tensors among the calls with one hostile place leave none.
+ */
+const heapChecks = ({ joint }: Calls): NodeJS.ProcessEnv =>
+  limiter.length > 0 && joint !== undefined
+    ? { LD_PRELOAD: 'libc_malloc_debug.so.0', MALLOC_CHECK_: '3' }
+    : {}
 
 export async function fuzzOperators(options: FuzzOptions): Promise<OperatorReport> {
   const report: OperatorReport = { cases: 0, results: 0, refused: {}, crashes: [], strange: [], slow: [] }
@@ -76,7 +81,7 @@ async function runFrom(
   const node = [process.execPath, '--import', 'tsx', child, String(first), JSON.stringify(calls)]
   const [command, ...args] = [...limiter, ...node]
   const running = spawn(command!, args, {
-    env: { ...heapChecks, ...process.env, OMP_NUM_THREADS: '1' },
+    env: { ...heapChecks(calls), ...process.env, OMP_NUM_THREADS: '1' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const ended = new Promise<string>(resolve =>

@@ -522,6 +522,7 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_unsafe_masked_index", check_masked_index},
       {"aten::_unsafe_masked_index_put_accumulate", check_masked_index},
       {"aten::_foreach_copy", check_foreach_copy},
+      {"aten::_neg_view", check_not_quantized},
       {"aten::_neg_view_copy", check_not_quantized},
       {"aten::view_copy", check_view_copy},
       {"aten::_remove_batch_dim", check_remove_batch_dim},
