@@ -5,63 +5,29 @@ import { join } from 'node:path'
 import { data, Distiller, methods, optim } from '../lib/index.js'
 import { atLeast, type Benchmark, type BenchmarkContext, type BenchmarkResult } from './benchmark.js'
 import { contest } from './contest.js'
+import { PacedEpochs } from './paced-epochs.js'
 import { pairs, type Pair } from './pairs.js'
 import { formatMilliseconds, formatTable, formatTimes } from './table.js'
 
 /** Batches of an epoch, which is what a turn runs. */
-const stepsPerTurn = 5
+const stepsPerTurn = 20
 
-/** A run that goes on by one epoch when it is asked to. */
-class PacedRun {
-  private resume: () => void = () => undefined
-  private ready: () => void = () => undefined
-  private waiting: Promise<void>
-  private readonly ended: Promise<unknown>
-  private readonly stop = new AbortController()
-
-  constructor(pair: Pair, compile: boolean, folder: string | null) {
-    this.waiting = new Promise(resolve => (this.ready = resolve))
-    const run = new Distiller({
-      teacher: pair.makeTeacher(),
-      student: pair.makeStudent(),
-      train: data.proceduralImages({ count: pair.batch * stepsPerTurn, size: pair.size, classes: 10 }),
-      batchSize: pair.batch,
-      objective: [
-        { term: new methods.CrossEntropy(), weight: 0.1 },
-        { term: new methods.KD(), weight: 0.9 },
-      ],
-      optimizer: parameters => new optim.SGD(parameters, { lr: 0.01, momentum: 0.9 }),
-      epochs: Number.MAX_SAFE_INTEGER,
-      compile,
-      ...(folder !== null && { teacherCache: { mode: 'always', folder } as const }),
-    })
-    run.on('epoch', () => this.pause())
-    this.ended = run.start({ signal: this.stop.signal })
-    this.ended.catch(() => this.ready())
-  }
-
-  private pause(): Promise<void> {
-    const resumed = new Promise<void>(resolve => (this.resume = resolve))
-    this.ready()
-    return resumed
-  }
-
-  /** Milliseconds of a step, the mean of an epoch. */
-  async step(): Promise<number> {
-    await this.waiting
-    this.waiting = new Promise(resolve => (this.ready = resolve))
-    const start = performance.now()
-    this.resume()
-    await this.waiting
-    return (performance.now() - start) / stepsPerTurn
-  }
-
-  async close(): Promise<void> {
-    await this.waiting
-    this.stop.abort()
-    this.resume()
-    await this.ended
-  }
+function startRun(pair: Pair, compile: boolean, folder: string | null): PacedEpochs {
+  const run = new Distiller({
+    teacher: pair.makeTeacher(),
+    student: pair.makeStudent(),
+    train: data.proceduralImages({ count: pair.batch * stepsPerTurn, size: pair.size, classes: 10 }),
+    batchSize: pair.batch,
+    objective: [
+      { term: new methods.CrossEntropy(), weight: 0.1 },
+      { term: new methods.KD(), weight: 0.9 },
+    ],
+    optimizer: parameters => new optim.SGD(parameters, { lr: 0.01, momentum: 0.9 }),
+    epochs: Number.MAX_SAFE_INTEGER,
+    compile,
+    ...(folder !== null && { teacherCache: { mode: 'always', folder } as const }),
+  })
+  return new PacedEpochs((pause, signal) => run.on('epoch', pause).start({ signal }), stepsPerTurn)
 }
 
 interface CacheResult {
@@ -72,7 +38,7 @@ interface CacheResult {
 }
 
 async function measure(pair: Pair, compile: boolean, rounds: number, folder: string): Promise<CacheResult> {
-  const [teacher, cached] = [new PacedRun(pair, compile, null), new PacedRun(pair, compile, folder)]
+  const [teacher, cached] = [startRun(pair, compile, null), startRun(pair, compile, folder)]
   const times = await contest(
     { teacher: { run: () => teacher.step() }, cached: { run: () => cached.step() } },
     { rounds, warmups: 2 },

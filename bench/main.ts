@@ -19,13 +19,25 @@ import { losses } from './losses.js'
 import { describeMachine, type Machine } from './machine.js'
 import { memory } from './memory.js'
 import { findPython } from './python.js'
+import { runCost } from './run.js'
 import { startUp } from './start-up.js'
 import { steps } from './steps.js'
 import { formatTable } from './table.js'
 import { tfjs } from './tfjs.js'
 import { tinyOps } from './tiny-ops.js'
 
-const benchmarks: Benchmark[] = [tinyOps, startUp, losses, steps, dataLoading, memory, growth, cache, tfjs]
+const benchmarks: Benchmark[] = [
+  tinyOps,
+  startUp,
+  losses,
+  steps,
+  dataLoading,
+  memory,
+  growth,
+  cache,
+  runCost,
+  tfjs,
+]
 
 interface Options {
   device: Device
