@@ -3,6 +3,7 @@ import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { AlambicError } from '../errors.js'
 import { checkTarget, exportTorchScript } from '../export/torchscript.js'
+import { nearest } from '../checks/names.js'
 import { isPlainObject } from '../checks/realms.js'
 import { randn } from '../tensors/factories.js'
 import { loadStateDict } from '../io/index.js'
@@ -58,10 +59,23 @@ async function namedModel(file: string, flags: ExportFlags): Promise<Subject> {
       `export: expected --model and --input, or the folder of a run; ${file} is no folder`,
     )
   checkTarget(file, flags)
+  refuseUnknown(name)
   const model = models.create(name, { ...(classes !== undefined && { classes }), inChannels: input[1] })
   if (weights !== undefined) model.loadStateDict(await loadStateDict(weights, { entry }), { prefix })
   const filled = weights === undefined ? 'initial weights' : `weights of ${weights}`
   return { file, name, model, input, filled }
+}
+
+function refuseUnknown(model: string): void {
+  const names = models.names()
+  if (names.includes(model)) return
+  const near = nearest(model, names, 3)
+  throw new AlambicError(
+    'ERR_ARGUMENT',
+    `--model: there is no network ${JSON.stringify(model)}; ` +
+      (near.length > 0 ? `near names: ${near.join(', ')}; ` : '') +
+      `there are: ${names.join(', ')}`,
+  )
 }
 
 /** By what its file says of it. */

@@ -1,4 +1,5 @@
 /** Runs: trainings that are kept, go on where they were interrupted, and tell what came of them. */
+import { callback, oneOf, readOptions, requireKind, signal as aSignal, text } from '../checks/options.js'
 import { Unaugmented, type Dataset } from '../data/dataset.js'
 import { DataLoader } from '../data/loader.js'
 import { evaluate } from '../distill/evaluate.js'
@@ -45,6 +46,8 @@ export interface DistillerEvents {
 }
 
 type Listener<Name extends keyof DistillerEvents> = (event: DistillerEvents[Name]) => unknown
+
+const eventName = oneOf('stage', 'step', 'epoch', 'checkpoint', 'problem')
 
 /** What a checkpoint holds. */
 interface RunState {
@@ -103,6 +106,7 @@ export class Distiller {
    * @throws AlambicError `ERR_FILE_NOT_FOUND` for a folder without a run; `ERR_RECIPE`
    */
   static async resume(folder: string, options?: Omit<DistillerOptions, 'folder'>): Promise<Distiller> {
+    requireKind('Distiller.resume: folder', text, folder)
     if (options === undefined) {
       const recipe = await loadRecipe(new RunFolder(folder).recipe)
       return (await Distiller.resume(folder, await recipe.build())).withRecipe(recipe.toYaml())
@@ -124,6 +128,8 @@ export class Distiller {
   }
 
   on<Name extends keyof DistillerEvents>(name: Name, listener: Listener<Name>): this {
+    requireKind('Distiller.on: event', eventName, name)
+    requireKind('Distiller.on: listener', callback, listener)
     if (!this.listeners.has(name)) this.listeners.set(name, new Set())
     this.listeners.get(name)!.add(listener)
     return this
@@ -148,7 +154,8 @@ export class Distiller {
    *   when the folder has a run that is not resumed; `ERR_NAN_LOSS`, with the terms that are not finite; the errors of
    *   the terms
    */
-  async start({ signal }: { signal?: AbortSignal } = {}): Promise<RunResult> {
+  async start(options: { signal?: AbortSignal } = {}): Promise<RunResult> {
+    const { signal } = readOptions('start', options, { signal: aSignal })
     if (this.isRunning) throw new AlambicError('ERR_BUSY', 'Distiller: the run is under way')
     this.isRunning = true
     try {

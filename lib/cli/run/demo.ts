@@ -111,6 +111,7 @@ function overridesOf(flags: DemoFlags, isTeacher: boolean): string[] {
     ...source,
     `data.batchSize=${batchSize}`,
     ...(trainSize === undefined ? [] : [`data.samples=${trainSize + held}`]),
+    ...(trainSize === undefined || trainSize >= batchSize ? [] : ['data.dropLast=false']),
     ...(epochs === undefined ? [] : [`epochs=${epochs}`]),
     `optimizer.lr=${lr}`,
     `schedule.maxLr=${lr}`,
