@@ -63,6 +63,7 @@ const norms: Call[] = [
   ['native_group_norm', shape, () => [image, null, null, 400, 2, 16, 1, eps]],
   ['native_group_norm', shape, () => [image, one, null, 1, 2, 16, 1, eps]],
   ['_weight_norm', shape, () => [none, zeros([2, 4, 0])]],
+  ['_weight_norm', shape, () => [zeros([0], { dtype: 'bfloat16' }), zeros([2, 4, 0])]],
   ['_weight_norm', shape, () => [randn([4]), zeros([2, 0, 4])]],
   ['_weight_norm', shape, () => [randn([400, 3]), randn([1, 1])]],
 ]
@@ -124,6 +125,7 @@ const others: Call[] = [
   ['_stack', argument, () => [[]]],
   ['cat', argument, () => [[], { out: torch.quantizePerTensor(two, 0.1, 0, 'quint8') }]],
   ['triu', argument, () => [image, { out: zeros([4, 4, 2, 1]).permute([3, 2, 1, 0]) }]],
+  ['copy', shape, () => [torch.toMkldnn(ones([2, 3])), zeros([0, 4, 2])]],
   ['_foreach_copy', length, () => [[], [one]]],
   ['_foreach_copy', notImplemented, () => [[torch.toMkldnn(ones([2, 3]))], [ones([2, 3])]]],
   ['_cholesky_solve_helper', shape, () => [randn([400, 400]), randn([2, 2]), false]],
