@@ -165,6 +165,7 @@ const others: Call[] = [
   ['_remove_batch_dim', 'ERR_INDEX', () => [one, 1, 2, 400_000]],
   ['_cummax_helper', shape, () => [randn([4000]), one, whole([1]), 0]],
   ['_cummin_helper', argument, () => [two, ones([2]), whole([2]), -2]],
+  ['_logcumsumexp', 'ERR_DTYPE', () => [randn([400]), 0, { out: zeros([400], { dtype: 'bool' }) }]],
   ['_softmax_backward_data', shape, () => [one, randn([400, 400]), 0, 'float32']],
   ['_log_softmax_backward_data', shape, () => [one, randn([400, 400]), 0, 'float32']],
   ['fbgemm_pack_gemm_matrix_fp16', shape, () => [zeros([16, 1, 0])]],

@@ -334,6 +334,8 @@ void check_running_extremum(const Given& given) {
   check_range(given, "dim", 0, std::max<int64_t>(given.tensor("self").dim() - 1, 0));
 }
 
+void check_out_dtype(const Given& given) { check_same_dtype(given, "out", "self"); }
+
 void check_softmax_backward(const Given& given) { check_same_shape(given, "grad_output", "output"); }
 
 void check_stack(const Given& given) {
@@ -510,6 +512,7 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::fbgemm_pack_gemm_matrix_fp16", check_fp16_matrix},
       {"aten::_cummax_helper", check_running_extremum},
       {"aten::_cummin_helper", check_running_extremum},
+      {"aten::_logcumsumexp", check_out_dtype},
       {"aten::_softmax_backward_data", check_softmax_backward},
       {"aten::_log_softmax_backward_data", check_softmax_backward},
       {"aten::_stack", check_stack},
