@@ -191,6 +191,8 @@ void check_copy(const Given& given) {
   if (source.layout() != self.layout() || source.sizes() != self.sizes())
     given.refuse(shape_error, "src", c10::str(layout_name(self.layout()), ", ", describe(self)),
                  c10::str(layout_name(source.layout()), ", ", describe(source)));
+  if (auto out = given.tensor("out"); out.defined() && out.layout() != self.layout())
+    given.refuse(shape_error, "out", layout_name(self.layout()), layout_name(out.layout()));
 }
 
 // Kernels read g as one number for each slice of v along `dim`, the first or the last.
