@@ -179,18 +179,20 @@ void check_cdist_backward(const Given& given) {
 // ---- Others
 // -------------------------------------------------------------------------------------------------------------
 
-bool is_compressed(const at::Tensor& tensor) {
-  return tensor.defined() && tensor.layout() != at::kStrided && tensor.layout() != at::kSparse &&
-         tensor.layout() != at::kMkldnn;
+// CSR and its like, and oneDNN's layout.
+bool is_special(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.layout() != at::kStrided && tensor.layout() != at::kSparse;
 }
 
-// Into or out of a compressed sparse layout (CSR and its like) only between tensors of one form.
+// Into or out of these layouts only between tensors of one form.
 void check_copy(const Given& given) {
   auto self = given.tensor("self"), source = given.tensor("src");
-  if (!is_compressed(self) && !is_compressed(source)) return;
+  if (!is_special(self) && !is_special(source)) return;
   if (source.layout() != self.layout() || source.sizes() != self.sizes())
     given.refuse(shape_error, "src", c10::str(layout_name(self.layout()), ", ", describe(self)),
                  c10::str(layout_name(source.layout()), ", ", describe(source)));
+  if (auto out = given.tensor("out"); out.defined() && out.layout() != self.layout())
+    given.refuse(shape_error, "out", layout_name(self.layout()), layout_name(out.layout()));
 }
 
 // Kernels read g as one number for each slice of v along `dim`, the first or the last.
@@ -207,13 +209,14 @@ void check_weight_norm(const Given& given, const char* of_v, const char* of_g) {
                  c10::str(describe(g), " for dimension ", dim));
 }
 void check_weight_norm_interface(const Given& given) { check_weight_norm(given, "v", "g"); }
-// Formed of other operators for other dimensions and for short floats.
+// Formed of other operators for other dimensions and for float16.
 void check_weight_norm_operator(const Given& given) {
-  auto v = given.tensor("v");
+  auto v = given.tensor("v"), g = given.tensor("g");
   auto dim = given.integer("dim", 0);
-  bool is_short = v.scalar_type() == at::kHalf || v.scalar_type() == at::kBFloat16;
-  if (!is_short && (dim == 0 || dim == v.dim() - 1)) check_weight_norm_interface(given);
+  bool is_half = v.scalar_type() == at::kHalf || g.scalar_type() == at::kHalf;
+  if (!is_half && (dim == 0 || dim == v.dim() - 1)) check_weight_norm_interface(given);
 }
+
 void check_weight_norm_backward(const Given& given) {
   check_weight_norm(given, "saved_v", "saved_g");
   check_same_shape(given, "grad_w", "saved_v");

@@ -13,6 +13,12 @@ namespace {
 // More than any size that fits into memory, and little enough to be added and multiplied.
 constexpr int64_t largest = int64_t{1} << 31;
 
+void check_integers(const Given& given, const char* parameter, const std::vector<int64_t>& shape) {
+  check_shape(given, parameter, shape);
+  if (auto tensor = given.tensor(parameter); tensor.defined() && tensor.scalar_type() != at::kLong)
+    given.refuse("ERR_DTYPE", parameter, "int64", describe(tensor));
+}
+
 // ---- Batch norms: one number per channel in each of their vectors
 // -------------------------------------------------------------------------------------------------------------
 
@@ -141,6 +147,9 @@ void check_quantized_lstm_cell(const Given& given) {
 // Weights and biases of each layer and direction, in LSTMs also those of projections.
 void check_rnn(const Given& given) {
   check_range(given, "num_layers", 1, largest);
+  check_dims(given, "batch_sizes", 1);
+  if (auto sizes = given.tensor("batch_sizes"); sizes.defined() && sizes.numel() == 0)
+    given.refuse(shape_error, "batch_sizes", "at least one step", describe(sizes));
   auto layers = given.integer("num_layers", 1) * (given.boolean("bidirectional", false) ? 2 : 1);
   auto each = given.boolean("has_biases", true) ? 4 : 2;
   auto count = static_cast<int64_t>(given.tensors("params").size());
@@ -334,6 +343,33 @@ void check_running_extremum(const Given& given) {
   check_range(given, "dim", 0, std::max<int64_t>(given.tensor("self").dim() - 1, 0));
 }
 
+void check_out_dtype(const Given& given) { check_same_dtype(given, "out", "self"); }
+
+// One number, or one for each sample without a reduction.
+void check_margin_backward(const Given& given) {
+  auto self = given.tensor("self");
+  auto samples = given.integer("reduction", 1) == 0 && self.dim() == 2 ? self.size(0) : 1;
+  check_count(given, "grad_output", samples, "samples");
+}
+
+void check_mkldnn_linear(const Given& given) {
+  auto self = given.tensor("self");
+  check_dims(given, "self", 1, any);
+  check_dims(given, "weight", 2);
+  auto rows = given.tensor("weight").size(0);
+  check_shape(given, "weight", {rows, self.size(-1)});
+  check_count(given, "bias", rows, "rows of weight");
+  if (auto out = given.tensor("out"); out.defined() && out.layout() != at::kMkldnn)
+    given.refuse("ERR_NOT_IMPLEMENTED", "out", "a tensor in oneDNN's layout", describe(out));
+}
+
+// Sizes of the parts of a nested tensor, one row for each.
+void check_nested_sizes(const Given& given) {
+  check_plain(given);
+  check_dims(given, "nested_size", 2);
+  check_integers(given, "nested_size", given.tensor("nested_size").sizes().vec());
+}
+
 void check_softmax_backward(const Given& given) { check_same_shape(given, "grad_output", "output"); }
 
 void check_stack(const Given& given) {
@@ -376,12 +412,6 @@ void check_foreach_copy(const Given& given) {
 
 // ---- Sobol sequences: the state has 30 direction numbers for each dimension
 // -------------------------------------------------------------------------------------------------------------
-
-void check_integers(const Given& given, const char* parameter, const std::vector<int64_t>& shape) {
-  check_shape(given, parameter, shape);
-  if (auto tensor = given.tensor(parameter); tensor.defined() && tensor.scalar_type() != at::kLong)
-    given.refuse("ERR_DTYPE", parameter, "int64", describe(tensor));
-}
 
 template <bool state_is_self>
 void check_sobol(const Given& given) {
@@ -477,6 +507,7 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::mkldnn_rnn_layer_backward", check_mkldnn_rnn_backward},
       {"aten::_transform_bias_rescale_qkv", check_qkv},
       {"aten::scaled_dot_product_attention", check_grouped_attention},
+      {"aten::_fused_sdp_choice", check_grouped_attention},
       {"aten::_scaled_dot_product_attention_math", check_grouped_attention},
       {"aten::_scaled_dot_product_flash_attention_for_cpu", check_attention},
       {"aten::_scaled_dot_product_flash_attention_for_cpu_backward", check_attention_backward},
@@ -510,6 +541,11 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::fbgemm_pack_gemm_matrix_fp16", check_fp16_matrix},
       {"aten::_cummax_helper", check_running_extremum},
       {"aten::_cummin_helper", check_running_extremum},
+      {"aten::_logcumsumexp", check_out_dtype},
+      {"aten::multi_margin_loss_backward", check_margin_backward},
+      {"aten::multilabel_margin_loss_backward", check_margin_backward},
+      {"aten::mkldnn_linear", check_mkldnn_linear},
+      {"aten::_nested_compute_contiguous_strides_offsets", check_nested_sizes},
       {"aten::_softmax_backward_data", check_softmax_backward},
       {"aten::_log_softmax_backward_data", check_softmax_backward},
       {"aten::_stack", check_stack},
