@@ -1,6 +1,7 @@
 /** Runs: from a recipe to a trained student, kept in a folder. See `docs/runs.md` and `docs/recipes.md`. */
 export type { TeacherCacheMode, TeacherCacheOptions } from '../cache/options.js'
-export { Distiller, type DistillerEvents, type RunStep } from './distiller.js'
+export { Distiller } from './distiller.js'
+export type { DistillerEvents, RunStep } from './events.js'
 export { loadRecipe, recipeSchema, type LoadRecipeOptions } from './load-recipe.js'
 export type { CheckpointOptions, DistillerOptions, StageOptions, StudentDescription } from './options.js'
 export type { OptionsSchema, RegisterOptions } from '../checks/registry.js'

@@ -54,9 +54,9 @@ std::string suggest_list(const Plan& plan, const Argument* arguments, const Read
       bool is_element = parameter.kind == Kind::IntList && argument.tag == Tag::Number &&
                         parameter.broadcast == 0 && is_integer(argument.number);
       fits = is_element || reader.matches(parameter, argument, true);
-      if (is_element) list = "[" + reader.show(argument) + "]";
+      if (is_element) list = c10::str("[", reader.show(argument), "]");
     }
-    if (fits && !list.empty()) return "; did you mean " + list + "?";
+    if (fits && !list.empty()) return c10::str("; did you mean ", list, "?");
   }
   return "";
 }

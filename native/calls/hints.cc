@@ -57,9 +57,9 @@ std::string show(const Plain& value) { return value.type == Plain::Type::Unknown
 std::string written(const Operator& op, const GivenCall& given, std::vector<std::string> values,
                     std::vector<std::string> options) {
   options.insert(options.end(), given.options.begin(), given.options.end());
-  if (!options.empty()) values.push_back("{ " + join(options, ", ") + " }");
+  if (!options.empty()) values.push_back(c10::str("{ ", join(options, ", "), " }"));
   if (given.is_method) values.erase(values.begin());
-  return (given.is_method ? "x." : "") + op.js_name + "(" + join(values, ", ") + ")";
+  return c10::str(given.is_method ? "x." : "", op.js_name, "(", join(values, ", "), ")");
 }
 
 // Those beyond the required ones as options; nothing where they are not meant for them.
@@ -79,11 +79,11 @@ std::string with_options(const Operator& op, const Overload& overload, const Giv
     if (parameter == nullptr || !fits(*parameter, values[i])) return "";
     bool is_list = parameter->kind == Kind::IntList && parameter->broadcast == 0 &&
                    values[i].type == Plain::Type::Number;
-    auto text = is_list ? "[" + show(values[i]) + "]" : show(values[i]);
+    auto text = is_list ? c10::str("[", show(values[i]), "]") : show(values[i]);
     if (i < firsts.size())
       shown.push_back(text);
     else
-      options.push_back(parameter->js_name + ": " + text);
+      options.push_back(c10::str(parameter->js_name, ": ", text));
   }
   return written(op, given, std::move(shown), std::move(options));
 }
@@ -100,7 +100,7 @@ std::string with_list(const Operator& op, const Overload& overload, const GivenC
     if (!fits(parameter, values[i]) || (is_listed && values[i].type != Plain::Type::Number)) return "";
     (is_listed ? list : shown).push_back(show(values[i]));
   }
-  shown.push_back("[" + join(list, ", ") + "]");
+  shown.push_back(c10::str("[", join(list, ", "), "]"));
   return written(op, given, std::move(shown), {});
 }
 
