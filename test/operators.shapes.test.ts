@@ -195,6 +195,7 @@ const others: Call[] = [
   ['fbgemm_linear_quantize_weight', shape, () => [zeros([2, 1, 0])]],
   ['smooth_l1_loss_backward', argument, () => [ints(1), ints(1), ints(1), 0, 0]],
   ['index_copy_', notImplemented, () => [image.clone(), 2, torch.toMkldnn(ones([2, 3])), image]],
+  ['index_copy_', notImplemented, () => [image.clone(), 2, ints(0), torch.toMkldnn(ones([2, 3]))]],
   ['_neg_view_copy', notImplemented, () => [torch.quantizePerTensor(two, 0.1, 0, 'quint8')]],
   ['view_copy', notImplemented, () => [torch.quantizePerTensor(two, 0.1, 0, 'quint8'), 'bool']],
   ['range', argument, () => [0, 1, { step: 0.1, dtype: 'int64' }]],

@@ -433,10 +433,11 @@ void check_sobol(const Given& given) {
 // ---- Layouts that are taken to be others
 // -------------------------------------------------------------------------------------------------------------
 
-void check_index(const Given& given) {
-  if (auto index = given.tensor("index"); index.layout() != at::kStrided)
-    given.refuse("ERR_NOT_IMPLEMENTED", "index", "a dense tensor",
-                 c10::str(layout_name(index.layout()), " ", describe(index)));
+void check_index_copy(const Given& given) {
+  for (const char* name : {"index", "source"})
+    if (auto tensor = given.tensor(name); tensor.layout() != at::kStrided)
+      given.refuse("ERR_NOT_IMPLEMENTED", name, "a dense tensor",
+                   c10::str(layout_name(tensor.layout()), " ", describe(tensor)));
 }
 
 void check_sparse(const Given& given) {
@@ -531,8 +532,8 @@ const std::vector<Refusal>& shape_refusals() {
       {"aten::_sobol_engine_ff_", check_sobol<false>},
       {"aten::_sobol_engine_initialize_state_", check_sobol<true>},
       {"aten::_sobol_engine_scramble_", check_sobol<true>},
-      {"aten::index_copy", check_index},
-      {"aten::index_copy_", check_index},
+      {"aten::index_copy", check_index_copy},
+      {"aten::index_copy_", check_index_copy},
       {"aten::_sparse_broadcast_to", check_sparse},
       {"aten::_sparse_broadcast_to_copy", check_sparse},
       {"aten::choose_qparams_optimized", check_bins},
