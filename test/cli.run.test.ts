@@ -169,6 +169,21 @@ describe('init', () => {
     expect(alambic('train', 'new.yaml', '--check')).toMatchObject({ status: 0, stderr: '' })
   })
 
+  it.each(['features', 'attention'])('knows where %s are', method => {
+    const { status, stderr } = alambic('init', `${method}.yaml`, '--method', method)
+    expect(status, stderr).toBe(0)
+    expect(alambic('train', `${method}.yaml`, '--check').status).toBe(0)
+  })
+
+  it('says what is wrong with a place', () => {
+    expect(alambic('init', 'nowhere/new.yaml').stderr).toMatch(
+      /nowhere\/new\.yaml: expected a place .*ERR_FILE_NOT_FOUND/,
+    )
+    expect(alambic('init', 'new.json').stderr).toMatch(/ends with \.yaml/)
+    expect(alambic('resume', 'tiny.yaml').stderr).toMatch(/expected the folder of a run/)
+    expect(alambic('train', 'tiny.yaml', '--folder', 'tiny.yaml').stderr).toMatch(/ERR_FILE_NOT_FOUND/)
+  })
+
   it('names the nearest where it is given what there is not', () => {
     expect(alambic('init', 'other.yaml', '--student', 'resnet2').stderr).toMatch(/did you mean resnet20/)
     expect(existsSync(file('other.yaml'))).toBe(false)

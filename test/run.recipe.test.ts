@@ -254,7 +254,7 @@ describe('a build', () => {
         epochs: 6,
       })
     ).build()
-    const optimizer = built.optimizer!(built.student.parameters())
+    const optimizer = await built.optimizer!(built.student.parameters())
     const schedule = built.schedule!(optimizer)
     const rates = Array.from({ length: 6 }, () => {
       const { lr } = optimizer.paramGroups[0]!
@@ -345,7 +345,7 @@ describe('a build', () => {
       [1, 4],
     ] as const) {
       const { optimizer, schedule } = built.stages![stage]!
-      const made = schedule!(optimizer!(built.student.parameters())) as optim.lrScheduler.OneCycleLR
+      const made = schedule!(await optimizer!(built.student.parameters())) as optim.lrScheduler.OneCycleLR
       expect(made.stateDict()['total_steps']).toBe(steps)
     }
   })
@@ -364,7 +364,7 @@ describe('what is registered from outside', () => {
     const built = await loaded.build()
     expect(noGrad(() => built.student.forward(built.train.batch([0, 1, 2]).data)).shape).toEqual([3, 2])
     expect(built.about).toMatchObject({ model: 'perceptron', classes: ['inside', 'outside'] })
-    const schedule = built.schedule!(built.optimizer!(built.student.parameters()))
+    const schedule = built.schedule!(await built.optimizer!(built.student.parameters()))
     expect(schedule).toMatchObject({ stepSize: 2 })
   })
 

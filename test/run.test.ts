@@ -12,6 +12,7 @@ import {
   loadStateDict,
   methods,
   nn,
+  optim,
   randn,
   Term,
   type DistillerOptions,
@@ -48,7 +49,7 @@ function metricsOf(path: string): Record<string, unknown>[] {
       const { seconds: _, imagesPerSecond: __, ...rest } = JSON.parse(line) as Record<string, unknown>
       return rest
     })
-    .filter(({ type }) => type !== 'resumed' && type !== 'step')
+    .filter(({ type }) => type !== 'resumed')
 }
 
 /** The steps of {@link exampleRun}: 13 in each of its 5 epochs. */
@@ -329,6 +330,43 @@ describe('a run', () => {
     )
     const { changes } = await again.start()
     expect(changes).toEqual(['optimizer.lr: 0.1 → 0.2 (from step 7 on)'])
+  })
+
+  it('says which plain options of a run without a recipe changed', async () => {
+    const path = at('objects')
+    const stopper = new AbortController()
+    const run = new Distiller({ ...exampleRun(), folder: path })
+    run.on('step', ({ runStep }) => {
+      if (runStep === 3) stopper.abort()
+    })
+    await run.start({ signal: stopper.signal })
+    const again = await Distiller.resume(path, { ...exampleRun(), clipGradNorm: 5, ema: 0.8 })
+    const { changes } = await again.start()
+    expect(changes).toContain('ema: 0.9 → 0.8 (from step 3 on)')
+    expect(changes).toContain('clipGradNorm: nothing → 5 (from step 3 on)')
+  })
+
+  it('takes optimizers that are made asynchronously', async () => {
+    const { stages: _, ...made } = exampleRun()
+    const optimizer = (parameters: Tensor[]) => Promise.resolve(new optim.SGD(parameters, { lr: 0.01 }))
+    const run = new Distiller({ ...made, objective: [new methods.CrossEntropy()], epochs: 1, optimizer })
+    expect((await run.start()).epochs[0]!.lr).toEqual([0.01])
+  })
+
+  it('writes again what somebody removed while it trains', async () => {
+    const path = at('removed')
+    const made = exampleRun()
+    const run = new Distiller({ ...made, folder: path }).withRecipe('epochs: 1\n')
+    run.on('step', ({ runStep }) => {
+      if (runStep === 20) rmSync(path, { recursive: true })
+    })
+    await run.start()
+    expect(readdirSync(path)).toEqual(
+      expect.arrayContaining(['recipe.yaml', 'environment.json', 'student.safetensors']),
+    )
+    const again = exampleRun()
+    const resumed = (await Distiller.resume(path, again)).withRecipe('epochs: 1\n')
+    expect(digestOf(again, await resumed.start())).toBe(await wholeRun())
   })
 
   it('ends with the error of a listener', async () => {

@@ -38,6 +38,12 @@ const program = new Command('alambic')
 
 program.addCommand(completionCommand(program))
 
+// Whoever reads the output may stop reading, such as `head`: that is no reason to end a run.
+for (const stream of [process.stdout, process.stderr])
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+  })
+
 try {
   await program.parseAsync()
 } catch (error) {

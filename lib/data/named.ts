@@ -39,17 +39,19 @@ import { figureNames, PROCEDURAL_NORMALISATION, proceduralImages } from './proce
 import { registry, type Split } from './registry.js'
 
 /** A step of augmentation, as a file writes it. */
-type AugmentStep = 'flip' | { crop: number }
+type AugmentStep = 'flip' | { crop: number } | { views: number }
 
 function isStep(value: unknown): value is AugmentStep {
   if (value === 'flip') return true
   if (typeof value !== 'object' || value === null) return false
-  return Object.keys(value).join() === 'crop' && integer(1).fits((value as { crop: unknown }).crop)
+  const entries = Object.entries(value)
+  const [name, number] = entries[0] ?? []
+  return entries.length === 1 && ['crop', 'views'].includes(name ?? '') && integer(1).fits(number)
 }
 
 const augmentSteps: Kind = described(
   {
-    expected: "a list of 'flip' and { crop: pixels }",
+    expected: "a list of 'flip', { crop: pixels } and { views: number }",
     fits: value => Array.isArray(value) && value.every(isStep),
     schema: {
       type: 'array',
@@ -63,6 +65,13 @@ const augmentSteps: Kind = described(
             required: ['crop'],
             additionalProperties: false,
           },
+          {
+            type: 'object',
+            description: 'Each picture has so many views, which come again: teachers can be cached.',
+            properties: { views: { type: 'integer', minimum: 1 } },
+            required: ['views'],
+            additionalProperties: false,
+          },
         ],
       },
     },
@@ -74,7 +83,10 @@ const augmentSteps: Kind = described(
 function augmentation(steps: readonly AugmentStep[]): Augmentation {
   return Object.assign(
     {},
-    ...steps.map(step => (step === 'flip' ? { horizontalFlip: true } : { cropPadding: step.crop })),
+    ...steps.map(step => {
+      if (step === 'flip') return { horizontalFlip: true }
+      return 'crop' in step ? { cropPadding: step.crop } : { views: step.views }
+    }),
   ) as Augmentation
 }
 

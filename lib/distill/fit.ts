@@ -461,7 +461,8 @@ class Training {
     if (parameters.length === 0 && this.frozen.size > 0)
       throw new AlambicError(
         'ERR_ARGUMENT',
-        'frozen: expected parts that leave a parameter to be trained, got all',
+        `${options.trained === undefined ? 'frozen' : 'trained'}: expected parts that leave a parameter to be trained, ` +
+          `got ${options.trained === undefined ? 'all' : 'none that is not frozen'}`,
       )
     const optimizer = checkOptimizer(await makeOptimizer(parameters), parameters)
     this.schedule = new ScheduleOfTraining(

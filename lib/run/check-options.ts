@@ -35,7 +35,7 @@ export interface Stage extends Pick<
   name: string
   objective: Objective
   epochs: number
-  optimizer: (parameters: Tensor[]) => Optimizer
+  optimizer: (parameters: Tensor[]) => Optimizer | Promise<Optimizer>
 }
 
 const stageOptions: Kinds<StageOptions> = {

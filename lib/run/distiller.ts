@@ -10,7 +10,7 @@ import { loadRecipe } from './load-recipe.js'
 import type { DistillerOptions } from './options.js'
 import { differencesOfRecipes } from './recipe-differences.js'
 import type { RunResult } from './results.js'
-import type { RunState } from './state.js'
+import { plainOptions, type RunState } from './state.js'
 import { RunUnderWay } from './under-way.js'
 
 type Listener<Name extends keyof DistillerEvents> = (event: DistillerEvents[Name]) => unknown
@@ -151,7 +151,8 @@ export class Distiller {
 
   private async run(resumed: RunState | undefined, signal: AbortSignal | undefined): Promise<RunResult> {
     const { options, stages, folder, recipe } = this
-    const changes = resumed === undefined ? [] : await changesSince(resumed, recipe)
+    const changes =
+      resumed === undefined ? [] : await changesSince(resumed, recipe, plainOptions(options, stages))
     const emit: Emit = (name, event) => this.emit(name, event)
     return new RunUnderWay({ options, stages, folder, recipe, emit, resumed, changes, signal }).run()
   }
@@ -159,11 +160,15 @@ export class Distiller {
 
 /** What is not as it was at the checkpoint, and what was changed before. */
 async function changesSince(
-  { changes, recipe, environment, stepsBefore, training }: RunState,
+  { changes, recipe, environment, options: before, stepsBefore, training }: RunState,
   now: string | null,
+  optionsNow: Record<string, unknown>,
 ): Promise<string[]> {
   const when = `from step ${stepsBefore + training.updates} on`
-  const options = recipe === null || now === null ? [] : await differencesOfRecipes(recipe, now)
+  const options =
+    recipe === null || now === null
+      ? differences(before, optionsNow)
+      : await differencesOfRecipes(recipe, now)
   const found = [...differences(environment, currentEnvironment()), ...options]
   return [...changes, ...found.map(each => `${each} (${when})`)]
 }

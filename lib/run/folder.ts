@@ -108,7 +108,7 @@ export class RunFolder {
   /** The newest first. */
   async listCheckpoints(): Promise<CheckpointFile[]> {
     const names = await readdir(this.checkpoints).catch((error: unknown) => {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+      if (['ENOENT', 'ENOTDIR'].includes((error as NodeJS.ErrnoException).code ?? '')) return []
       throw error
     })
     return names

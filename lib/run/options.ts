@@ -22,7 +22,7 @@ export interface StageOptions {
   /** Default: 50. */
   epochs?: number
   /** Makes the optimizer for the parameters that are trained. Default: Adam with learning rate 1e-3. */
-  optimizer?: (parameters: Tensor[]) => Optimizer
+  optimizer?: (parameters: Tensor[]) => Optimizer | Promise<Optimizer>
   /** Makes a learning rate schedule. Default: none. */
   schedule?: (optimizer: Optimizer) => Schedule
   /** When the schedule's `step()` is called. Default: `'epoch'`. */

@@ -1,4 +1,5 @@
 /** A run under way: its stages, what is kept between its steps, and its end. */
+import { existsSync } from 'node:fs'
 import { Unaugmented, type Dataset } from '../data/dataset.js'
 import { DataLoader } from '../data/loader.js'
 import { evaluate } from '../distill/evaluate.js'
@@ -22,7 +23,7 @@ import type { DistillerEvents, Emit } from './events.js'
 import { MetricsFile, WriteQueue, type RunFolder } from './folder.js'
 import type { DistillerOptions } from './options.js'
 import { accuracyOf, meanOfLastTen, type BestEpoch, type RunEpoch, type RunResult } from './results.js'
-import type { RunState } from './state.js'
+import { plainOptions, type MetricState, type RunState } from './state.js'
 import { TaughtData } from './teacher-cache.js'
 
 const stepsPerMetric = 50
@@ -68,7 +69,9 @@ export class RunUnderWay {
   private readonly startedAt = performance.now()
   private readonly earlierMilliseconds: number
   private lastCheckpoint = { step: -1, epochs: 0, time: performance.now() }
-  private metric = { steps: 0, sums: {} as Record<string, number>, images: 0, since: performance.now() }
+  /** Of the steps since the last line of metrics. */
+  private metric: MetricState
+  private metricSince = performance.now()
   /** Best epochs that checkpoints in the folder refer to, the newest last. */
   private referred: number[] = []
 
@@ -81,6 +84,7 @@ export class RunUnderWay {
     this.stage = resumed?.stage ?? 0
     this.stepsBefore = resumed?.stepsBefore ?? 0
     this.earlierMilliseconds = resumed?.milliseconds ?? 0
+    this.metric = resumed?.metric ?? noSteps()
     if (this.best !== null) this.referred.push(this.best.epoch)
     this.queue = new WriteQueue((what, error) => {
       this.couldNotWrite(what, error)
@@ -140,8 +144,7 @@ export class RunUnderWay {
   private async begin(): Promise<void> {
     const { folder } = this.made
     if (folder === null) return
-    await folder.writeText(folder.environment, `${JSON.stringify(this.environment, null, 2)}\n`)
-    if (this.made.recipe !== null) await folder.writeText(folder.recipe, this.made.recipe)
+    await this.describe(folder)
     await this.metrics!.begin(this.made.resumed?.metrics ?? 0)
     if (this.made.resumed === undefined) return
     const { training } = this.made.resumed
@@ -149,6 +152,11 @@ export class RunUnderWay {
     if (this.best === null) return
     this.bestWeights = await loadStateDict(folder.best(this.best.epoch), { mmap: false })
     this.isBestKept = true
+  }
+
+  private async describe(folder: RunFolder): Promise<void> {
+    await folder.writeText(folder.environment, `${JSON.stringify(this.environment, null, 2)}\n`)
+    if (this.made.recipe !== null) await folder.writeText(folder.recipe, this.made.recipe)
   }
 
   private get options(): DistillerOptions {
@@ -170,7 +178,10 @@ export class RunUnderWay {
     const { epochs } = stage
     this.taught.begin(stage.objective)
     const stages = this.made.stages.length
-    if (resume === undefined) this.epochsSinceBest = 0
+    if (resume === undefined) {
+      this.epochsSinceBest = 0
+      this.metric = noSteps()
+    }
     await this.made.emit('stage', { name, number: this.stage + 1, stages, epochs })
     const signals = [this.enough.signal, ...(signal === undefined ? [] : [signal])]
     const result = await trainObjective(
@@ -183,7 +194,7 @@ export class RunUnderWay {
         ...rest,
         // A run whose patience is over has nothing left to train.
         epochs: this.endedEarly && resume !== undefined ? resume.epoch - 1 : epochs,
-        optimizer: parameters => (this.optimizer = optimizer(parameters)),
+        optimizer: async parameters => (this.optimizer = await optimizer(parameters)),
         ...passedOn(options),
         signal: AbortSignal.any(signals),
         log: options.log === undefined || options.log === null ? null : this.lineWriter(options.log),
@@ -212,14 +223,16 @@ export class RunUnderWay {
     const { metric } = this
     metric.steps++
     metric.images += images
-    for (const [name, value] of Object.entries({ loss, ...parts }))
-      metric.sums[name] = (metric.sums[name] ?? 0) + value
+    for (const [name, value] of Object.entries({ loss, ...parts })) {
+      const [sum, count] = metric.sums[name] ?? [0, 0]
+      metric.sums[name] = [sum + value, count + 1] // a term may have no weight in some steps
+    }
     if (metric.steps < stepsPerMetric) return
     const now = performance.now()
     const means = Object.fromEntries(
-      Object.entries(metric.sums).map(([name, sum]) => [name, sum / metric.steps]),
+      Object.entries(metric.sums).map(([name, [sum, count]]) => [name, sum / count]),
     )
-    const imagesPerSecond = Math.round((1000 * metric.images) / (now - metric.since))
+    const imagesPerSecond = Math.round((1000 * metric.images) / (now - this.metricSince))
     this.metrics?.add({
       type: 'step',
       step: this.steps,
@@ -229,7 +242,8 @@ export class RunUnderWay {
       ...means,
       imagesPerSecond,
     })
-    this.metric = { steps: 0, sums: {}, images: 0, since: now }
+    this.metric = noSteps()
+    this.metricSince = now
   }
 
   // ---- Between steps -----------------------------------------------------------------------------------------------------
@@ -312,12 +326,14 @@ export class RunUnderWay {
 
   private write(makeState: () => TrainingState): void {
     const folder = this.made.folder!
-    const { steps, metrics, best, bestWeights, isBestKept } = this
-    const copiedBest = best === null || isBestKept ? null : scope(() => copyStateDict(bestWeights!))
+    const { steps, metrics, best, bestWeights } = this
+    const isBestKept = best === null || (this.isBestKept && existsSync(folder.best(best.epoch)))
+    const copiedBest = isBestKept ? null : scope(() => copyStateDict(bestWeights!))
     const copied = scope(() => copyCheckpoint(this.stateWith(makeState())))
     const path = folder.checkpoint(steps)
     void this.queue.add('the checkpoint', async () => {
       await folder.make()
+      if (!existsSync(folder.environment)) await this.describe(folder) // somebody removed it
       await metrics!.flush()
       if (copiedBest !== null) {
         await copiedBest(folder.best(best!.epoch))
@@ -343,6 +359,8 @@ export class RunUnderWay {
       endedEarly: this.endedEarly,
       milliseconds: this.milliseconds,
       metrics: this.metrics!.position,
+      metric: this.metric,
+      options: plainOptions(this.options, this.made.stages),
       recipe: this.made.recipe,
       environment: this.environment,
       changes: [...this.made.changes],
@@ -434,6 +452,10 @@ export class RunUnderWay {
     }
     await scope(() => ({ write: copyStateDict(student.stateDict(), metadata) })).write(folder!.student)
   }
+}
+
+function noSteps(): MetricState {
+  return { steps: 0, images: 0, sums: {} }
 }
 
 function copyOnCpu(tensor: Tensor): Tensor {

@@ -7,6 +7,7 @@ import * as data from '../../data/index.js'
 import { AlambicError } from '../../errors.js'
 import * as methods from '../../methods/index.js'
 import * as models from '../../models/index.js'
+import type { Module } from '../../nn/module.js'
 
 export interface InitFlags {
   data?: string
@@ -43,8 +44,16 @@ const defaults: Answers = {
 export async function init(file: string, flags: InitFlags): Promise<void> {
   if (existsSync(file) && flags.force !== true)
     throw new AlambicError('ERR_ARGUMENT', `${file}: there is such a file; --force writes over it`)
+  if (!/\.ya?ml$/.test(file))
+    throw new AlambicError('ERR_ARGUMENT', `init: expected a file that ends with .yaml, got ${file}`)
   const answers = await answersFor(flags)
-  await writeFile(file, recipeText(answers))
+  await writeFile(file, recipeText(answers)).catch((error: unknown) => {
+    throw new AlambicError(
+      'ERR_FILE_NOT_FOUND',
+      `${file}: expected a place that can be written to: ${(error as Error).message}`,
+      { cause: error },
+    )
+  })
   process.stdout.write(
     `${file} written; \`alambic train ${file} --check\` looks for mistakes, \`alambic train ${file}\` trains\n`,
   )
@@ -100,6 +109,27 @@ async function choose(
   }
 }
 
+/** Methods by features need to know where they are: at the stages that both networks have. */
+function layersLine(method: string, teacher: string, student: string): string {
+  if (!['features', 'attention'].includes(method)) return ''
+  const [theirs, ours] = [teacher, student].map(name => stagesOf(models.create(name)))
+  const both = ours!.filter(path => theirs!.includes(path))
+  return both.length > 0
+    ? `\n    layers: [${both.join(', ')}]`
+    : `\n    layers: [{ teacher: ${theirs!.at(-1)!}, student: ${ours!.at(-1)!} }]`
+}
+
+function stagesOf(model: Module): string[] {
+  const paths = model.namedModules().map(([path]) => path)
+  const stages = paths.filter(path => /^(layer|stage|block)\d+$/.test(path))
+  return stages.length > 0 ? stages : paths.filter(path => /^features\.\d+$/.test(path)).slice(-3)
+}
+
+/** As YAML. */
+function quoted(text: string): string {
+  return /^[\w./-]+$/.test(text) ? text : JSON.stringify(text)
+}
+
 function recipeText({ data, dir, teacher, teacherWeights, student, method }: Answers): string {
   const isAlone = teacher === none
   const weight = isAlone ? '1' : '0.1'
@@ -109,13 +139,13 @@ function recipeText({ data, dir, teacher, teacherWeights, student, method }: Ans
 # The network that is learned from. Without weights it knows nothing: train it first, with a recipe of its own.
 teacher:
   model: ${teacher}
-${teacherWeights === '' ? '  # weights: teacher.safetensors' : `  weights: ${teacherWeights}`}
+${teacherWeights === '' ? '  # weights: teacher.safetensors' : `  weights: ${quoted(teacherWeights)}`}
 `
   const methodPart = isAlone
     ? ''
     : `
   - method: ${method}
-    weight: 0.9`
+    weight: 0.9${layersLine(method, teacher, student)}`
   return `# yaml-language-server: $schema=node_modules/alambic/recipe.schema.json
 # All keys: docs/recipes.md. Train with \`alambic train\`, change single values with --set epochs=3.
 
@@ -123,7 +153,7 @@ ${teacherWeights === '' ? '  # weights: teacher.safetensors' : `  weights: ${tea
 seed: 1
 
 data:
-  name: ${data}${dir === '' ? '\n  count: 4000\n  testCount: 1000' : `\n  dir: ${dir}`}
+  name: ${data}${dir === '' ? '\n  count: 4000\n  testCount: 1000' : `\n  dir: ${quoted(dir)}`}
   batchSize: 64
   augment: [flip, { crop: 4 }]
   # So many training samples are held out, to compare epochs by. The test data are looked at once, at the end.

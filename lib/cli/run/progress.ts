@@ -3,7 +3,11 @@ import cliProgress from 'cli-progress'
 import type { Distiller, RunEpoch, RunStep } from '../../run/index.js'
 
 /** Shows the run on `stream` until `end` is called. */
-export function showProgress(run: Distiller, title: string, stream: NodeJS.WriteStream): { end(): void } {
+export function showProgress(
+  run: Distiller,
+  title: string,
+  stream: NodeJS.WriteStream,
+): { say(message: string): void; end(): void } {
   const view = stream.isTTY ? new Bar(title, stream) : new Lines(title, stream)
   run
     .on('stage', ({ name, number, stages, epochs }) => {

@@ -1,5 +1,5 @@
 /** Runs recipes. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { AlambicError } from '../../errors.js'
 import { readMetrics, RunFolder } from '../../run/folder.js'
@@ -29,13 +29,13 @@ export interface TrainFlags extends ResumeFlags {
 interface Prepared {
   title: string
   folder: string
-  make: () => Promise<Distiller>
+  make: (log: (line: string) => void) => Promise<Distiller>
 }
 
 export async function train(path: string, flags: TrainFlags): Promise<void> {
   const recipe = await readRecipe(path, flags, flags.seed)
   if (flags.check) {
-    process.stdout.write(`${path}: no mistakes\n`)
+    process.stdout.write(flags.json ? '{ "problems": [] }\n' : `${path}: no mistakes\n`)
     return
   }
   const folder = flags.folder ?? join('runs', recipe.recipe.name!)
@@ -61,7 +61,7 @@ export async function resume(path: string, flags: ResumeFlags): Promise<void> {
       run: async (output, signal) => {
         const recipe = await readRecipe(new RunFolder(folder).recipe, flags)
         return runOne(
-          { title: folder, folder, make: () => make(recipe, recipe.seeds[0]!, folder) },
+          { title: folder, folder, make: log => make(recipe, recipe.seeds[0]!, folder, log) },
           output,
           signal,
         )
@@ -91,7 +91,7 @@ export function folderOf(folder: string, seeds: readonly number[], seed: number)
 export function runsIn(path: string): string[] {
   const isRun = (folder: string) => existsSync(new RunFolder(folder).recipe)
   if (isRun(path)) return [path]
-  if (!existsSync(path)) return []
+  if (!existsSync(path) || !statSync(path).isDirectory()) return []
   return readdirSync(path)
     .filter(name => /^seed-\d+$/.test(name))
     .sort((a, b) => Number(a.slice(5)) - Number(b.slice(5)))
@@ -100,8 +100,13 @@ export function runsIn(path: string): string[] {
 }
 
 /** A run that goes on where there is a checkpoint of it. */
-async function make(recipe: LoadedRecipe, seed: number, folder: string): Promise<Distiller> {
-  const options = await recipe.build(seed)
+async function make(
+  recipe: LoadedRecipe,
+  seed: number,
+  folder: string,
+  log: (line: string) => void,
+): Promise<Distiller> {
+  const options = { ...(await recipe.build(seed)), log }
   const isThere = (await new RunFolder(folder).listCheckpoints()).length > 0
   const run = isThere ? await Distiller.resume(folder, options) : new Distiller({ ...options, folder })
   return run.withRecipe(recipe.toYaml(seed))
@@ -146,7 +151,7 @@ export async function runOf(
   await refuseAnother(recipe, seed, folder)
   const earlier = await earlierResult(folder)
   if (earlier === null)
-    return runOne({ title, folder, make: () => make(recipe, seed, folder) }, output, signal)
+    return runOne({ title, folder, make: log => make(recipe, seed, folder, log) }, output, signal)
   output.write(`${title}: done before\n`)
   return earlier
 }
@@ -184,8 +189,12 @@ async function runOne(
   output: NodeJS.WriteStream,
   signal: AbortSignal,
 ): Promise<RunResult> {
-  const run = await make()
+  let say = (line: string): unknown => output.write(`${line}\n`)
+  const run = await make(line => void say(line))
   const progress = showProgress(run, title, output)
+  say = line => {
+    progress.say(line)
+  }
   try {
     return await run.start({ signal })
   } catch (error) {
