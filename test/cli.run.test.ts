@@ -148,6 +148,8 @@ describe('compare', () => {
     const rows = JSON.parse(again.stdout) as { name: string; results: RunResult[] }[]
     expect(rows.map(({ name, results }) => [name, results.length])).toEqual([['alone', 2], ['tiny', 2]]) // prettier-ignore
     expect(again.stderr).toContain('alone, seed 1: done before')
+    const measured = JSON.parse(alambic('evaluate', 'compared/alone', '--json').stdout) as { top1: number }[]
+    expect(measured.map(({ top1 }) => top1)).toEqual(rows[0]!.results.map(result => result.testAccuracy))
   })
 
   it('refuses two recipes of one name', () => {

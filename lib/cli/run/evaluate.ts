@@ -11,7 +11,7 @@ import { Module } from '../../nn/module.js'
 import { dividedData } from '../../run/data.js'
 import { RunFolder } from '../../run/folder.js'
 import type { DistillerOptions } from '../../run/index.js'
-import { readRecipe } from './train.js'
+import { readRecipe, runsIn } from './train.js'
 
 export interface EvaluateFlags {
   set: string[]
@@ -22,7 +22,22 @@ export interface EvaluateFlags {
 }
 
 export async function evaluateRun(path: string, flags: EvaluateFlags): Promise<void> {
-  const folder = existsSync(path) && statSync(path).isDirectory() ? new RunFolder(path) : null
+  const isFolder = existsSync(path) && statSync(path).isDirectory()
+  const folders = isFolder ? runsIn(path).map(each => new RunFolder(each)) : [null]
+  if (folders.length === 0)
+    throw new AlambicError(
+      'ERR_FILE_NOT_FOUND',
+      `${path}: expected the folder of a run, with its recipe.yaml`,
+    )
+  const measured = []
+  for (const folder of folders) measured.push(await evaluateOne(path, folder, flags))
+  if (flags.json)
+    process.stdout.write(
+      `${JSON.stringify(isFolder && measured.length > 1 ? measured : measured[0], null, 2)}\n`,
+    )
+}
+
+async function evaluateOne(path: string, folder: RunFolder | null, flags: EvaluateFlags): Promise<object> {
   const weights = flags.weights ?? folder?.student
   if (weights === undefined)
     throw new AlambicError(
@@ -36,12 +51,15 @@ export async function evaluateRun(path: string, flags: EvaluateFlags): Promise<v
   const loader = new DataLoader(new Unaugmented(dataset), { batchSize: options.evaluationBatchSize ?? 256 })
   const { teacher, teacherInput } = options
   const isSingle = teacher instanceof Module
+  if (!isSingle && (teacher ?? null) !== null)
+    process.stderr.write('agreement and KL are of one teacher, and the recipe has several\n')
   const result = await assess(options.student, loader, {
     ...(isSingle && { teacher }),
     ...(isSingle && teacherInput !== undefined && { teacherInput: teacherInput as never }),
   })
-  if (flags.json) process.stdout.write(`${JSON.stringify({ weights, on: part, ...result }, null, 2)}\n`)
-  else process.stdout.write(`${weights} on the ${part} data, ${result.samples} samples\n${render(result)}\n`)
+  if (!flags.json)
+    process.stdout.write(`${weights} on the ${part} data, ${result.samples} samples\n${render(result)}\n`)
+  return { weights, on: part, ...result }
 }
 
 function partOf(options: DistillerOptions, wanted: EvaluateFlags['on']): [string, Dataset] {

@@ -2,7 +2,7 @@
 
 import Table from 'cli-table3'
 import * as models from '../../models/index.js'
-import { AlambicError } from '../../errors.js'
+import { AlambicError, show } from '../../errors.js'
 import type { Module } from '../../nn/module.js'
 import { importModules } from '../import-modules.js'
 
@@ -37,8 +37,9 @@ function describe(name: string, isDeep: boolean): Pick<Listed, 'parameters' | 'l
   try {
     model = models.create(name)
   } catch (error) {
-    if (!(error instanceof AlambicError) || isDeep) throw error
-    return { parameters: null, layers: [] }
+    if (!isDeep) return { parameters: null, layers: [] }
+    if (error instanceof AlambicError) throw error
+    throw new AlambicError('ERR_ARGUMENT', `models: ${name} cannot be made: ${show(error)}`, { cause: error })
   }
   return { parameters: model.parameterCount(), layers: layersOf(model, isDeep) }
 }
@@ -55,6 +56,6 @@ function tableOf(list: readonly Listed[]): string {
     style: { head: [], border: [] },
   })
   for (const { name, parameters, layers } of list)
-    table.push([name, parameters?.toLocaleString('en-US') ?? 'by its options', layers.join(' ')])
+    table.push([name, parameters?.toLocaleString('en-US') ?? 'with options only', layers.join(' ')])
   return table.toString()
 }
