@@ -2,29 +2,16 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { data, Distiller, methods, optim } from '../lib/index.js'
+import { Distiller } from '../lib/index.js'
 import { atLeast, type Benchmark, type BenchmarkContext, type BenchmarkResult } from './benchmark.js'
 import { contest } from './contest.js'
-import { PacedEpochs } from './paced-epochs.js'
+import { endlessRun, PacedEpochs, stepsPerTurn } from './paced-epochs.js'
 import { pairs, type Pair } from './pairs.js'
 import { formatMilliseconds, formatTable, formatTimes } from './table.js'
 
-/** Batches of an epoch, which is what a turn runs. */
-const stepsPerTurn = 20
-
 function startRun(pair: Pair, compile: boolean, folder: string | null): PacedEpochs {
   const run = new Distiller({
-    teacher: pair.makeTeacher(),
-    student: pair.makeStudent(),
-    train: data.proceduralImages({ count: pair.batch * stepsPerTurn, size: pair.size, classes: 10 }),
-    batchSize: pair.batch,
-    objective: [
-      { term: new methods.CrossEntropy(), weight: 0.1 },
-      { term: new methods.KD(), weight: 0.9 },
-    ],
-    optimizer: parameters => new optim.SGD(parameters, { lr: 0.01, momentum: 0.9 }),
-    epochs: Number.MAX_SAFE_INTEGER,
-    compile,
+    ...endlessRun(pair, compile),
     ...(folder !== null && { teacherCache: { mode: 'always', folder } as const }),
   })
   return new PacedEpochs((pause, signal) => run.on('epoch', pause).start({ signal }), stepsPerTurn)

@@ -1,3 +1,26 @@
+import { data, methods, optim, type DistillerOptions } from '../lib/index.js'
+import type { Pair } from './pairs.js'
+
+/** Batches of an epoch, which is what a turn runs. */
+export const stepsPerTurn = 20
+
+/** Distillation by logits, without an end. */
+export function endlessRun(pair: Pair, compile: boolean) {
+  return {
+    teacher: pair.makeTeacher(),
+    student: pair.makeStudent(),
+    train: data.proceduralImages({ count: pair.batch * stepsPerTurn, size: pair.size, classes: 10 }),
+    batchSize: pair.batch,
+    objective: [
+      { term: new methods.CrossEntropy(), weight: 0.1 },
+      { term: new methods.KD(), weight: 0.9 },
+    ],
+    optimizer: parameters => new optim.SGD(parameters, { lr: 0.01, momentum: 0.9 }),
+    epochs: Number.MAX_SAFE_INTEGER,
+    compile,
+  } satisfies DistillerOptions
+}
+
 /** A training that makes one epoch when it is asked to. */
 export class PacedEpochs {
   private resume: () => void = () => undefined

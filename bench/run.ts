@@ -2,35 +2,16 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { data, Distiller, methods, optim, trainWithObjective, type DistillerOptions } from '../lib/index.js'
+import { data, Distiller, trainWithObjective } from '../lib/index.js'
 import { atMost, type Benchmark, type BenchmarkContext, type BenchmarkResult } from './benchmark.js'
 import { contest } from './contest.js'
-import { PacedEpochs } from './paced-epochs.js'
+import { endlessRun, PacedEpochs, stepsPerTurn } from './paced-epochs.js'
 import { pairs, type Pair } from './pairs.js'
 import { median } from './statistics.js'
 import { formatMilliseconds, formatTable } from './table.js'
 
-/** Batches of an epoch, which is what a turn runs; half of its steps are followed by a checkpoint. */
-const stepsPerTurn = 20
-
-function optionsOf(pair: Pair, compile: boolean) {
-  return {
-    teacher: pair.makeTeacher(),
-    student: pair.makeStudent(),
-    train: data.proceduralImages({ count: pair.batch * stepsPerTurn, size: pair.size, classes: 10 }),
-    batchSize: pair.batch,
-    objective: [
-      { term: new methods.CrossEntropy(), weight: 0.1 },
-      { term: new methods.KD(), weight: 0.9 },
-    ],
-    optimizer: parameters => new optim.SGD(parameters, { lr: 0.01, momentum: 0.9 }),
-    epochs: Number.MAX_SAFE_INTEGER,
-    compile,
-  } satisfies DistillerOptions
-}
-
 function bareLoop(pair: Pair, compile: boolean): PacedEpochs {
-  const { teacher, student, train, batchSize, ...options } = optionsOf(pair, compile)
+  const { teacher, student, train, batchSize, ...options } = endlessRun(pair, compile)
   const loader = new data.DataLoader(train, { batchSize, shuffle: true })
   return new PacedEpochs(
     (onEpoch, signal) =>
@@ -47,7 +28,7 @@ function wholeRun(
   steps: { milliseconds: number; hasCheckpoint: boolean }[],
 ): PacedEpochs {
   const checkpoint = { everySteps: 2, everyEpochs: Number.MAX_SAFE_INTEGER }
-  const run = new Distiller({ ...optionsOf(pair, compile), folder, checkpoint })
+  const run = new Distiller({ ...endlessRun(pair, compile), folder, checkpoint })
   let last = NaN
   let hasCheckpoint = false
   run.on('checkpoint', () => {

@@ -56,6 +56,20 @@ export async function fileFormat(file: FileOrBytes): Promise<FileFormat> {
  * @throws AlambicError as `loadStateDict`
  */
 export async function inspectWeights(file: FileOrBytes): Promise<WeightsSummary> {
+  return withDocument(file, ({ format, value, metadata }, sources) => {
+    const { name } = sources[0]!
+    const fileBytes = sources.reduce((sum, { size }) => sum + size, 0)
+    const { list, elements, bytes } = summaries(value, name)
+    const totals = { tensors: list.length, elements, bytes, fileBytes }
+    return { file: name, format, tensors: list, ...otherValues(value), metadata, totals }
+  })
+}
+
+/** Shows `look` what a file says of its content, and the files that it is in, itself first. */
+async function withDocument<T>(
+  file: FileOrBytes,
+  look: (document: Awaited<ReturnType<typeof readDocument>>, sources: readonly ByteSource[]) => T,
+): Promise<T> {
   const sources: ByteSource[] = []
   const open = async (input: FileOrBytes) => {
     const source = await openSource(input)
@@ -63,13 +77,7 @@ export async function inspectWeights(file: FileOrBytes): Promise<WeightsSummary>
     return source
   }
   try {
-    const source = await open(file)
-    const { format, value, metadata } = await readDocument(source, open)
-    const tensors = summaries(value, source.name)
-    const fileBytes = sources.reduce((sum, { size }) => sum + size, 0)
-    const { list, elements, bytes } = tensors
-    const totals = { tensors: list.length, elements, bytes, fileBytes }
-    return { file: source.name, format, tensors: list, ...otherValues(value), metadata, totals }
+    return look(await readDocument(await open(file), open), sources)
   } finally {
     for (const source of sources) await source.close()
   }
@@ -131,19 +139,8 @@ function otherValues(value: Value): Pick<WeightsSummary, 'values' | 'unknown'> {
  * @throws AlambicError as `loadStateDict`
  */
 export async function weightShapes(file: string, entry?: string): Promise<Map<string, number[]>> {
-  const sources: ByteSource[] = []
-  const open = async (input: FileOrBytes) => {
-    const source = await openSource(input)
-    sources.push(source)
-    return source
-  }
-  try {
-    const source = await open(file)
-    const { value } = await readDocument(source, open)
-    return new Map(
-      Array.from(stateDictRecords(value, entry, source.name), ([key, { shape }]) => [key, [...shape]]),
-    )
-  } finally {
-    for (const source of sources) await source.close()
-  }
+  return withDocument(file, ({ value }, sources) => {
+    const records = stateDictRecords(value, entry, sources[0]!.name)
+    return new Map(Array.from(records, ([key, { shape }]) => [key, [...shape]]))
+  })
 }
