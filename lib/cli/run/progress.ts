@@ -71,26 +71,21 @@ function accuracyText({ accuracy, emaAccuracy, testAccuracy }: RunEpoch): string
   return parts.length === 0 ? '' : `, ${parts.join(', ')}`
 }
 
-interface View {
-  stage(name: string, epochs: number): void
-  step(step: RunStep): void
-  epoch(epoch: RunEpoch): void
-  say(message: string): void
-  end(): void
-}
-
-class Bar implements View {
-  private bar: cliProgress.SingleBar | undefined
-  private pace = new Pace()
-  private epochs = 0
+/** What both ways of showing know of the stage at hand. */
+abstract class View {
+  protected pace = new Pace()
+  protected epochs = 0
   private stageName = ''
-  private accuracy = '-'
-  private drawn = 0
 
   constructor(
     private readonly title: string,
-    private readonly stream: NodeJS.WriteStream,
+    protected readonly stream: NodeJS.WriteStream,
   ) {}
+
+  /** Of the run and the stage. */
+  protected get name(): string {
+    return [this.title, this.stageName].filter(part => part !== '').join(' ')
+  }
 
   stage(name: string, epochs: number): void {
     this.end()
@@ -99,7 +94,22 @@ class Bar implements View {
     this.pace = new Pace()
   }
 
-  step({ epoch, step, steps = 0, images, loss }: RunStep): void {
+  say(message: string): void {
+    this.end()
+    this.stream.write(`${message}\n`)
+  }
+
+  abstract step(step: RunStep): void
+  abstract epoch(epoch: RunEpoch): void
+  abstract end(): void
+}
+
+class Bar extends View {
+  private bar: cliProgress.SingleBar | undefined
+  private accuracy = '-'
+  private drawn = 0
+
+  override step({ epoch, step, steps = 0, images, loss }: RunStep): void {
     this.pace.add(images)
     const total = this.epochs * steps
     const done = (epoch - 1) * steps + step
@@ -117,22 +127,17 @@ class Bar implements View {
     })
   }
 
-  epoch(epoch: RunEpoch): void {
+  override epoch(epoch: RunEpoch): void {
     if (epoch.accuracy !== undefined) this.accuracy = `${epoch.accuracy.toFixed(1)}%`
   }
 
-  say(message: string): void {
-    this.end()
-    this.stream.write(`${message}\n`)
-  }
-
-  end(): void {
+  override end(): void {
     this.bar?.stop()
     this.bar = undefined
   }
 
   private start(total: number): cliProgress.SingleBar {
-    const name = [this.title, this.stageName].filter(part => part !== '').join(' ')
+    const { name } = this
     const bar = new cliProgress.SingleBar({
       stream: this.stream,
       format: `${name} {bar} {percentage}% | epoch {epoch} | {speed} images/s | loss {loss} | acc {accuracy} | {memory} | ETA {left}`,
@@ -154,42 +159,23 @@ class Bar implements View {
   }
 }
 
-class Lines implements View {
-  private pace = new Pace()
-  private epochs = 0
-  private stageName = ''
+class Lines extends View {
   private steps = 0
 
-  constructor(
-    private readonly title: string,
-    private readonly stream: NodeJS.WriteStream,
-  ) {}
-
-  stage(name: string, epochs: number): void {
-    this.stageName = name
-    this.epochs = epochs
-    this.pace = new Pace()
-  }
-
-  step({ images, steps = 0 }: RunStep): void {
+  override step({ images, steps = 0 }: RunStep): void {
     this.pace.add(images)
     this.steps = steps
   }
 
-  epoch(epoch: RunEpoch): void {
-    const name = [this.title, this.stageName].filter(part => part !== '').join(' ')
+  override epoch(epoch: RunEpoch): void {
     const left = this.pace.timeLeft((this.epochs - epoch.epoch) * this.steps)
     this.say(
-      `${name} epoch ${epoch.epoch}/${this.epochs}: ${lossText(epoch)}${accuracyText(epoch)}, ` +
+      `${this.name} epoch ${epoch.epoch}/${this.epochs}: ${lossText(epoch)}${accuracyText(epoch)}, ` +
         `${this.pace.imagesPerSecond} images/s, ${memoryText()}, ETA ${left}`,
     )
   }
 
-  say(message: string): void {
-    this.stream.write(`${message}\n`)
-  }
-
-  end(): void {
+  override end(): void {
     // each line stands for itself
   }
 }
