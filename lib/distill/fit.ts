@@ -378,8 +378,9 @@ class Training {
     this.history.push(report)
     await this.schedule?.afterEpoch(report)
     await onEpoch?.(report)
-    if ((epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted)
-      this.lines.add(formatEpoch(report))
+    const isLogged = (epoch - 1) % logEvery === 0 || epoch === epochs || signal?.aborted
+    // Whoever keeps a training tells of its epochs.
+    if (isLogged && this.keeper === undefined) this.lines.add(formatEpoch(report))
     await this.lines.write()
     await this.keeper?.save('epoch', () => this.state(this.progressOf(epoch + 1)))
     return true

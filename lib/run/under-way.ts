@@ -197,8 +197,7 @@ export class RunUnderWay {
         optimizer: async parameters => (this.optimizer = await optimizer(parameters)),
         ...passedOn(options),
         signal: AbortSignal.any(signals),
-        log: options.log === undefined || options.log === null ? null : this.lineWriter(options.log),
-        logEvery: Number.MAX_SAFE_INTEGER,
+        log: options.log ?? null,
         onStep: progress => this.afterStep(name, progress),
       },
       { resume, save: (moment, state) => this.save(moment, state, stage) },
@@ -206,11 +205,6 @@ export class RunUnderWay {
     for (const each of Object.values(this.average ?? {})) each.dispose()
     this.average = result.ema ?? null
     return result.stopped && !this.enough.signal.aborted
-  }
-
-  /** The loop's own lines for epochs are left to the events. */
-  private lineWriter(log: (line: string) => unknown): (line: string) => unknown {
-    return line => (line.startsWith('Epoch ') ? undefined : log(line))
   }
 
   private async afterStep(stage: string, progress: StepProgress): Promise<void> {
