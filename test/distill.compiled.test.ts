@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import {
   AttentionTransfer,
   data,
@@ -30,18 +30,10 @@ import {
 } from '../lib/index.js'
 import { codeOfAsync } from './codes.js'
 import { device, isOnGpu } from './device.js'
+import { useOwnCache } from './own-cache.js'
 import { settledTensors } from './settle.js'
 
-// What other runs on this machine remember of `speed` does not count here.
-const cacheBefore = process.env['ALAMBIC_CACHE']
-beforeAll(() => {
-  process.env['ALAMBIC_CACHE'] = mkdtempSync(join(tmpdir(), 'alambic-compiled-'))
-})
-afterAll(() => {
-  rmSync(process.env['ALAMBIC_CACHE']!, { recursive: true })
-  if (cacheBefore === undefined) delete process.env['ALAMBIC_CACHE']
-  else process.env['ALAMBIC_CACHE'] = cacheBefore
-})
+useOwnCache()
 
 /** Batch norm, dropout, an in-place operator, a branch and a buffer of its own. */
 class Net extends nn.Module<[Tensor], Tensor> {

@@ -1,8 +1,5 @@
 /** The option `speed`: the same training, faster; both models are afterwards as they were. */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import {
   data,
   manualSeed,
@@ -22,6 +19,7 @@ import {
 } from '../lib/index.js'
 import { native } from '../lib/native/loader.js'
 import { codeOfAsync } from './codes.js'
+import { useOwnCache } from './own-cache.js'
 import { settledTensors } from './settle.js'
 
 class Net extends nn.Module<[Tensor], Tensor> {
@@ -65,16 +63,7 @@ function withStatistics<M extends nn.Module>(model: M): M {
   return model
 }
 
-// Where trials remember what they found.
-const cacheBefore = process.env['ALAMBIC_CACHE']
-beforeAll(() => {
-  process.env['ALAMBIC_CACHE'] = mkdtempSync(join(tmpdir(), 'alambic-speed-'))
-})
-afterAll(() => {
-  rmSync(process.env['ALAMBIC_CACHE']!, { recursive: true })
-  if (cacheBefore === undefined) delete process.env['ALAMBIC_CACHE']
-  else process.env['ALAMBIC_CACHE'] = cacheBefore
-})
+useOwnCache()
 
 function loader(): data.DataLoader {
   manualSeed(1)

@@ -178,6 +178,13 @@ export const notNegative: Kind = {
   schema: { type: 'number', minimum: 0 },
 }
 
+/** Both ends excluded. */
+export const properFraction: Kind = {
+  expected: 'a number above 0 and below 1',
+  fits: value => typeof value === 'number' && value > 0 && value < 1,
+  schema: { type: 'number', exclusiveMinimum: 0, exclusiveMaximum: 1 },
+}
+
 export function between(low: number, high: number): Kind {
   return {
     expected: `a number from ${low} to ${high}`,

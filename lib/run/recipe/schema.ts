@@ -13,6 +13,7 @@ import {
   number,
   oneOf,
   positive,
+  properFraction,
   text,
   type Kind,
 } from '../../checks/options.js'
@@ -63,12 +64,6 @@ const seeds: Kind = either(seedNumber, {
 })
 
 const layers = listOf(filled, 'a list of paths of layers')
-
-const decay: Kind = {
-  expected: 'a number above 0 and below 1',
-  fits: value => typeof value === 'number' && value > 0 && value < 1,
-  schema: { type: 'number', exclusiveMinimum: 0, exclusiveMaximum: 1 },
-}
 
 const clip: Kind = {
   expected: 'a number above 0',
@@ -322,7 +317,7 @@ export const recipeStructure = z
     ).default('auto'),
     speed: speed.meta({ description: 'What makes training faster. Default: the plain loop.' }).optional(),
     compile: leaf<boolean>(boolean, 'Record a step and run it without JavaScript.').optional(),
-    ema: leaf<number>(decay, 'Decay of a moving average of the weights. Default: none.').optional(),
+    ema: leaf<number>(properFraction, 'Decay of a moving average of the weights. Default: none.').optional(),
     patience: leaf<number>(
       integer(1),
       'Stop after so many epochs without a better accuracy. Default: never.',
