@@ -6,12 +6,12 @@ import { evaluate } from '../distill/evaluate.js'
 import type { EpochReport, StepProgress } from '../distill/fit.js'
 import type { TrainingState } from '../distill/keeper.js'
 import { Term } from '../distill/term.js'
-import { trainObjective, type Classifier, type ObjectiveOptions } from '../distill/train.js'
+import { teachersByName, trainObjective, type ObjectiveOptions } from '../distill/train.js'
 import { show } from '../errors.js'
 import { loadStateDict } from '../io/load.js'
 import { copyCheckpoint, copyStateDict } from '../io/save.js'
 import { scope } from '../memory/memory.js'
-import { Module, type StateDict } from '../nn/module.js'
+import type { Module, StateDict } from '../nn/module.js'
 import type { Optimizer } from '../optim/index.js'
 import { manualSeed } from '../random/index.js'
 import { noGrad } from '../tensors/grad-mode.js'
@@ -137,8 +137,8 @@ export class RunUnderWay {
 
   private moveTo(device: string): void {
     const { student, teacher } = this.options
-    const teachers: Classifier[] = teacher instanceof Module ? [teacher] : Object.values(teacher ?? {})
-    for (const each of [student, ...teachers]) each.to(device)
+    const teachers = teachersByName('Distiller', teacher ?? null)
+    for (const each of [student, ...Object.values(teachers)]) each.to(device)
   }
 
   private async begin(): Promise<void> {
